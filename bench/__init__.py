@@ -1,0 +1,1 @@
+"""Measures this machine and the farm on it: `python -m bench`."""

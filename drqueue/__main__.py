@@ -1,0 +1,6 @@
+"""`python -m drqueue` is the command line."""
+
+from drqueue.client.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The client library: `connect` (trio) and `Client` (blocking), the jobs they take and the errors they raise.
+
+    from drqueue.client import Client, JobSpec, LayerSpec
+
+    with Client() as farm:
+        job = farm.submit(JobSpec(name="hello", layers=(LayerSpec(argv=("echo", "{frame}"), frames="1-10"),)))
+        farm.wait([job])
+
+Names are loaded when first used: whoever wants a part of this pays for that part only.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from drqueue.client.async_client import AsyncClient, Did, connect
+    from drqueue.client.errors import (
+        AmbiguousSlave,
+        BadRequest,
+        BadState,
+        DiskFull,
+        DrQueueError,
+        MasterUnreachable,
+        NoSuchFrame,
+        NoSuchJob,
+        NoSuchLayer,
+        NoSuchSlave,
+        NotAllowed,
+        NotFound,
+        NotLinked,
+        Refused,
+        VersionMismatch,
+    )
+    from drqueue.client.sync_client import Client
+    from drqueue.proto.ids import AttemptKey
+    from drqueue.proto.model import Depend, JobChange, JobSpec, LayerSpec, LimitsChange, Needs
+    from drqueue.proto.views import AttemptView, FrameView, JobView, LayerView, Reason, SlaveView
+
+_HOMES = {
+    "async_client": ("AsyncClient", "Did", "connect"),
+    "sync_client": ("Client",),
+    "errors": (
+        "AmbiguousSlave",
+        "BadRequest",
+        "BadState",
+        "DiskFull",
+        "DrQueueError",
+        "MasterUnreachable",
+        "NoSuchFrame",
+        "NoSuchJob",
+        "NoSuchLayer",
+        "NoSuchSlave",
+        "NotAllowed",
+        "NotFound",
+        "NotLinked",
+        "Refused",
+        "VersionMismatch",
+    ),
+    "proto.ids": ("AttemptKey",),
+    "proto.model": ("Depend", "JobChange", "JobSpec", "LayerSpec", "LimitsChange", "Needs"),
+    "proto.views": ("AttemptView", "FrameView", "JobView", "LayerView", "Reason", "SlaveView"),
+}
+_HOME_OF = {
+    name: f"drqueue.{home}" if home.startswith("proto.") else f"drqueue.client.{home}"
+    for home, names in _HOMES.items()
+    for name in names
+}
+
+__all__ = [
+    "AmbiguousSlave",
+    "AsyncClient",
+    "AttemptKey",
+    "AttemptView",
+    "BadRequest",
+    "BadState",
+    "Client",
+    "Depend",
+    "Did",
+    "DiskFull",
+    "DrQueueError",
+    "FrameView",
+    "JobChange",
+    "JobSpec",
+    "JobView",
+    "LayerSpec",
+    "LayerView",
+    "LimitsChange",
+    "MasterUnreachable",
+    "Needs",
+    "NoSuchFrame",
+    "NoSuchJob",
+    "NoSuchLayer",
+    "NoSuchSlave",
+    "NotAllowed",
+    "NotFound",
+    "NotLinked",
+    "Reason",
+    "Refused",
+    "SlaveView",
+    "VersionMismatch",
+    "connect",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

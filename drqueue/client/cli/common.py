@@ -1,0 +1,160 @@
+"""What every command has: --json, --master, --state-dir; a way to talk to the master; argument types.
+
+Rules of the command line: a command prints its answer on stdout and everything else on stderr; it returns its
+exit status (None is 0). Heavy modules are imported inside functions, so that a command pays for what it uses.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from drqueue.client.async_client import AsyncClient
+
+T = TypeVar("T")
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass
+class Asked:
+    """The options that every command has, as given so far."""
+
+    master: str | None = None
+    state_dir: str | None = None
+    json: bool = False
+
+    def env(self) -> Mapping[str, str]:
+        """The environment to look for the master in."""
+        if self.state_dir is None:
+            return os.environ
+        return {**os.environ, "DRQUEUE_STATE_DIR": self.state_dir}
+
+    def address(self) -> str | None:
+        """Where the master must be, None where it is to be looked for."""
+        if self.master is None and self.state_dir is not None:
+            # Whoever names the folder means that farm and no other that happens to run.
+            return f"unix:{os.path.join(os.path.abspath(self.state_dir), 'master.sock')}"
+        return self.master
+
+    def talk(self, use: "Callable[[AsyncClient], Awaitable[T]]", patience_s: float = 0) -> T:
+        """Connect to the master and use it; see `drqueue.client.errors` for what is raised."""
+        import trio
+
+        from drqueue.client.async_client import connect
+
+        async def session() -> T:
+            async with connect(self.address(), patience_s=patience_s, env=self.env()) as farm:
+                return await use(farm)
+
+        return trio.run(session)
+
+
+def asked() -> Asked:
+    """The options of the command that runs."""
+    context = click.get_current_context()
+    return context.find_object(Asked) or Asked()
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    options = context.ensure_object(Asked)
+    if value not in (None, False):
+        setattr(options, str(parameter.name), value)
+
+
+def common(function: Function) -> Function:
+    """Give a command the options that every command has."""
+    for option in (
+        click.option(
+            "--state-dir",
+            metavar="D",
+            type=click.Path(),
+            expose_value=False,
+            callback=_keep,
+            help="Folder of the farm's files.",
+        ),
+        click.option(
+            "--master",
+            metavar="ADDR",
+            expose_value=False,
+            callback=_keep,
+            help="Where the master is: HOST[:PORT] or unix:PATH.",
+        ),
+        click.option(
+            "--json", is_flag=True, expose_value=False, callback=_keep, help="Print JSON on stdout."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def say(text: str) -> None:
+    """A line for people, on stderr."""
+    from drqueue.client.cli.output import clean
+
+    print(clean(text), file=sys.stderr, flush=True)
+
+
+class FrameName(click.ParamType[tuple[str, int]]):
+    """FRAME: `N` or `LAYER:N`, as (layer, number); the layer is "" where none was named."""
+
+    name = "frame"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(?:(?P<layer>[^:]+):)?(?P<number>-?[0-9]{1,18})", value)
+        if match is None:
+            self.fail(f"{value!r} is no frame: it is written N or LAYER:N", param, ctx)
+        return match["layer"] or "", int(match["number"])
+
+
+class FrameNames(click.ParamType[tuple[str, str]]):
+    """FRAMES: a frame range, or `LAYER:RANGE`, as (layer, range)."""
+
+    name = "frames"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        from drqueue.proto.ranges import FrameRange, RangeError
+
+        layer, frames = "", value
+        # `1-10:3` is a range of its own; a layer's name is what is not made of a range's letters.
+        if ":" in value and not re.fullmatch(r"[-0-9,.\sxy:]*", value.partition(":")[0]):
+            layer, _, frames = value.partition(":")
+        try:
+            FrameRange.parse(frames)
+        except RangeError as error:
+            self.fail(str(error), param, ctx)
+        return layer, frames
+
+
+class Pair(click.ParamType[tuple[str, str]]):
+    """K=V, as (K, V)."""
+
+    name = "pair"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        key, equals, rest = value.partition("=")
+        if not key or not equals:
+            self.fail(f"{value!r} is not of the form NAME=VALUE", param, ctx)
+        return key, rest
+
+
+FRAME = FrameName()
+FRAMES = FrameNames()
+PAIR = Pair()
+JOB_ID = click.IntRange(min=0)

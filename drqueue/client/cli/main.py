@@ -1,0 +1,149 @@
+"""`drqueue`: the command line's entry, its table of commands, and what errors look like.
+
+Rules: a command's module is imported when the command is used; `--help` reads the table below instead. Every error is
+one sentence on stderr. Exit status: 0 ok, 1 failed, 2 usage, 3 not found or not allowed, 69 no master, 130 Ctrl-C.
+"""
+
+import os
+import sys
+from importlib import import_module
+from typing import NamedTuple
+
+import click
+
+from drqueue import __version__
+from drqueue.client.cli.common import Asked, common
+from drqueue.client.errors import BadRequest, DrQueueError, MasterUnreachable, NotAllowed, NotFound
+
+OK, FAILED, USAGE, NOT_FOUND, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 69, 130
+
+
+class Entry(NamedTuple):
+    """Where a command lives, and its line in the list of commands."""
+
+    module: str
+    function: str
+    help: str
+
+
+COMMANDS = {
+    "up": Entry("up", "up", "Run a farm on this machine, in the foreground."),
+    "demo": Entry("demo", "demo", "Render an animation on a farm started for it."),
+    "submit": Entry("submit", "submit", "Queue a job and print its id."),
+    "jobs": Entry("jobs", "jobs", "List jobs."),
+    "job": Entry("jobs", "job", "Show one job."),
+    "frames": Entry("frames", "frames", "List a job's frames."),
+    "log": Entry("log", "log", "Show a frame's log."),
+    "wait": Entry("wait", "wait", "Wait for jobs to finish."),
+    "why": Entry("why", "why", "Say why a job or a frame does not render."),
+    "stop": Entry("jobs", "stop", "Start no more frames of jobs; running ones end normally."),
+    "hard-stop": Entry("jobs", "hard_stop", "Stop jobs and end their running frames."),
+    "continue": Entry("jobs", "continue_", "Let stopped jobs go on."),
+    "rerun": Entry("jobs", "rerun", "Render all frames of jobs again."),
+    "delete": Entry("jobs", "delete", "End jobs and forget them."),
+    "set": Entry("jobs", "set_job", "Change a job's priority, range or limits."),
+    "frame": Entry("frames", "frame", "Kill, requeue or finish frames."),
+    "slaves": Entry("slaves", "slaves", "List slaves."),
+    "slave": Entry("slaves", "slave", "Show a slave, or enable, disable, limit, forget one."),
+    "farm": Entry("farminfo", "farm", "Say who the master is and how the farm does."),
+    "completion": Entry("completion", "completion", "Print the shell's completion script."),
+}
+
+
+class Lazy(click.Group):
+    """A group whose commands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        command = getattr(import_module(f"drqueue.client.cli.{entry.module}"), entry.function)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "--version", message="drqueue %(version)s")
+@common
+def cli() -> None:
+    """A render farm: queue jobs, look at them, look after the farm.
+
+    The master is the one that --master or DRQUEUE_MASTER names, else the first on this machine that answers.
+    """
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """One command line; returns its exit status."""
+    try:
+        result = cli.main(arguments, prog_name="drqueue", standalone_mode=False, obj=Asked())
+        sys.stdout.flush()
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output went away (`| head`): nobody is left to tell; and nothing to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except click.UsageError as error:
+        return _complain(_usage(error), USAGE)
+    except click.ClickException as error:
+        return _complain(error.format_message(), FAILED)
+    except DrQueueError as error:
+        return complain_about(error)
+    except BaseExceptionGroup as group:
+        if group.subgroup(KeyboardInterrupt) is not None:
+            return INTERRUPTED
+        raise
+    except Exception as error:
+        from drqueue.settings import SettingsError
+
+        if isinstance(error, SettingsError):
+            return _complain(str(error), USAGE)
+        raise
+    return result if isinstance(result, int) else OK
+
+
+def complain_about(error: DrQueueError) -> int:
+    """Say on stderr what went wrong; returns the exit status for it."""
+    return _complain(_sentence(error), _status(error))
+
+
+def _usage(error: click.UsageError) -> str:
+    text = error.format_message()
+    text = text[:1].lower() + text[1:].rstrip(".")
+    return f"{text} (see `{error.ctx.command_path} --help`)" if error.ctx is not None else text
+
+
+def _sentence(error: DrQueueError) -> str:
+    if isinstance(error, MasterUnreachable) and str(error).startswith("no master answers"):
+        return f"{error} (start one with `drqueue up`)"
+    return str(error)
+
+
+def _status(error: DrQueueError) -> int:
+    if isinstance(error, MasterUnreachable):
+        return UNREACHABLE
+    if isinstance(error, (NotFound, NotAllowed)):
+        return NOT_FOUND
+    return USAGE if isinstance(error, BadRequest) else FAILED
+
+
+def _complain(text: str, status: int) -> int:
+    from drqueue.client.cli.output import clean
+
+    try:
+        print(f"drqueue: {clean(text)}", file=sys.stderr)
+    except BrokenPipeError:
+        return status
+    return status

@@ -1,0 +1,219 @@
+"""`drqueue slaves`, `drqueue slave NAME` and what can be done to a slave."""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from drqueue.client.cli import output
+from drqueue.client.cli.common import asked, common, say
+from drqueue.client.cli.output import Column, Table
+
+if TYPE_CHECKING:
+    from drqueue.client.async_client import Did
+    from drqueue.proto.views import SlaveView
+
+
+@click.command(short_help="List slaves.")
+@common
+def slaves() -> None:
+    """List slaves with what they offer and how busy they are."""
+    options = asked()
+    found = options.talk(lambda farm: farm.slaves())
+    if options.json:
+        output.show_json(found)
+    elif found:
+        output.show(_table(found))
+    else:
+        say("no slaves")
+
+
+def _table(found: "tuple[SlaveView, ...]") -> list[str]:
+    table = Table(
+        Column("ID", right=True),
+        Column("NAME", least=8),
+        Column("STATE"),
+        Column("CORES", right=True),
+        Column("MEMORY", right=True),
+        Column("LOAD", right=True),
+        Column("CPU", right=True),
+        Column("DONE", right=True),
+        Column("FAIL", right=True),
+        Column("POOLS", least=7),
+    )
+    return table.lines(
+        (
+            str(view.id),
+            view.name,
+            output.state(view.state),
+            f"{view.cores_used}/{view.cores}",
+            output.memory(view.memory_mb),
+            f"{view.load.load1:.1f}",
+            f"{view.load.cpu_percent:.0f}%",
+            str(view.frames_done),
+            str(view.frames_failed),
+            ",".join(view.limits.pools),
+        )
+        for view in found
+    )
+
+
+class _SlaveGroup(click.Group):
+    """A group whose first word may be a slave's name: `slave NAME` shows it."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            args = ["show", *args]
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_SlaveGroup, short_help="Show a slave, or enable, disable, limit, forget one.")
+def slave() -> None:
+    """Show a slave (`drqueue slave NAME`), or do something to one.
+
+    NAME is its name, host name or address.
+    """
+
+
+@slave.command("show", short_help="Show a slave; `slave NAME` does the same.")
+@click.argument("name")
+@common
+def show(name: str) -> None:
+    """Show a slave and what runs on it."""
+    options = asked()
+    view = options.talk(lambda farm: farm.slave(name))
+    if options.json:
+        output.show_json(view)
+        return
+    output.show(_slave_lines(view))
+    if view.running:
+        print()
+        table = Table(
+            Column("JOB", right=True),
+            Column("LAYER", least=6),
+            Column("FRAME", right=True),
+            Column("STARTED"),
+            Column("DONE", right=True),
+            Column("ACTIVITY", least=10),
+        )
+        output.show(
+            table.lines(
+                (
+                    str(each.job),
+                    each.layer_name,
+                    str(each.number),
+                    output.moment(each.started_at),
+                    output.percent(each.progress),
+                    each.activity,
+                )
+                for each in view.running
+            )
+        )
+
+
+def _slave_lines(view: "SlaveView") -> list[str]:
+    machine, load, limits = view.machine, view.load, view.limits
+    gpus = ", ".join(f"{gpu.name} {output.memory(gpu.memory_mb)}" for gpu in machine.gpus)
+    measured = f"{machine.cores_physical} physical, {machine.cores_logical} logical"
+    return output.fields(
+        (
+            ("slave", f"{view.name} ({view.id})"),
+            ("state", output.state(view.state)),
+            ("host", machine.hostname),
+            ("system", " ".join(part for part in (machine.os, machine.os_release, machine.arch) if part)),
+            ("processor", machine.cpu_model),
+            ("measured", f"{measured} cores, {output.memory(machine.memory_mb)} memory"),
+            ("GPUs", gpus),
+            ("offers", f"{view.cores} cores, {output.memory(view.memory_mb)} memory"),
+            ("in use", f"{view.cores_used} cores, {output.memory(view.memory_used_mb)} memory"),
+            ("load", f"{load.load1:.2f} {load.load5:.2f} {load.load15:.2f}, CPU {load.cpu_percent:.0f}%"),
+            ("free", f"{output.memory(load.memory_free_mb)} memory, {output.memory(load.disk_free_mb)} disk"),
+            ("max cpus", "" if limits.max_cpus is None else str(limits.max_cpus)),
+            ("max load", "" if limits.max_load is None else f"{limits.max_load:g}"),
+            ("pools", ", ".join(limits.pools)),
+            ("autoenable", limits.autoenable or ""),
+            ("frames", f"{view.frames_done} done, {view.frames_failed} failed"),
+            ("control", view.control),
+            ("last heard", output.moment(view.last_heard_at)),
+        )
+    )
+
+
+@slave.command("enable")
+@click.argument("name")
+@common
+def enable(name: str) -> None:
+    """Let a slave take frames."""
+    _show(name, asked().talk(lambda farm: farm.enable_slave(name)))
+
+
+@slave.command("disable")
+@click.argument("name")
+@common
+def disable(name: str) -> None:
+    """Give a slave no new frames; running ones end normally."""
+    _show(name, asked().talk(lambda farm: farm.disable_slave(name)))
+
+
+@slave.command("forget")
+@click.argument("name")
+@common
+def forget(name: str) -> None:
+    """Strike a slave that is gone off the list."""
+    _show(name, asked().talk(lambda farm: farm.forget_slave(name)))
+
+
+@slave.command("declare-dead")
+@click.argument("name")
+@common
+def declare_dead(name: str) -> None:
+    """Vouch that a slave runs nothing any more: its frames go elsewhere at once."""
+    _show(name, asked().talk(lambda farm: farm.declare_dead(name)))
+
+
+@slave.command("set")
+@click.argument("name")
+@click.option("--max-cpus", metavar="N|none", help="Cores that frames may use at most.")
+@click.option("--max-load", metavar="X|none", help="No new frames above this load.")
+@click.option("--pools", metavar="A,B", help="Pools it works for.")
+@click.option("--autoenable", metavar="H:M|off", help="Time of day at which it enables itself.")
+@common
+def set_limits(name: str, **given: str | None) -> None:
+    """Change what a slave lets the farm use."""
+    from drqueue.proto.model import LimitsChange
+
+    change = {key: _limit(key, text) for key, text in given.items() if text is not None}
+    if not change:
+        raise click.UsageError("nothing to change was named")
+    _show(name, asked().talk(lambda farm: farm.set_slave(name, LimitsChange(**change))))
+
+
+def _limit(key: str, text: str) -> Any:
+    option = f"--{key.replace('_', '-')}"
+    if key == "pools":
+        pools = tuple(part for part in re.split(r"[\s,]+", text) if part)
+        if not pools:
+            raise click.UsageError(f"{option} needs at least one pool")
+        return pools
+    if text.lower() in ("none", "off"):
+        return None
+    if key == "autoenable":
+        if not re.fullmatch(r"([01]?[0-9]|2[0-3]):[0-5]?[0-9]", text):
+            raise click.UsageError(f"{option} is a time of day H:M, or off, not {text!r}")
+        return text
+    try:
+        number = int(text) if key == "max_cpus" else float(text)
+        if not 0 <= number < 1e9:
+            raise ValueError
+    except ValueError:
+        raise click.UsageError(f"{option} is a number from 0 on, or none, not {text!r}") from None
+    return number
+
+
+def _show(name: str, did: "Did") -> None:
+    if asked().json:
+        output.show_json({"name": name, "count": did.count, "note": did.note})
+    elif did.note:
+        say(did.note)

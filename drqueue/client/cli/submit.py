@@ -1,0 +1,205 @@
+"""`drqueue submit`."""
+
+import os
+from typing import Any
+
+import click
+
+from drqueue.client.cli.common import JOB_ID, PAIR, asked, common, say
+
+KINDS = ("general",)
+#: A single word that holds one of these is a string for the shell.
+SHELL_CHARACTERS = frozenset("|&;<>()$`\"'*?[~")
+_LAYER_OPTIONS = ("frames", "chunk", "cores", "memory", "retries", "timeout", "cwd", "output", "os_names")
+
+
+@click.command(
+    short_help="Queue a job and print its id.",
+    context_settings={"allow_interspersed_args": False},
+)
+@click.option("--name", "-n", help="The job's name; default: the command's.")
+@click.option(
+    "--frames", "-f", metavar="RANGE", help="Frame range, as 1-100, 1-100x2 or 1,5,7-9 (default 1)."
+)
+@click.option("--chunk", type=click.IntRange(1), metavar="N", help="Frames of one attempt (default 1).")
+@click.option(
+    "--priority", "-p", type=click.IntRange(0, 2**32 - 1), metavar="P", help="Higher first (default 500)."
+)
+@click.option("--pool", help="Slaves of this pool only (default Default).")
+@click.option("--cores", type=click.IntRange(1), metavar="N", help="Cores of one attempt (default 1).")
+@click.option("--memory", type=click.IntRange(0), metavar="MB", help="Memory of one attempt.")
+@click.option(
+    "--os", "os_names", multiple=True, metavar="OS", help="Slaves with this system only; repeatable."
+)
+@click.option("--retries", type=click.IntRange(0), metavar="N", help="Tries after a failed one (default 3).")
+@click.option("--timeout", type=click.FloatRange(0), metavar="S", help="Seconds that one attempt may take.")
+@click.option(
+    "--depend", type=JOB_ID, multiple=True, metavar="ID", help="Wait until that job is done; repeatable."
+)
+@click.option("--env", type=PAIR, multiple=True, metavar="K=V", help="Environment of the frames; repeatable.")
+@click.option("--cwd", metavar="D", help="Where the command runs, or `scratch`; default: here.")
+@click.option(
+    "--output", multiple=True, metavar="PATTERN", help="File that every frame must make; repeatable."
+)
+@click.option("--project", help="The project it belongs to.")
+@click.option("--max-running", type=click.IntRange(0), metavar="N", help="Frames that may run at once.")
+@click.option("--max-per-slave", type=click.IntRange(0), metavar="N", help="The same, on one slave.")
+@click.option(
+    "--on-unreachable",
+    type=click.Choice(["lease", "hold", "requeue-fast"]),
+    help="What becomes of frames on a slave that is out of reach (default lease).",
+)
+@click.option("--stopped", is_flag=True, default=None, help="Queue it stopped.")
+@click.option("--kind", metavar="K", default="general", show_default=True, help="Kind of job.")
+@click.option(
+    "--set", "settings", type=PAIR, multiple=True, metavar="k=v", help="Setting of the kind; repeatable."
+)
+@click.option("--file", "path", type=click.Path(), metavar="JOB.toml", help="Read the job from a file.")
+@click.option("--wait", is_flag=True, help="Stay until it is finished.")
+@common
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def submit(command: tuple[str, ...], path: str | None, wait: bool, **given: Any) -> int:
+    """Queue a job: a COMMAND over a frame range, or what JOB.toml says.
+
+    The words after -- are the command's argv; {frame}, {frame:04d}, {start}, {end}, {step} and {frames}
+    in them are filled in. A single word that holds a blank or a shell character is a string for the shell.
+    """
+    from drqueue.client.cli.output import show_json
+    from drqueue.client.cli.wait import follow
+
+    kind = given.pop("kind")
+    if kind not in KINDS:
+        raise click.UsageError(f"there is no kind {kind!r}; there is {', '.join(KINDS)}")
+    if given.pop("settings"):
+        raise click.UsageError(f"the kind {kind!r} has no settings")
+    spec = _from_file(path, command, given) if path is not None else _from_words(command, given)
+    options = asked()
+
+    async def use(farm: Any) -> int:
+        job: int = await farm.submit(spec, note=say)
+        if not (options.json and wait):
+            show_json({"id": job}) if options.json else print(job, flush=True)
+        return await follow(farm, (job,), as_json=options.json, quiet=True) if wait else 0
+
+    return options.talk(use)
+
+
+def _from_words(command: tuple[str, ...], given: dict[str, Any]) -> Any:
+    from drqueue.proto.model import JobSpec, LayerSpec, Needs
+
+    if not command:
+        raise click.UsageError("a command is missing: drqueue submit [OPTIONS] -- COMMAND ...")
+    argv, shell = split_command(command)
+    layer = {
+        "frames": given["frames"],
+        "chunk": given["chunk"],
+        "retries": given["retries"],
+        "timeout_s": given["timeout"],
+        "outputs": given["output"] or None,
+    }
+    needs = {
+        "cores": given["cores"],
+        "memory_mb": given["memory"],
+        "os": given["os_names"] or None,
+    }
+    return JobSpec(
+        name=given["name"] or default_name(command),
+        layers=(
+            LayerSpec(
+                argv=argv,
+                shell=shell,
+                cwd=directory(given["cwd"]),
+                needs=Needs(**_given(needs)),
+                **_given(layer),
+            ),
+        ),
+        owner=login_name(),
+        **_job_fields(given),
+    )
+
+
+def _from_file(path: str, command: tuple[str, ...], given: dict[str, Any]) -> Any:
+    import msgspec
+
+    from drqueue.client.jobfile import JobFileError, read_job_file
+
+    if command:
+        raise click.UsageError("either --file or a COMMAND, not both")
+    for option in _LAYER_OPTIONS:
+        if given[option] not in (None, ()):
+            flag = "--os" if option == "os_names" else f"--{option}"
+            raise click.UsageError(f"{flag} is a layer's: write it into a [[layer]] of {path}")
+    try:
+        spec = read_job_file(path, cwd=directory(None), owner=login_name())
+    except JobFileError as error:
+        raise click.UsageError(str(error)) from None
+    changes = _job_fields(given)
+    if given["name"]:
+        changes["name"] = given["name"]
+    if "env" in changes:
+        changes["env"] = {**spec.env, **changes["env"]}
+    return msgspec.structs.replace(spec, **changes)
+
+
+def _job_fields(given: dict[str, Any]) -> dict[str, Any]:
+    """The job's own fields among the options given, as JobSpec calls them."""
+    from drqueue.proto.model import Depend
+
+    fields = {
+        "priority": given["priority"],
+        "pool": given["pool"],
+        "project": given["project"],
+        "env": dict(given["env"]) or None,
+        "depends": tuple(Depend(job=job) for job in given["depend"]) or None,
+        "max_running": given["max_running"],
+        "max_per_slave": given["max_per_slave"],
+        "on_unreachable": given["on_unreachable"],
+        "stopped": given["stopped"],
+    }
+    return _given(fields)
+
+
+def _given(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def split_command(words: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """(argv, ""), or ((), string for the shell) for a single word that only a shell understands."""
+    if len(words) == 1 and any(char.isspace() or char in SHELL_CHARACTERS for char in words[0]):
+        return (), words[0]
+    return words, ""
+
+
+def default_name(words: tuple[str, ...]) -> str:
+    """What a job is called that was given no name: its program."""
+    first = (words[0].split() or ["job"])[0]
+    name = "".join(char for char in os.path.basename(first) if char.isprintable())
+    return name[:127] or "job"
+
+
+def directory(given: str | None) -> str:
+    """The working directory as an absolute path; default: this one, by the name it was entered under."""
+    if given == "scratch":
+        return given
+    try:
+        here = os.environ.get("PWD", "")
+        # The name with the links in it is often the one that the other machines know.
+        if not (os.path.isabs(here) and os.path.samefile(here, ".")):
+            here = os.getcwd()
+    except OSError as error:
+        raise click.UsageError(f"this folder cannot be named ({error.strerror}): give --cwd") from None
+    if given is None:
+        return here
+    path = os.path.join(here, os.path.expanduser(given))
+    # `a/../b` is not `b` where a is a link.
+    return path if ".." in path.split("/") else os.path.normpath(path)
+
+
+def login_name() -> str:
+    """Who submits: the login name of the process's user."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

@@ -1,0 +1,139 @@
+"""Jobs as TOML files, for `drqueue submit --file`.
+
+    [job]
+    name = "shot 12"
+    priority = 700
+    env = { SHOT = "12" }
+
+    [[layer]]
+    name = "render"
+    command = ["blender", "-b", "shot.blend", "-o", "//render_####", "-s", "{start}", "-e", "{end}", "-a"]
+    frames = "1-240"
+    chunk = 4
+    cores = 4
+    memory_mb = 8000
+    outputs = ["render_{frame:04d}.png"]
+
+    [[layer]]
+    name = "encode"
+    command = "ffmpeg -y -i render_%04d.png shot.mp4"
+    after = ["render"]
+
+A command is a list of words, or a string for the shell. Keys are the fields of `JobSpec` and `LayerSpec`,
+with `command` for argv and shell, and cores, memory_mb and os in place of needs. `depends` is a list of job
+ids, or of tables { job = 3, until = "ended" }. A relative cwd is relative to the file; without one it is
+where submit was typed. An unknown key is an error that names the nearest known one.
+"""
+
+import os
+import tomllib
+from collections.abc import Collection, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from drqueue.proto.model import SCRATCH, Depend, JobSpec, LayerSpec, Needs
+
+T = TypeVar("T")
+
+JOB_KEYS = frozenset(JobSpec.__struct_fields__) - {"layers"}
+NEEDS_KEYS = frozenset(Needs.__struct_fields__)
+LAYER_KEYS = (frozenset(LayerSpec.__struct_fields__) - {"argv", "shell", "needs"}) | NEEDS_KEYS | {"command"}
+
+
+class JobFileError(Exception):
+    """A job file that cannot be used; the text is one sentence that names the file."""
+
+
+def read_job_file(path: str, *, cwd: str, owner: str) -> JobSpec:
+    """The job in a file; `cwd` and `owner` stand in for what it does not say. Raises JobFileError."""
+    try:
+        with open(path, "rb") as file:
+            content = tomllib.load(file)
+    except OSError as error:
+        raise JobFileError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise JobFileError(f"{path}: is not TOML: {str(error).splitlines()[0]}") from None
+    try:
+        return job_of(content, folder=os.path.dirname(os.path.abspath(path)), cwd=cwd, owner=owner)
+    except JobFileError as error:
+        raise JobFileError(f"{path}: {error}") from None
+
+
+def job_of(content: Mapping[str, Any], *, folder: str, cwd: str, owner: str) -> JobSpec:
+    """The job that a file's parsed content describes. Raises JobFileError."""
+    _known(content, {"job", "layer"}, "the file")
+    tables = content.get("layer", [])
+    if not isinstance(tables, list) or not tables:
+        raise JobFileError("it needs at least one [[layer]] table")
+    job = _table(content.get("job", {}), "[job]")
+    _known(job, JOB_KEYS, "[job]")
+    depends = job.get("depends", ())
+    if isinstance(depends, list):
+        job["depends"] = tuple({"job": each} if isinstance(each, int) else each for each in depends)
+        for number, each in enumerate(job["depends"]):
+            _known(_table(each, f"depends[{number}]"), Depend.__struct_fields__, f"depends[{number}]")
+    layers = [_layer(table, number, folder, cwd) for number, table in enumerate(tables)]
+    job.setdefault("owner", owner)
+    job.setdefault("name", default_name(layers[0]))
+    return _converted({**job, "layers": layers}, JobSpec, "[job]")
+
+
+def default_name(layer: LayerSpec) -> str:
+    """What a job without a name is called: the program of its first layer."""
+    words = layer.argv[:1] or tuple(layer.shell.split()[:1])
+    return os.path.basename(words[0])[:127] if words and os.path.basename(words[0]) else "job"
+
+
+def _layer(given: Any, number: int, folder: str, cwd: str) -> LayerSpec:
+    where = f"[[layer]] number {number + 1}"
+    table = _table(given, where)
+    if isinstance(table.get("name"), str):
+        where = f"layer {table['name']!r}"
+    _known(table, LAYER_KEYS, where)
+    command = table.pop("command", None)
+    if isinstance(command, str):
+        table["shell"] = command
+    elif isinstance(command, list) and all(isinstance(word, str) for word in command):
+        table["argv"] = tuple(command)
+    elif command is None:
+        raise JobFileError(f"{where}: a command is missing")
+    else:
+        raise JobFileError(f"{where}: command must be a list of words, or a string for the shell")
+    needs = {key: table.pop(key) for key in NEEDS_KEYS & table.keys()}
+    if isinstance(needs.get("os"), str):
+        needs["os"] = (needs["os"],)
+    if needs:
+        table["needs"] = needs
+    if isinstance(table.get("frames"), int) and not isinstance(table["frames"], bool):
+        table["frames"] = str(table["frames"])
+    place = table.get("cwd", cwd)
+    if isinstance(place, str) and place not in ("", SCRATCH):
+        table["cwd"] = os.path.join(folder, os.path.expanduser(place))
+    return _converted(table, LayerSpec, where)
+
+
+def _table(given: Any, where: str) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise JobFileError(f"{where} must be a table")
+    return dict(given)
+
+
+def _known(table: Mapping[str, Any], known: Collection[str], where: str) -> None:
+    for key in table:
+        if key not in known:
+            import difflib  # only a mistake pays for it
+
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(sorted(known))}"
+            raise JobFileError(f"unknown key {key!r} in {where}: {hint}")
+
+
+def _converted(table: Mapping[str, Any], kind: type[T], where: str) -> T:
+    try:
+        return msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
+        # msgspec writes: Expected `int`, got `str` - at `$.priority`
+        text, _, place = str(error).partition(" - at `$")
+        field = place.rstrip("`").removeprefix(".")
+        raise JobFileError(f"{where}: {field + ': ' if field else ''}{text[:1].lower()}{text[1:]}") from None

@@ -1,0 +1,5 @@
+"""`python -m drqueue.master`."""
+
+from drqueue.master.cli import main
+
+main()

@@ -1,0 +1,74 @@
+"""`drqueue-master`: flags to settings to a running master."""
+
+import argparse
+import sys
+
+import drqueue
+from drqueue import log
+from drqueue.settings import Loaded, MasterSettings, SettingsError, describe, load
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command; exits with 0, 1 (cannot run) or 2 (usage)."""
+    parser = argparse.ArgumentParser(
+        prog="drqueue-master",
+        description="The master of a DrQueue render farm: decides which frame runs on which slave.",
+    )
+    parser.add_argument("--state-dir", metavar="DIR", help="folder of the master's own files")
+    parser.add_argument("--config", metavar="FILE.toml", help="settings file")
+    parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
+    parser.add_argument(
+        "--print-settings", action="store_true", help="show every setting, its value and its source"
+    )
+    parser.add_argument("--version", action="version", version=f"drqueue-master {drqueue.__version__}")
+    args = parser.parse_args(argv)
+    try:
+        loaded = load(
+            MasterSettings,
+            config=args.config,
+            flags={"state_dir": args.state_dir, "log_level": args.log_level},
+        )
+    except SettingsError as error:
+        print(f"drqueue-master: {error}", file=sys.stderr)
+        sys.exit(2)
+    if args.print_settings:
+        print_settings(loaded)
+        return
+    log.setup(loaded.settings.log_level)
+    sys.exit(_run(loaded.settings))
+
+
+def print_settings(loaded: Loaded[MasterSettings]) -> None:
+    """One line a setting: its value, where that came from, what it means."""
+    rows = describe(loaded)
+    name = max(len(row.name) for row in rows)
+    value = max(len(row.value) for row in rows)
+    source = max(len(row.source) for row in rows)
+    for row in rows:
+        print(f"{row.name:{name}}  {row.value:{value}}  {row.source:{source}}  {row.help}")
+
+
+def _run(settings: MasterSettings) -> int:
+    # Late, so that --help and --print-settings need neither trio nor sqlite3.
+    from drqueue.master.daemon import run
+    from drqueue.master.storage import StorageError
+    from drqueue.statefile import StateError
+
+    try:
+        run(settings)
+    except (StateError, StorageError, OSError) as error:
+        print(f"drqueue-master: {error}", file=sys.stderr)
+        return 1
+    except BaseExceptionGroup as group:
+        fatal, rest = group.split((StateError, StorageError))
+        if fatal is None or rest is not None:
+            raise
+        print(f"drqueue-master: {_first(fatal)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _first(group: BaseException) -> BaseException:
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group

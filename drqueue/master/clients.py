@@ -1,0 +1,302 @@
+"""Clients' links: requests in, answers out. Decides nothing.
+
+Most requests are events for the core. What only the history knows is added on the way out, and what
+concerns a slave itself (limits, kills, logs) is passed on to it where it is linked. While the disk is
+full, reads are answered from the state and writes refused.
+"""
+
+from collections.abc import Callable
+from itertools import count
+from typing import Protocol, TypeVar
+
+import trio
+from msgspec import structs
+
+from drqueue import log
+from drqueue.channel import Channel, LinkClosed
+from drqueue.engine import Inbox
+from drqueue.master.core import queries
+from drqueue.master.core.core import Core
+from drqueue.master.core.effects import Answer, AskHistory
+from drqueue.master.core.events import ClientAsked, Event
+from drqueue.master.core.on_client import READS
+from drqueue.master.core.records import AttemptRecord
+from drqueue.master.hub import Hub
+from drqueue.master.slaves import NotLinked, SlaveLinks
+from drqueue.master.storage import Storage
+from drqueue.proto.errors import LocalProtocolError, RemoteProtocolError
+from drqueue.proto.messages import (
+    Attempts,
+    Beat,
+    Done,
+    Farm,
+    FindLog,
+    Frames,
+    Hi,
+    KillAttempts,
+    LogPlace,
+    Message,
+    ReadLog,
+    Refusal,
+    Request,
+    SetLimits,
+    Unwatch,
+    Watch,
+    Watching,
+)
+from drqueue.proto.views import AttemptView, FrameView
+
+T = TypeVar("T")
+
+#: Requests of one client under way at once; its reader waits beyond that.
+_UNDER_WAY = 256
+
+
+class Reader(Protocol):
+    """How the history is asked: in the storage's own thread."""
+
+    alarm: str
+
+    async def read(self, ask: Callable[[Storage], T]) -> T:
+        """Run `ask` there and return what it returns."""
+
+
+class _Client:
+    def __init__(self, channel: Channel, nursery: trio.Nursery) -> None:
+        self.channel = channel
+        self.nursery = nursery
+        self.room = trio.Semaphore(_UNDER_WAY)
+        self.open: set[int] = set()
+
+    def answer(self, message: Request) -> None:
+        if message.rq in self.open:
+            self.open.discard(message.rq)
+            self.room.release()
+        try:
+            self.channel.send(message)
+        except LocalProtocolError as error:
+            self.channel.send(
+                Refusal(rq=message.rq, code="too-large", text=f"the answer is too large: {error}")
+            )
+
+
+class ClientLinks:
+    """All linked clients."""
+
+    def __init__(
+        self, inbox: Inbox[Event], core: Core, slaves: SlaveLinks, hub: Hub, history: Reader
+    ) -> None:
+        self._inbox = inbox
+        self._core = core
+        self._slaves = slaves
+        self._hub = hub
+        self._history = history
+        self._clients: dict[int, _Client] = {}
+        self._numbers = count(1)
+
+    # -- in -----------------------------------------------------------------------------------------
+
+    async def serve(self, channel: Channel, hi: Hi) -> None:
+        """One client's link, from after the handshake to its end."""
+        number = next(self._numbers)
+        channel.label = hi.name or f"client {number}"
+        async with trio.open_nursery() as nursery:
+            client = self._clients[number] = _Client(channel, nursery)
+            try:
+                while True:
+                    await self._hear(number, client, await channel.receive())
+            except LinkClosed as end:
+                log.debug("client left", client=channel.label, why=end)
+            except RemoteProtocolError as error:
+                log.warning("client broke the protocol", client=channel.label, error=error)
+            finally:
+                channel.close()
+                del self._clients[number]
+                self._hub.drop(channel)
+                nursery.cancel_scope.cancel()
+
+    async def _hear(self, number: int, client: _Client, message: Message) -> None:
+        if isinstance(message, Beat):
+            if message.echo:
+                client.channel.send(Beat())
+            return
+        if not isinstance(message, Request):
+            raise RemoteProtocolError(f"a client does not say {type(message).__name__}")
+        if message.rq in client.open:
+            raise RemoteProtocolError(f"request {message.rq} is open already")
+        await client.room.acquire()
+        client.open.add(message.rq)
+        match message:
+            case Watch():
+                client.answer(Watching(rq=message.rq, watch=self._hub.watch(client.channel, message)))
+            case Unwatch():
+                found = self._hub.unwatch(message.watch, client.channel)
+                client.answer(Done(rq=message.rq, count=int(found)))
+            case ReadLog() | KillAttempts():
+                client.nursery.start_soon(self._relay, client, message)
+            case SetLimits() if self._linked(message.slave) is not None:
+                client.nursery.start_soon(self._relay, client, message)
+            case _ if self._history.alarm:
+                self._ask_in_alarm(number, client, message)
+            case _:
+                self._inbox.put(ClientAsked(number, message))
+                await self._inbox.wait_room()
+
+    def _ask_in_alarm(self, number: int, client: _Client, message: Request) -> None:
+        if not isinstance(message, READS):
+            client.answer(Refusal(rq=message.rq, code="disk-full", text=self._history.alarm))
+            return
+        for effect in self._core.peek(number, message):
+            if isinstance(effect, Answer):
+                self.answer(effect)
+            elif isinstance(effect, AskHistory):
+                self.ask_history(effect)
+
+    # -- out ----------------------------------------------------------------------------------------
+
+    def answer(self, effect: Answer) -> None:
+        """Bring an answer to its client, completed from the history where memory does not hold it all."""
+        client = self._clients.get(effect.client)
+        if client is None:
+            return
+        message = effect.message
+        if isinstance(message, Frames) and any(_wants_history(view) for view in message.frames):
+            client.nursery.start_soon(self._answer_frames, client, message)
+        elif isinstance(message, Farm):
+            client.answer(structs.replace(message, alarm=self._history.alarm))
+        else:
+            client.answer(message)
+
+    async def _answer_frames(self, client: _Client, message: Frames) -> None:
+        client.answer(structs.replace(message, frames=await fill_frames(self._history, message.frames)))
+
+    def ask_history(self, effect: AskHistory) -> None:
+        """Answer from the history of attempts."""
+        client = self._clients.get(effect.client)
+        if client is not None:
+            client.nursery.start_soon(self._answer_from_history, client, effect)
+
+    async def _answer_from_history(self, client: _Client, effect: AskHistory) -> None:
+        request = effect.request
+        rows = await self._history.read(
+            lambda storage: storage.attempts(request.job, effect.layer, effect.number)
+        )
+        if not isinstance(request, FindLog):
+            views = tuple(attempt_view(row) for row in rows)
+            client.answer(Attempts(rq=request.rq, attempts=views))
+            return
+        rows = [row for row in rows if request.attempt in (None, row.attempt)]
+        if not rows:
+            which = "no attempt yet" if request.attempt is None else f"no attempt {request.attempt}"
+            text = f"frame {request.number} of job {request.job} has {which}"
+            client.answer(Refusal(rq=request.rq, code="no-such-attempt", text=text))
+            return
+        row = rows[-1]
+        kept = await self._history.read(lambda storage: storage.log(row.key))
+        slave = self._core.state.slaves.get(row.slave)
+        client.answer(
+            LogPlace(
+                rq=request.rq,
+                key=row.key,
+                number=row.number,
+                slave=row.slave_name if slave is None else slave.name,
+                control="" if slave is None else slave.control,
+                linked=slave is not None and slave.link is not None,
+                over=bool(row.outcome),
+                kept=kept,
+            )
+        )
+
+    # -- to slaves ------------------------------------------------------------------------------------
+
+    def _linked(self, who: str) -> int | None:
+        """The link of the one slave meant, None where there is none, or none alone."""
+        found = queries.find_slaves(self._core.state, who)
+        return found[0].link if len(found) == 1 else None
+
+    async def _relay(self, client: _Client, request: ReadLog | KillAttempts | SetLimits) -> None:
+        link = self._linked(request.slave)
+        if link is None and isinstance(request, ReadLog) and not request.slave:
+            attempt = self._core.state.attempts.get(request.key)
+            link = attempt.slave.link if attempt is not None else None
+        wait_s = request.wait_s if isinstance(request, ReadLog) else 0.0
+        try:
+            if link is None:
+                raise NotLinked
+            client.answer(await self._slaves.ask(link, request, wait_s))
+        except NotLinked:
+            who = request.slave or "that attempt's"
+            client.answer(
+                Refusal(rq=request.rq, code="not-linked", text=f"slave {who} is not linked to the master")
+            )
+
+    async def flush(self, timeout_s: float) -> None:
+        """Return once the last words are with the kernel."""
+        with trio.move_on_after(timeout_s):
+            for client in list(self._clients.values()):
+                await client.channel.wait_flushed(timeout_s)
+
+
+def _wants_history(view: FrameView) -> bool:
+    return view.state in ("DONE", "FAILED", "CANCELLED") or (view.state == "WAITING" and view.attempt > 0)
+
+
+async def fill_frames(history: Reader, views: tuple[FrameView, ...]) -> tuple[FrameView, ...]:
+    """Add the latest attempt, from the history, to views of frames that do not run."""
+    wanted: dict[tuple[int, int], list[int]] = {}
+    for view in views:
+        if _wants_history(view):
+            wanted.setdefault((view.job, view.layer), []).append(view.number)
+    found: dict[tuple[int, int, int], AttemptRecord] = {}
+    for (job, layer), numbers in wanted.items():
+        rows = await history.read(
+            lambda storage, job=job, layer=layer, numbers=numbers: storage.latest_attempts(  # type: ignore[misc]
+                job, layer, numbers
+            )
+        )
+        found.update({(job, layer, number): row for number, row in rows.items()})
+    return tuple(_filled(view, found.get((view.job, view.layer, view.number))) for view in views)
+
+
+def _filled(view: FrameView, row: AttemptRecord | None) -> FrameView:
+    if row is None or not _wants_history(view):
+        return view
+    return structs.replace(
+        view,
+        attempt=row.attempt,
+        slave=row.slave_name,
+        slave_id=row.slave,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        code=row.code,
+        signal=row.signal,
+        reason=row.reason,
+        text=row.text,
+        cpu_s=row.cpu_s,
+        peak_mb=row.peak_mb,
+        progress=1.0 if view.state == "DONE" else 0.0,
+    )
+
+
+def attempt_view(row: AttemptRecord) -> AttemptView:
+    """A row of the history as clients see it."""
+    return AttemptView(
+        job=row.job,
+        layer=row.layer,
+        frame=row.frame,
+        number=row.number,
+        attempt=row.attempt,
+        slave=row.slave_name,
+        slave_id=row.slave,
+        assigned_at=row.assigned_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        outcome=row.outcome,
+        code=row.code,
+        signal=row.signal,
+        reason=row.reason,
+        text=row.text,
+        cpu_s=row.cpu_s,
+        peak_mb=row.peak_mb,
+        log_bytes=row.log_bytes,
+    )

@@ -1,0 +1,1 @@
+"""The master's decisions. Pure: events in, records and effects out."""

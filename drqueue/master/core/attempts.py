@@ -1,0 +1,146 @@
+"""What becomes of a frame when its attempt ends: the one place where retries are counted.
+
+`requeued` counts failures and kills alike and alone decides: the one that finds it at the layer's
+retries makes the frame FAILED. Lost slaves, hard stops and reruns are nobody's failure.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from drqueue.master.core.layer import Attempt, History, Resting
+from drqueue.master.core.records import AttemptRecord, Outcome
+from drqueue.master.core.state import FarmState
+from drqueue.proto.model import KILLED, NOBODYS, Exit
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Seconds before a failed frame is tried again: `first`, doubled each time, at most `most`."""
+
+    first_s: float = 5.0
+    most_s: float = 300.0
+
+    def after(self, failures: int) -> float:
+        """The pause after that many failures."""
+        return min(self.first_s * 2.0 ** min(failures - 1, 30), self.most_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Where the frame goes, what the history says of the attempt, how the next one is tried."""
+
+    to: Resting
+    outcome: Outcome
+    counted: bool = False
+    avoid: bool = False
+    delayed: bool = False
+    fresh: bool = False
+
+
+def judge(attempt: Attempt, result: Exit) -> Verdict:
+    """Facts (how it ended) against wishes (what was asked meanwhile)."""
+    well = result.code == 0 and result.signal is None and not result.reason
+    if attempt.stop in ("delete", "cancel"):
+        return Verdict("DONE" if well else "CANCELLED", "done" if well else "cancelled")
+    if attempt.again or attempt.stop == "requeue":
+        return Verdict("WAITING", "requeued", fresh=True)
+    if well:
+        return Verdict("DONE", "done")
+    if attempt.stop == "hard-stop":
+        return Verdict("WAITING", "killed")
+    out_of_tries = attempt.requeued >= attempt.layer.spec.retries
+    if attempt.stop == "kill" or result.reason == KILLED:
+        return Verdict("FAILED" if out_of_tries else "WAITING", "killed", counted=not out_of_tries)
+    if result.reason in NOBODYS:
+        return Verdict("WAITING", "lost")
+    if out_of_tries:
+        return Verdict("FAILED", "failed")
+    return Verdict("WAITING", "failed", counted=True, avoid=True, delayed=True)
+
+
+def end(state: FarmState, attempt: Attempt, result: Exit, now: float, backoff: Backoff) -> None:
+    """The attempt is over: free its slave, settle its frame, write both down."""
+    state.unbook(attempt)
+    state.touch(attempt)
+    layer, slave = attempt.layer, attempt.slave
+    layer.top = max(layer.top, attempt.key.attempt)
+    if attempt.orphan:
+        state.save.append(_over(attempt, result, "superseded", state.wall(now)))
+        return
+    verdict = judge(attempt, result)
+    state.save.append(_over(attempt, result, verdict.outcome, state.wall(now)))
+    past = History(attempt.key.attempt, attempt.requeued)
+    if verdict.fresh:
+        past.requeued = 0
+    elif verdict.counted:
+        past.requeued += 1
+    before = layer.history.get(attempt.index)
+    if before is not None and not verdict.fresh:
+        past.avoid = before.avoid
+    if verdict.avoid and slave.id not in past.avoid:
+        past.avoid = (*past.avoid, slave.id)
+    if verdict.outcome == "done":
+        slave.frames_done += 1
+        layer.ended += 1
+        layer.wall_s += max(0.0, result.ended_at - result.started_at)
+    elif verdict.outcome == "failed":
+        slave.frames_failed += 1
+    layer.cpu_s += result.cpu_s
+    until = now + backoff.after(past.requeued) if verdict.delayed else 0.0
+    kept = past if verdict.to in ("WAITING", "FAILED") else None
+    layer.release(attempt, verdict.to, kept, until)
+    layer.has_row(attempt.index)
+    state.save.append(layer.frame_record(attempt.index, verdict.to, past))
+
+
+def supersede(state: FarmState, attempt: Attempt, to: Resting, stop: str) -> None:
+    """The frame no longer waits for this attempt, which still runs: stop it, ignore its report."""
+    layer = attempt.layer
+    past = History(attempt.key.attempt, 0)
+    layer.release(attempt, to, past if to in ("WAITING", "FAILED") else None)
+    layer.has_row(attempt.index)
+    attempt.orphan = True
+    attempt.stop = stop
+    attempt.asked_stop = False
+    state.save.append(layer.frame_record(attempt.index, to, past))
+    state.save.append(attempt.record())
+    state.touch(attempt)
+
+
+def ask_stop(state: FarmState, attempt: Attempt, stop: str, tell: Callable[[Attempt], None]) -> None:
+    """Record a wish and say it to the slave; its report will fulfil it."""
+    attempt.stop = stop
+    state.save.append(attempt.record())
+    state.touch(attempt)
+    tell(attempt)
+
+
+def _over(attempt: Attempt, result: Exit, outcome: Outcome, wall: float) -> AttemptRecord:
+    key = attempt.key
+    return AttemptRecord(
+        job=key.job,
+        layer=key.layer,
+        frame=key.frame,
+        attempt=key.attempt,
+        number=attempt.number,
+        slave=attempt.slave.id,
+        slave_name=attempt.slave.name,
+        assigned_at=attempt.assigned_at,
+        cores=attempt.cores,
+        memory_mb=attempt.memory_mb,
+        lease_s=attempt.lease_s,
+        on_unreachable=attempt.on_unreachable,
+        stop=attempt.stop,
+        again=attempt.again,
+        orphan=attempt.orphan,
+        started_at=result.started_at or attempt.started_at,
+        ended_at=result.ended_at or wall,
+        outcome=outcome,
+        code=result.code,
+        signal=result.signal,
+        reason=result.reason,
+        text=result.text,
+        cpu_s=result.cpu_s,
+        peak_mb=result.peak_mb,
+        log_bytes=result.log_bytes,
+    )

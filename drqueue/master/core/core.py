@@ -1,0 +1,139 @@
+"""The master's core: `step` takes events and the time, and says what to save and then to do.
+
+Every event in order, then every deadline that passed, then one scheduling pass if something asked
+for one. The engine is its only caller.
+"""
+
+from collections.abc import Sequence
+from heapq import heappop
+from typing import Final
+
+from drqueue.master.core import jobs, on_slave
+from drqueue.master.core.effects import Effect
+from drqueue.master.core.events import (
+    ClientAsked,
+    ClockRead,
+    Event,
+    SlaveLinked,
+    SlaveSaid,
+    SlaveUnlinked,
+    Stopping,
+)
+from drqueue.master.core.on_client import on_asked
+from drqueue.master.core.records import AnyRecord, MetaRecord, Saved
+from drqueue.master.core.restore import restore
+from drqueue.master.core.schedule import schedule
+from drqueue.master.core.state import FarmState
+from drqueue.master.core.turn import Policy, Turn
+from drqueue.outcome import Outcome
+from drqueue.proto.messages import Grant, Request
+
+#: At most this many finished jobs are purged in one step.
+_PURGE_AT_ONCE: Final = 10
+
+
+class Core:
+    """Decides which frame runs where. Start from what storage holds."""
+
+    def __init__(self, policy: Policy, saved: Saved, now: float, wall: float) -> None:
+        self._turn = Turn(policy)
+        restore(self._turn.state, saved, now, wall)
+        self._turn.now = now
+        self._stopping = False
+        self._settle()
+
+    @property
+    def state(self) -> FarmState:
+        """For reading: queries, invariants."""
+        return self._turn.state
+
+    @property
+    def turn(self) -> Turn:
+        """For the shells' own read-only look-ups between steps."""
+        return self._turn
+
+    def step(self, events: Sequence[Event], now: float) -> Outcome[AnyRecord, Effect]:
+        """Take every event in order, then every deadline that passed, then schedule."""
+        turn, state = self._turn, self._turn.state
+        turn.now = now
+        for event in events:
+            match event:
+                case SlaveSaid():
+                    on_slave.on_said(turn, event)
+                case ClientAsked():
+                    on_asked(turn, event)
+                case SlaveLinked():
+                    on_slave.on_linked(turn, event)
+                case SlaveUnlinked():
+                    on_slave.on_unlinked(turn, event)
+                case ClockRead():
+                    self._on_clock(event)
+                case Stopping():
+                    self._on_stopping(event)
+        on_slave.pass_deadlines(turn)
+        self._end_delays()
+        self._settle()
+        if state.want_schedule and not self._stopping:
+            state.want_schedule = False
+            schedule(state, now, turn.policy.lease_s, turn.run)
+        save, state.save = state.save, []
+        return Outcome(save, turn.take_effects())
+
+    def peek(self, client: int, request: Request) -> Sequence[Effect]:
+        """Answer one of READS between steps (while a commit cannot end); changes nothing."""
+        turn = Turn(self._turn.policy)
+        turn.state, turn.now = self._turn.state, self._turn.now
+        on_asked(turn, ClientAsked(client, request))
+        return turn.take_effects()
+
+    def next_wakeup(self) -> float | None:
+        """The earliest deadline: a lease's end, a back-off's end, a job's start time."""
+        state = self._turn.state
+        dues = [state.delays[0][0]] if state.delays else []
+        lease = on_slave.next_deadline(self._turn)
+        if lease is not None:
+            dues.append(lease)
+        dues += [state.jobs[number].spec.not_before - state.wall_offset for number in state.timed]
+        return min(dues, default=None)
+
+    def _on_clock(self, event: ClockRead) -> None:
+        state = self._turn.state
+        state.wall_offset = event.wall - self._turn.now
+        for number in sorted(state.timed):
+            jobs.recheck(self._turn, state.jobs[number])
+        keep_s = self._turn.policy.keep_s
+        if keep_s:
+            old = [
+                job
+                for job in state.jobs.values()
+                if job.finished and not job.deleted and 0 < job.finished_at < event.wall - keep_s
+            ]
+            for job in old[:_PURGE_AT_ONCE]:
+                jobs.delete(self._turn, job)
+
+    def _on_stopping(self, event: Stopping) -> None:
+        self._stopping = True
+        self._turn.state.save.append(MetaRecord("lease_grant", str(event.grant_s)))
+        for link in self._turn.state.links:
+            self._turn.tell(link, Grant(lease_s=event.grant_s))
+
+    def _end_delays(self) -> None:
+        state, now = self._turn.state, self._turn.now
+        while state.delays and state.delays[0][0] <= now:
+            when, number, layer_index, index = heappop(state.delays)
+            job = state.jobs.get(number)
+            if job is not None and job.layers[layer_index].delayed.get(index) == when:
+                job.layers[layer_index].due(index)
+                state.want_schedule = True
+        for number in sorted(state.timed):
+            if state.jobs[number].spec.not_before <= self._turn.wall:
+                jobs.recheck(self._turn, state.jobs[number])
+
+    def _settle(self) -> None:
+        state = self._turn.state
+        while state.unsettled:
+            number = min(state.unsettled)
+            state.unsettled.discard(number)
+            job = state.jobs.get(number)
+            if job is not None:
+                jobs.settle(self._turn, job)

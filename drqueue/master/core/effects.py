@@ -1,0 +1,54 @@
+"""What the master wants done, once what goes with it is saved."""
+
+from dataclasses import dataclass
+
+from drqueue.proto.ids import FrameKey
+from drqueue.proto.messages import FindLog, ListAttempts, Message, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Say something on a slave's link."""
+
+    link: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Answer a client's request."""
+
+    client: int
+    message: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Unlink:
+    """Turn a slave's link away, saying why."""
+
+    link: int
+    code: str
+    text: str
+    retry: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """These changed: whoever watches them wants their latest state."""
+
+    jobs: frozenset[int]
+    frames: frozenset[FrameKey]
+    slaves: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class AskHistory:
+    """Answer a client's request about a frame from the history of attempts, which memory does not hold."""
+
+    client: int
+    request: FindLog | ListAttempts
+    layer: int
+    number: int
+
+
+Effect = Tell | Answer | Unlink | Publish | AskHistory

@@ -1,0 +1,66 @@
+"""What must always hold. Checked after every event in tests, so that a bug is met where it is made."""
+
+from collections import Counter
+
+from drqueue.master.core.layer import Layer
+from drqueue.master.core.state import FarmState, Job
+
+
+def check(state: FarmState) -> None:
+    """AssertionError, with a sentence, on the first thing that does not hold."""
+    for job in state.jobs.values():
+        _check_job(state, job)
+    for slave in state.slaves.values():
+        cores = sum(attempt.cores for attempt in slave.live.values())
+        memory = sum(attempt.memory_mb for attempt in slave.live.values())
+        assert cores == slave.used_cores, f"slave {slave.name}: {slave.used_cores} cores booked, {cores} used"
+        assert memory == slave.used_memory_mb, f"slave {slave.name}: memory is booked wrongly"
+        assert all(a.slave is slave for a in slave.live.values()), f"slave {slave.name}: a stranger's attempt"
+        assert state.identities[slave.identity] is slave
+        if slave.link is None:
+            assert not slave.live or slave.id in state.silent, f"slave {slave.name}: silent unnoticed"
+        else:
+            assert state.links[slave.link] is slave
+            assert slave.id not in state.silent
+    for link, slave in state.links.items():
+        assert slave.link == link, f"link {link} is not slave {slave.name}'s"
+    names = Counter(slave.name for slave in state.slaves.values())
+    assert all(count == 1 for count in names.values()), f"slave names are not unique: {names}"
+    for key, attempt in state.attempts.items():
+        assert attempt.key == key
+        assert attempt.slave.live.get(key) is attempt, f"attempt {key}: its slave does not know it"
+        assert state.jobs.get(key.job) is attempt.layer.job, f"attempt {key}: of a job that is gone"
+        if not attempt.orphan:
+            assert attempt.layer.live.get(attempt.index) is attempt, f"attempt {key}: not its frame's"
+    held = sum(len(slave.live) for slave in state.slaves.values())
+    assert held == len(state.attempts), f"{held} attempts on slaves, {len(state.attempts)} in all"
+    for token, number in state.tokens.items():
+        assert state.jobs[number].token == token
+
+
+def _check_job(state: FarmState, job: Job) -> None:
+    live = sum(len(layer.live) for layer in job.layers)
+    assert live == job.live, f"job {job.id}: {job.live} live counted, {live} are"
+    hungry = any(layer.waiting for layer in job.layers)
+    assert hungry == job.hungry == (job.id in state.hungry), f"job {job.id}: hungry is wrong"
+    here = Counter(a.slave.id for a in state.attempts.values() if a.layer.job is job)
+    assert dict(here) == job.on_slave, f"job {job.id}: on_slave {job.on_slave}, really {dict(here)}"
+    for layer in job.layers:
+        _check_layer(job, layer)
+
+
+def _check_layer(job: Job, layer: Layer) -> None:
+    where = f"job {job.id} layer {layer.index}"
+    sets = [set(positions) for _name, positions in layer.sets()]
+    sets += [set(layer.live), set(layer.delayed)]
+    total = sum(len(one) for one in sets)
+    union = set().union(*sets)
+    assert total == len(union), f"{where}: a frame is in two states"
+    assert union == set(range(layer.size)), f"{where}: {layer.size - len(union)} frames are in no state"
+    by_name = dict(layer.sets())
+    for name, base in layer.bases():
+        assert set(base) <= set(by_name[name]), f"{where}: base {name} says more than is so"
+    for index, attempt in layer.live.items():
+        assert attempt.index == index
+        assert not attempt.orphan
+        assert attempt.key.attempt <= layer.top, f"{where}: top is too low"

@@ -1,0 +1,297 @@
+"""What jobs go through: submission, dependencies, finishing, the verbs, deletion."""
+
+from collections.abc import Iterator
+
+from msgspec import structs
+
+from drqueue.master.core.attempts import ask_stop, supersede
+from drqueue.master.core.layer import Attempt, History, Layer, Resting
+from drqueue.master.core.records import FramesForget, JobForget, JobRecord, MetaRecord
+from drqueue.master.core.state import FarmState, Job
+from drqueue.master.core.turn import Turn
+from drqueue.proto.ids import FrameKey
+from drqueue.proto.model import Depend, JobSpec
+
+#: More frames than this are requeued without keeping a row each for their attempt numbers.
+_FEW = 1000
+
+
+def submit(turn: Turn, token: str, spec: JobSpec) -> Job:
+    """A new job; the spec was checked."""
+    state = turn.state
+    record = JobRecord(
+        id=state.next_job, token=token, spec=spec, submitted_at=turn.wall, stopped=spec.stopped
+    )
+    state.next_job += 1
+    job = state.add_job(record)
+    state.save += [record, MetaRecord("next_job", str(state.next_job))]
+    recheck(turn, job)
+    state.changed_jobs.add(job.id)
+    state.want_schedule = True
+    return job
+
+
+# -- dependencies -------------------------------------------------------------------------------------
+
+
+def dependency_met(state: FarmState, depend: Depend) -> bool:
+    """Whether a job waits no more for another. One that is gone was met, or took its dependents along."""
+    parent = state.jobs.get(depend.job)
+    if parent is None:
+        return True
+    return not parent.unfinished if depend.until == "ended" else parent.all_done
+
+
+def recheck(turn: Turn, job: Job) -> None:
+    """Derive again what a job, and each of its layers, waits for."""
+    state = turn.state
+    waits = ""
+    for depend in job.spec.depends:
+        if not dependency_met(state, depend):
+            waits = f"job {depend.job}"
+            break
+    if not waits and job.spec.not_before and job.spec.not_before > turn.wall:
+        waits = "its start time"
+    if waits == "its start time":
+        state.timed.add(job.id)
+    else:
+        state.timed.discard(job.id)
+    if waits != job.waits_for:
+        job.waits_for = waits
+        state.changed_jobs.add(job.id)
+    for layer in job.layers:
+        blocked = ""
+        for name in layer.spec.after:
+            other = job.layer_named(name)
+            if other is not None and len(other.done) < other.size:
+                blocked = name
+                break
+        layer.blocked = blocked
+    state.want_schedule = True
+
+
+def settle(turn: Turn, job: Job) -> None:
+    """After frames of a job ended or came back: is it finished, and who waited for that?"""
+    state = turn.state
+    if job.deleted:
+        if not job.live and not any(job.on_slave.values()):
+            state.drop_job(job)
+            state.save.append(JobForget(job.id))
+        return
+    finished = not job.unfinished
+    if finished != job.finished:
+        job.finished = finished
+        job.finished_at = turn.wall if finished else 0.0
+        state.save.append(job.record())
+        state.changed_jobs.add(job.id)
+        if finished and job.spec.delete_when_finished and job.all_done:
+            delete(turn, job)
+            return
+    recheck(turn, job)
+    for child in sorted(state.dependents.get(job.id, ())):
+        recheck(turn, state.jobs[child])
+
+
+# -- verbs on jobs --------------------------------------------------------------------------------------
+
+
+def live_attempts(job: Job) -> list[Attempt]:
+    """Attempts that frames of the job wait for."""
+    return [attempt for layer in job.layers for attempt in layer.live.values()]
+
+
+def stop(turn: Turn, job: Job, *, hard: bool) -> int:
+    """No new frames; with `hard`, running ones are killed and WAITING again. How many those are."""
+    _set_stopped(turn, job, True)
+    attempts = live_attempts(job) if hard else []
+    for attempt in attempts:
+        if not attempt.stop:
+            ask_stop(turn.state, attempt, "hard-stop", turn.stop)
+    return len(attempts)
+
+
+def proceed(turn: Turn, job: Job) -> None:
+    """Frames are handed out again."""
+    _set_stopped(turn, job, False)
+    recheck(turn, job)
+
+
+def _set_stopped(turn: Turn, job: Job, stopped: bool) -> None:
+    if job.stopped != stopped:
+        job.stopped = stopped
+        turn.state.save.append(job.record())
+    turn.state.changed_jobs.add(job.id)
+    turn.state.want_schedule = True
+
+
+def rerun(turn: Turn, job: Job) -> int:
+    """All frames again, with a fresh set of retries; running ones are killed first."""
+    for attempt in live_attempts(job):
+        supersede(turn.state, attempt, "WAITING", "rerun")
+        turn.stop(attempt)
+    for layer in job.layers:
+        layer.floor = layer.top
+        for state_name, positions in layer.sets():
+            if state_name != "WAITING":
+                for start, end in list(positions.intervals()):
+                    layer.move(start, end, state_name, "WAITING")
+        for index in list(layer.delayed):
+            layer.due(index)
+        layer.history.clear()
+        layer.ended, layer.wall_s, layer.cpu_s = 0, 0.0, 0.0
+        turn.state.save += [FramesForget(job.id, layer.index, 0, layer.size), layer.record()]
+    turn.state.changed_jobs.add(job.id)
+    settle(turn, job)
+    return sum(layer.size for layer in job.layers)
+
+
+def delete(turn: Turn, job: Job) -> int:
+    """Gone from every list at once; what runs is stopped. Jobs that still waited for it are cancelled."""
+    state = turn.state
+    attempts = live_attempts(job)
+    waiting_for_it = [
+        state.jobs[child]
+        for child in sorted(state.dependents.get(job.id, ()))
+        if any(d.job == job.id and not dependency_met(state, d) for d in state.jobs[child].spec.depends)
+    ]
+    job.deleted = True
+    state.save.append(job.record())
+    for child in waiting_for_it:
+        cancel(turn, child)
+    for child_id in sorted(state.dependents.get(job.id, ())):
+        _drop_dependency(turn, state.jobs[child_id], job.id)
+    for attempt in attempts:
+        ask_stop(state, attempt, "delete", turn.stop)
+    state.changed_jobs.add(job.id)
+    settle(turn, job)
+    return len(attempts)
+
+
+def _drop_dependency(turn: Turn, child: Job, parent: int) -> None:
+    left = tuple(d for d in child.spec.depends if d.job != parent)
+    child.take_spec(structs.replace(child.spec, depends=left))
+    turn.state.dependents[parent].discard(child.id)
+    turn.state.save.append(child.record())
+    recheck(turn, child)
+
+
+def cancel(turn: Turn, job: Job) -> None:
+    """Its dependency is cancelled: so are its own waiting frames, and the jobs that wait for it."""
+    state = turn.state
+    if job.deleted:
+        return
+    for layer in job.layers:
+        changed = False
+        for index in list(layer.delayed):
+            layer.due(index)
+        for start, end in list(layer.waiting.intervals()):
+            layer.move(start, end, "WAITING", "CANCELLED")
+            state.save.append(FramesForget(job.id, layer.index, start, end))
+            changed = True
+        if changed:
+            layer.floor = max(layer.floor, layer.top)
+            state.save.append(layer.record())
+    for attempt in live_attempts(job):
+        ask_stop(state, attempt, "cancel", turn.stop)
+    children = [
+        state.jobs[child]
+        for child in sorted(state.dependents.get(job.id, ()))
+        if any(d.job == job.id and d.until == "done" for d in state.jobs[child].spec.depends)
+    ]
+    state.changed_jobs.add(job.id)
+    settle(turn, job)
+    for child in children:
+        cancel(turn, child)
+
+
+# -- verbs on frames --------------------------------------------------------------------------------------
+
+
+def kill_frames(turn: Turn, layer: Layer, indexes: list[tuple[int, int]]) -> int:
+    """Running ones are stopped and WAITING again (counted). How many run."""
+    count = 0
+    for attempt in _live_in(layer, indexes):
+        count += 1
+        if attempt.stop not in ("kill", "delete"):
+            ask_stop(turn.state, attempt, "kill", turn.stop)
+    return count
+
+
+def requeue_frames(turn: Turn, layer: Layer, indexes: list[tuple[int, int]], *, now: bool) -> int:
+    """Ended ones are WAITING again with fresh retries; running ones go once more after this run."""
+    count = 0
+    for attempt in _live_in(layer, indexes):
+        count += 1
+        if now:
+            attempt.again = True
+            ask_stop(turn.state, attempt, "requeue", turn.stop)
+        elif not attempt.again:
+            attempt.again = True
+            turn.state.save.append(attempt.record())
+            turn.state.touch(attempt)
+    for source in ("DONE", "FAILED", "CANCELLED"):
+        count += _move_all(turn, layer, indexes, source, "WAITING")
+    settle(turn, layer.job)
+    return count
+
+
+def finish_frames(turn: Turn, layer: Layer, indexes: list[tuple[int, int]]) -> int:
+    """DONE at once; a running attempt is stopped and its report ignored."""
+    count = 0
+    for attempt in _live_in(layer, indexes):
+        count += 1
+        supersede(turn.state, attempt, "DONE", "finish")
+        turn.stop(attempt)
+    for index in [i for i in layer.delayed if any(a <= i < b for a, b in indexes)]:
+        layer.due(index)
+    for source in ("WAITING", "FAILED"):
+        count += _move_all(turn, layer, indexes, source, "DONE")
+    settle(turn, layer.job)
+    return count
+
+
+def _live_in(layer: Layer, indexes: list[tuple[int, int]]) -> list[Attempt]:
+    found = [a for a in layer.live.values() if any(x <= a.index < y for x, y in indexes)]
+    return sorted(found, key=lambda attempt: attempt.index)
+
+
+def _move_all(turn: Turn, layer: Layer, indexes: list[tuple[int, int]], source: Resting, to: Resting) -> int:
+    """Move those of the positions that rest in `source`; rows only where they keep attempt numbers."""
+    positions = dict(layer.sets())[source]
+    pieces: list[tuple[int, int]] = []
+    if not positions:
+        return 0
+    for start, end in indexes:
+        pieces += _within(positions.intervals(), start, end)
+    count = sum(end - start for start, end in pieces)
+    if not count:
+        return 0
+    job = layer.job
+    ran = source != "WAITING" or bool(layer.history)
+    if ran and (count > _FEW or to != "WAITING"):
+        layer.floor = max(layer.floor, layer.top)
+    for start, end in pieces:
+        layer.move(start, end, source, to)
+        turn.state.save.append(FramesForget(job.id, layer.index, start, end))
+    if to == "WAITING" and count <= _FEW:
+        _keep_numbers(turn, layer, pieces)
+    turn.state.save.append(layer.record())
+    turn.state.changed_jobs.add(job.id)
+    if count <= _FEW:
+        turn.state.changed_frames.update(
+            (FrameKey(job.id, layer.index, i) for start, end in pieces for i in range(start, end))
+        )
+    turn.state.want_schedule = True
+    return count
+
+
+def _keep_numbers(turn: Turn, layer: Layer, pieces: list[tuple[int, int]]) -> None:
+    for start, end in pieces:
+        for index in range(start, end):
+            past = History(layer.top)
+            layer.history[index] = past
+            turn.state.save.append(layer.frame_record(index, "WAITING", past))
+
+
+def _within(intervals: Iterator[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:
+    return [(max(a, start), min(b, end)) for a, b in intervals if a < end and b > start]

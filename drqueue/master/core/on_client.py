@@ -1,0 +1,381 @@
+"""What clients ask: one handler per request. A user's mistake is an answer, never an exception."""
+
+from msgspec import UNSET, UnsetType, structs
+
+from drqueue.master.core import jobs, on_slave, queries
+from drqueue.master.core.events import ClientAsked
+from drqueue.master.core.explain import why
+from drqueue.master.core.layer import Layer
+from drqueue.master.core.rerange import rerange
+from drqueue.master.core.state import Job, Slave
+from drqueue.master.core.turn import Turn
+from drqueue.proto.checks import check_spec
+from drqueue.proto.messages import (
+    ChangeJob,
+    FarmInfo,
+    FindLog,
+    FrameVerb,
+    GetJob,
+    GetSlave,
+    JobVerb,
+    ListAttempts,
+    ListFrames,
+    ListJobs,
+    ListSlaves,
+    LogPlace,
+    Reasons,
+    Request,
+    SetLimits,
+    SlaveVerb,
+    Submit,
+    Submitted,
+    Why,
+)
+from drqueue.proto.model import JobSpec, LayerSpec, LimitsChange
+from drqueue.proto.ranges import FrameRange, RangeError
+
+#: Requests that change nothing.
+READS = (ListJobs, GetJob, ListFrames, ListSlaves, GetSlave, FarmInfo, Why, FindLog, ListAttempts)
+
+
+class Refused(Exception):  # noqa: N818  (an answer on its way)
+    """A user's mistake, raised within this file only and answered by `on_asked`."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def on_asked(turn: Turn, event: ClientAsked) -> None:
+    """Answer a request."""
+    try:
+        _asked(turn, event.client, event.request)
+    except Refused as error:
+        turn.refuse(event.client, event.request, error.code, str(error))
+
+
+def _asked(turn: Turn, client: int, request: Request) -> None:
+    state = turn.state
+    match request:
+        case Submit():
+            _submit(turn, client, request)
+        case ListJobs():
+            turn.answer(
+                client,
+                queries.page_of_jobs(
+                    state, turn.wall, request.rq, request.cursor, request.limit, request.all, request.owner
+                ),
+            )
+        case GetJob():
+            turn.answer(client, queries.one_job(_job(turn, request.job), turn.wall, request.rq))
+        case ListFrames():
+            job = _job(turn, request.job)
+            layers = [_layer(job, request.layer)] if request.layer else job.layers
+            turn.answer(
+                client,
+                queries.page_of_frames(
+                    layers, request.rq, request.cursor, request.limit, frozenset(request.states)
+                ),
+            )
+        case ListSlaves():
+            turn.answer(client, queries.page_of_slaves(state, request.rq, request.cursor, request.limit))
+        case GetSlave():
+            turn.answer(client, queries.one_slave(_slave(turn, request.slave), request.rq))
+        case FarmInfo():
+            policy = turn.policy
+            turn.answer(
+                client,
+                queries.farm_info(state, request.rq, policy.farm, policy.epoch, policy.software),
+            )
+        case Why():
+            job = _job(turn, request.job)
+            layer, index = None, None
+            if request.number is not None:
+                layer, index = _frame(job, request.layer, request.number)
+            elif request.layer:
+                layer = _layer(job, request.layer)
+            reasons = why(state, job, layer, index, turn.now)
+            turn.answer(client, Reasons(rq=request.rq, reasons=tuple(reasons)))
+        case FindLog():
+            _find_log(turn, client, request)
+        case ListAttempts():
+            layer, index = _frame(_job(turn, request.job), request.layer, request.number)
+            turn.ask_history(client, request, layer.index, layer.chunks.first(index))
+        case JobVerb():
+            _job_verb(turn, client, request)
+        case FrameVerb():
+            _frame_verb(turn, client, request)
+        case ChangeJob():
+            _change(turn, client, request)
+        case SlaveVerb():
+            _slave_verb(turn, client, request)
+        case SetLimits():
+            _wish(turn, client, request)
+        case _:
+            raise Refused("bad-request", f"a master does not answer {type(request).__name__}")
+
+
+# -- finding things ---------------------------------------------------------------------------------------
+
+
+def _job(turn: Turn, number: int) -> Job:
+    job = queries.find_job(turn.state, number)
+    if job is None:
+        raise Refused("no-such-job", f"there is no job {number}")
+    return job
+
+
+def _layer(job: Job, name: str) -> Layer:
+    layer = job.layer_named(name)
+    if layer is None:
+        names = ", ".join(layer.spec.name for layer in job.layers)
+        raise Refused("no-such-layer", f"job {job.id} has no layer {name!r} (it has {names})")
+    return layer
+
+
+def _frame(job: Job, name: str, number: int) -> tuple[Layer, int]:
+    layer = _layer(job, name)
+    index = layer.chunks.chunk_of(number)
+    if index is None:
+        raise Refused(
+            "no-such-frame", f"job {job.id} has no frame {number} in its range {_short(layer.range.text)}"
+        )
+    return layer, index
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _slave(turn: Turn, who: str) -> Slave:
+    found = queries.find_slaves(turn.state, who)
+    if not found:
+        raise Refused("no-such-slave", f"there is no slave {who!r}")
+    if len(found) > 1:
+        names = ", ".join(slave.name for slave in found)
+        raise Refused("ambiguous-slave", f"{who!r} may be any of {names}: say which")
+    return found[0]
+
+
+# -- jobs -------------------------------------------------------------------------------------------------
+
+
+def _submit(turn: Turn, client: int, request: Submit) -> None:
+    known = turn.state.tokens.get(request.token)
+    if known is not None:
+        turn.answer(client, Submitted(rq=request.rq, job=known, again=True))
+        return
+    spec = request.spec
+    problem = check_spec(spec)
+    if problem is not None:
+        raise Refused("bad-job", problem)
+    for depend in spec.depends:
+        if queries.find_job(turn.state, depend.job) is None:
+            raise Refused("no-such-job", f"it depends on job {depend.job}, which does not exist")
+    note = ""
+    if spec.on_unreachable == "requeue-fast":
+        note = (
+            "on_unreachable is requeue-fast: a frame whose slave is silent for "
+            f"{turn.policy.requeue_fast_s:.0f} s starts again elsewhere, even if the first still runs"
+        )
+    job = jobs.submit(turn, request.token, spec)
+    turn.answer(client, Submitted(rq=request.rq, job=job.id, note=note))
+
+
+def _job_verb(turn: Turn, client: int, request: JobVerb) -> None:
+    job = _job(turn, request.job)
+    count = 0
+    match request.verb:
+        case "stop":
+            count = jobs.stop(turn, job, hard=False)
+        case "hard-stop":
+            count = jobs.stop(turn, job, hard=True)
+        case "continue":
+            jobs.proceed(turn, job)
+        case "rerun":
+            count = jobs.rerun(turn, job)
+        case "delete":
+            count = jobs.delete(turn, job)
+    turn.done(client, request, count)
+
+
+def _frame_verb(turn: Turn, client: int, request: FrameVerb) -> None:
+    job = _job(turn, request.job)
+    layer = _layer(job, request.layer)
+    indexes, missing = _positions(job, layer, request.frames)
+    count = 0
+    match request.verb:
+        case "kill":
+            count = jobs.kill_frames(turn, layer, indexes)
+        case "requeue":
+            count = jobs.requeue_frames(turn, layer, indexes, now=request.now)
+        case "finish":
+            count = jobs.finish_frames(turn, layer, indexes)
+    note = f"{missing} of the numbers are not in the job's range" if missing else ""
+    turn.done(client, request, count, note)
+
+
+def _positions(job: Job, layer: Layer, text: str) -> tuple[list[tuple[int, int]], int]:
+    """Positions (start, end) of the frames that hold these numbers, and how many numbers fit nowhere."""
+    try:
+        wanted = FrameRange.parse(text)
+    except RangeError as error:
+        raise Refused("bad-range", str(error)) from None
+    if wanted.text == layer.range.text:
+        return [(0, layer.size)], 0
+    chunk_of = layer.chunks.chunk_of
+    found: set[int] = set()
+    missing = 0
+    for number in wanted:
+        index = chunk_of(number)
+        if index is None:
+            missing += 1
+        else:
+            found.add(index)
+    if not found:
+        raise Refused(
+            "no-such-frame",
+            f"job {job.id} has none of the frames {_short(text)} in its range {_short(layer.range.text)}",
+        )
+    pieces: list[tuple[int, int]] = []
+    for index in sorted(found):
+        if pieces and pieces[-1][1] == index:
+            pieces[-1] = (pieces[-1][0], index + 1)
+        else:
+            pieces.append((index, index + 1))
+    return pieces, missing
+
+
+def _change(turn: Turn, client: int, request: ChangeJob) -> None:
+    job, change = _job(turn, request.job), request.change
+    layer = _layer(job, "" if isinstance(change.layer, UnsetType) else change.layer)
+    spec = job.spec
+    simple = {
+        name: value
+        for name in (
+            "name", "priority", "pool", "max_running", "max_per_slave", "not_before", "on_unreachable",
+            "depends",
+        )
+        if (value := getattr(change, name)) is not UNSET
+    }  # fmt: skip
+    simple["blocked"] = tuple(
+        sorted({*spec.blocked, *change.block} - set(change.unblock)) if change.block or change.unblock
+        else spec.blocked
+    )  # fmt: skip
+    layer_spec = layer.spec
+    for name in ("retries", "needs"):
+        value = getattr(change, name)
+        if value is not UNSET:
+            layer_spec = structs.replace(layer_spec, **{name: value})
+    frames = layer_spec.frames if isinstance(change.frames, UnsetType) else change.frames
+    chunk = layer_spec.chunk if isinstance(change.chunk, UnsetType) else change.chunk
+    changed = _with_layer(structs.replace(spec, **simple), layer.index, layer_spec)
+    problem = check_spec(
+        _with_layer(changed, layer.index, structs.replace(layer_spec, frames=frames, chunk=chunk))
+    )
+    if problem is not None:
+        raise Refused("bad-range" if isinstance(change.frames, str) else "bad-job", problem)
+    _check_depends(turn, job, changed)
+    _take_spec(turn, job, changed)
+    if (frames, chunk) != (layer_spec.frames, layer_spec.chunk):
+        rerange(turn, layer, frames, chunk)
+    jobs.recheck(turn, job)
+    turn.state.changed_jobs.add(job.id)
+    turn.done(client, request, 1)
+
+
+def _with_layer(spec: JobSpec, index: int, layer: LayerSpec) -> JobSpec:
+    layers = (*spec.layers[:index], layer, *spec.layers[index + 1 :])
+    return structs.replace(spec, layers=layers)
+
+
+def _check_depends(turn: Turn, job: Job, spec: JobSpec) -> None:
+    if spec.depends == job.spec.depends:
+        return
+    state = turn.state
+    trail = [depend.job for depend in spec.depends]
+    for number in trail:
+        if number != job.id and queries.find_job(state, number) is None:
+            raise Refused("no-such-job", f"there is no job {number} to depend on")
+    seen: set[int] = set()
+    while trail:
+        number = trail.pop()
+        if number == job.id:
+            raise Refused("bad-job", f"job {job.id} would wait for itself")
+        if number not in seen and number in state.jobs:
+            seen.add(number)
+            trail += [depend.job for depend in state.jobs[number].spec.depends]
+
+
+def _take_spec(turn: Turn, job: Job, spec: JobSpec) -> None:
+    state = turn.state
+    for depend in job.spec.depends:
+        state.dependents.get(depend.job, set()).discard(job.id)
+    for depend in spec.depends:
+        state.dependents.setdefault(depend.job, set()).add(job.id)
+    job.take_spec(spec)
+    state.save.append(job.record())
+    state.want_schedule = True
+
+
+# -- logs and slaves ----------------------------------------------------------------------------------------
+
+
+def _find_log(turn: Turn, client: int, request: FindLog) -> None:
+    """Where the log of a live attempt lies; for ended ones the shell asks the history."""
+    job = _job(turn, request.job)
+    layer, index = _frame(job, request.layer, request.number)
+    attempt = layer.live.get(index)
+    if attempt is None or request.attempt not in (None, attempt.key.attempt):
+        turn.ask_history(client, request, layer.index, layer.chunks.first(index))
+        return
+    slave = attempt.slave
+    turn.answer(
+        client,
+        LogPlace(
+            rq=request.rq,
+            key=attempt.key,
+            number=attempt.number,
+            slave=slave.name,
+            control=slave.control,
+            linked=slave.link is not None,
+        ),
+    )
+
+
+def _slave_verb(turn: Turn, client: int, request: SlaveVerb) -> None:
+    slave = _slave(turn, request.slave)
+    if slave.link is not None:
+        raise Refused(
+            "bad-state", f"slave {slave.name} is linked: {request.verb} is for slaves that are gone"
+        )
+    if request.verb == "declare-dead":
+        turn.done(client, request, on_slave.declare_dead(turn, slave))
+        return
+    if slave.live:
+        raise Refused(
+            "bad-state",
+            f"slave {slave.name} may still run {len(slave.live)} frames: declare it dead first",
+        )
+    on_slave.forget(turn, slave)
+    turn.done(client, request, 1)
+
+
+def _wish(turn: Turn, client: int, request: SetLimits) -> None:
+    """Limits of a slave that cannot be reached: said to it when it links again."""
+    slave = _slave(turn, request.slave)
+    if slave.link is not None:
+        turn.tell(slave.link, SetLimits(rq=0, change=request.change))
+        turn.done(client, request, 1)
+        return
+    slave.wish = _merged(slave.wish, request.change)
+    turn.state.save.append(slave.record())
+    turn.state.changed_slaves.add(slave.id)
+    turn.done(client, request, 1, f"slave {slave.name} is not linked: it is told when it comes back")
+
+
+def _merged(first: LimitsChange | None, then: LimitsChange) -> LimitsChange:
+    if first is None:
+        return then
+    given = {name: value for name, value in structs.asdict(then).items() if value is not UNSET}
+    return structs.replace(first, **given)

@@ -1,0 +1,268 @@
+"""What slaves bring about: linking, reporting, going silent.
+
+The reconcile table, for each attempt when a slave says Hello:
+
+| the master says              | the slave holds it | then                                         |
+|------------------------------|--------------------|----------------------------------------------|
+| live here                    | running            | keep                                         |
+| live here, with a stop wish  | running            | say Stop again                               |
+| live here                    | no                 | over: not this frame's fault                 |
+| live elsewhere, or nothing   | running            | Stop("stale")                                |
+| anything                     | ended, not noted   | its report follows: apply if current, note   |
+"""
+
+from msgspec import UNSET, structs
+
+from drqueue.master.core.attempts import end
+from drqueue.master.core.events import SlaveLinked, SlaveSaid, SlaveUnlinked
+from drqueue.master.core.layer import Attempt
+from drqueue.master.core.records import LogRecord, MetaRecord, SlaveForget, SlaveRecord
+from drqueue.master.core.state import Slave
+from drqueue.master.core.turn import Turn
+from drqueue.proto.messages import (
+    Beat,
+    Exited,
+    LimitsNow,
+    LogKept,
+    Progressed,
+    Registered,
+    Report,
+    SetLimits,
+    Started,
+    Status,
+)
+from drqueue.proto.model import Exit, LimitsChange, SlaveLimits
+
+#: The master waits this much longer than the slave's own lease (P4).
+LEASE_FACTOR = 1.01
+LEASE_EXTRA_S = 120.0
+
+
+def on_linked(turn: Turn, event: SlaveLinked) -> None:
+    """A slave says Hello: register it, then reconcile what it holds with what it should."""
+    state, hello = turn.state, event.hello
+    slave = state.identities.get(hello.identity)
+    if slave is not None and slave.link is not None:
+        # The first link is asked for a sign of life; the shell drops it if none comes.
+        turn.tell(slave.link, Beat(echo=True))
+        turn.unlink(
+            event.link,
+            "identity-in-use",
+            f"slave {slave.name} (id {slave.id}) on {slave.machine.hostname} is linked already; "
+            f"{hello.name} on {hello.machine.hostname} says it is the same one",
+            retry=True,
+        )
+        return
+    if slave is None:
+        slave = state.add_slave(
+            SlaveRecord(
+                id=state.next_slave,
+                identity=hello.identity,
+                name=free_name(turn, hello.name),
+                fingerprint=hello.fingerprint,
+                machine=hello.machine,
+                limits=hello.limits,
+                cores=hello.cores,
+                memory_mb=hello.memory_mb,
+            )
+        )
+        state.next_slave += 1
+        state.save.append(MetaRecord("next_slave", str(state.next_slave)))
+    elif slave.name != hello.name and not slave.name.startswith(f"{hello.name}-"):
+        slave.name = free_name(turn, hello.name)
+    slave.fingerprint = hello.fingerprint
+    slave.machine, slave.limits = hello.machine, hello.limits
+    slave.cores, slave.memory_mb = hello.cores, hello.memory_mb
+    slave.control = hello.control
+    slave.link, slave.lost, slave.greeted = event.link, False, True
+    slave.heard, slave.heard_at = turn.now, turn.wall
+    state.links[event.link] = slave
+    state.silent.pop(slave.id, None)
+    state.save.append(slave.record())
+    state.changed_slaves.add(slave.id)
+    turn.tell(
+        event.link,
+        Registered(
+            slave=slave.id,
+            name=slave.name,
+            beat_s=turn.policy.beat_s,
+            silence_s=turn.policy.silence_s,
+        ),
+    )
+    if slave.wish is not None:
+        turn.tell(event.link, SetLimits(rq=0, change=slave.wish))
+    _reconcile(turn, slave, event)
+    state.want_schedule = True
+
+
+def _reconcile(turn: Turn, slave: Slave, event: SlaveLinked) -> None:
+    running = {held.key for held in event.held if not held.ended}
+    ended = {held.key for held in event.held if held.ended}
+    for attempt in list(slave.live.values()):
+        attempt.asked_stop = False
+        if attempt.key in running:
+            if attempt.stop:
+                turn.stop(attempt)
+        elif attempt.key not in ended:
+            _over(
+                turn,
+                attempt,
+                Exit(reason="lost", text=f"slave {slave.name} came back without it"),
+            )
+    for key in sorted(running):
+        known = slave.live.get(key)
+        if known is None:
+            turn.stop_stale(event.link, key)
+
+
+def free_name(turn: Turn, wanted: str) -> str:
+    """The name, or, where another slave has it, the name with the lowest free suffix from -2."""
+    taken = {slave.name for slave in turn.state.slaves.values()}
+    if wanted not in taken:
+        return wanted
+    number = 2
+    while f"{wanted}-{number}" in taken:
+        number += 1
+    return f"{wanted}-{number}"
+
+
+def on_unlinked(turn: Turn, event: SlaveUnlinked) -> None:
+    """A link ended. Nothing else does: only a report or the lease's end ends an attempt."""
+    slave = turn.state.links.pop(event.link, None)
+    if slave is None:
+        return
+    slave.link = None
+    slave.heard = min(event.heard, turn.now)
+    slave.heard_at = turn.state.wall(slave.heard)
+    turn.state.silent[slave.id] = slave
+    turn.state.save.append(slave.record())
+    turn.state.changed_slaves.add(slave.id)
+
+
+def on_said(turn: Turn, event: SlaveSaid) -> None:
+    """A slave's message."""
+    slave = turn.state.links.get(event.link)
+    if slave is None:
+        # Unknown peer: start over, it says Hello with all it holds.
+        turn.unlink(event.link, "say-hello", "say Hello again", retry=True)
+        return
+    slave.heard = turn.now
+    match event.message:
+        case Report() as report:
+            for started in report.started:
+                _started(turn, slave, started)
+            for exited in report.exited:
+                _exited(turn, slave, event.link, exited)
+            for progressed in report.progressed:
+                _progressed(turn, slave, progressed)
+        case Status(load=load):
+            slave.load = load
+            turn.state.changed_slaves.add(slave.id)
+            turn.state.want_schedule = True
+        case LimitsNow(limits=limits):
+            _limits(turn, slave, limits)
+        case LogKept(key=key, ends=ends):
+            if key.job in turn.state.jobs:
+                turn.state.save.append(LogRecord(key, ends))
+
+
+def _started(turn: Turn, slave: Slave, started: Started) -> None:
+    attempt = slave.live.get(started.key)
+    if attempt is None or attempt.running:
+        return
+    attempt.running = True
+    attempt.started_at = started.at
+    turn.state.touch(attempt)
+
+
+def _exited(turn: Turn, slave: Slave, link: int, exited: Exited) -> None:
+    attempt = slave.live.get(exited.key)
+    if attempt is not None:
+        _over(turn, attempt, exited.exit)
+    turn.noted(link, exited.key)
+
+
+def _progressed(turn: Turn, slave: Slave, news: Progressed) -> None:
+    attempt = slave.live.get(news.key)
+    if attempt is not None:
+        attempt.progress = min(1.0, max(0.0, news.done))
+        attempt.said = news.activity[:200]
+        turn.state.touch(attempt)
+
+
+def _limits(turn: Turn, slave: Slave, limits: SlaveLimits) -> None:
+    slave.limits = limits
+    if slave.wish is not None and apply_change(limits, slave.wish) == limits:
+        slave.wish = None
+    turn.state.save.append(slave.record())
+    turn.state.changed_slaves.add(slave.id)
+    turn.state.want_schedule = True
+
+
+def apply_change(limits: SlaveLimits, change: LimitsChange) -> SlaveLimits:
+    """The limits after a change."""
+    given = {name: value for name, value in structs.asdict(change).items() if value is not UNSET}
+    return structs.replace(limits, **given)
+
+
+def _over(turn: Turn, attempt: Attempt, result: Exit) -> None:
+    end(turn.state, attempt, result, turn.now, turn.policy.backoff)
+
+
+# -- silence -------------------------------------------------------------------------------------------
+
+
+def give_up_at(turn: Turn, attempt: Attempt) -> float | None:
+    """When an unreachable slave's attempt is given up, on the core's clock; None: never by itself."""
+    slave, state = attempt.slave, turn.state
+    heard = max(slave.heard, state.started)
+    match attempt.on_unreachable:
+        case "hold":
+            return None
+        case "requeue-fast":
+            return heard + turn.policy.requeue_fast_s
+        case "lease":
+            lease = attempt.lease_s if slave.greeted else max(attempt.lease_s, state.granted_s)
+            return heard + lease * LEASE_FACTOR + LEASE_EXTRA_S
+
+
+def pass_deadlines(turn: Turn) -> None:
+    """Give up attempts whose lease is over."""
+    for slave in list(turn.state.silent.values()):
+        if not slave.live:
+            del turn.state.silent[slave.id]
+            continue
+        for attempt in list(slave.live.values()):
+            due = give_up_at(turn, attempt)
+            if due is not None and due <= turn.now:
+                slave.lost = True
+                turn.state.changed_slaves.add(slave.id)
+                _over(turn, attempt, Exit(reason="lost", text=f"slave {slave.name} was silent too long"))
+
+
+def next_deadline(turn: Turn) -> float | None:
+    """The earliest lease end of an unreachable slave."""
+    dues = [
+        due
+        for slave in turn.state.silent.values()
+        for attempt in slave.live.values()
+        if (due := give_up_at(turn, attempt)) is not None
+    ]
+    return min(dues, default=None)
+
+
+def declare_dead(turn: Turn, slave: Slave) -> int:
+    """An operator vouches that the slave runs nothing: its attempts are over. How many there were."""
+    attempts = list(slave.live.values())
+    for attempt in attempts:
+        _over(turn, attempt, Exit(reason="lost", text=f"slave {slave.name} was declared dead"))
+    slave.lost = True
+    turn.state.changed_slaves.add(slave.id)
+    return len(attempts)
+
+
+def forget(turn: Turn, slave: Slave) -> None:
+    """Drop a slave that is gone and holds nothing."""
+    turn.state.drop_slave(slave)
+    turn.state.save.append(SlaveForget(slave.id))
+    turn.state.changed_slaves.add(slave.id)

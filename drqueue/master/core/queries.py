@@ -1,0 +1,292 @@
+"""The farm as clients see it: pages of views, made from the state. Nothing here changes anything.
+
+Frames that ended leave no more than their state in memory; the shell fills in their latest attempt
+from the history (`FrameView.attempt` is 0 until it does).
+"""
+
+from collections.abc import Iterator
+
+from drqueue.master.core.layer import Attempt, Layer
+from drqueue.master.core.state import FarmState, Job, Slave
+from drqueue.proto.messages import Farm, Frames, Jobs, SlaveInfo, Slaves
+from drqueue.proto.messages import Job as JobAnswer
+from drqueue.proto.views import Counts, FrameView, JobView, LayerView, SlaveView
+
+#: Frames listed of a slave or published at once; a page of a list has at most this many, too.
+_MOST = 1000
+#: Frames looked at for one page; a page of a rare state may be short, with a cursor to go on from.
+_LOOK_AT = 20_000
+
+
+def shown_jobs(state: FarmState) -> Iterator[Job]:
+    """Jobs that are not deleted, by id."""
+    return (state.jobs[number] for number in sorted(state.jobs) if not state.jobs[number].deleted)
+
+
+def find_job(state: FarmState, number: int) -> Job | None:
+    """A job that is not deleted."""
+    job = state.jobs.get(number)
+    return None if job is None or job.deleted else job
+
+
+def find_slaves(state: FarmState, who: str) -> list[Slave]:
+    """Slaves of that name, else of that host name, else of that address, else of that number."""
+    every = list(state.slaves.values())
+    for match in (
+        [s for s in every if s.name == who],
+        [s for s in every if s.machine.hostname == who],
+        [s for s in every if s.control and who and _address(s.control) == who],
+        [s for s in every if str(s.id) == who],
+    ):
+        if match:
+            return match
+    return []
+
+
+def _address(control: str) -> str:
+    return control.rpartition(":")[0] if not control.startswith("unix:") else control
+
+
+def layer_counts(layer: Layer) -> Counts:
+    """A layer's frames by state."""
+    waiting = len(layer.waiting) + len(layer.delayed)
+    blocked = waiting if layer.blocked or layer.job.waits_for.startswith("job ") else 0
+    running = sum(attempt.running for attempt in layer.live.values())
+    return Counts(
+        total=layer.size,
+        waiting=waiting - blocked,
+        blocked=blocked,
+        assigned=len(layer.live) - running,
+        running=running,
+        done=len(layer.done),
+        failed=len(layer.failed),
+        cancelled=len(layer.cancelled),
+    )
+
+
+def _sum(counts: list[Counts]) -> Counts:
+    return Counts(
+        total=sum(c.total for c in counts),
+        waiting=sum(c.waiting for c in counts),
+        blocked=sum(c.blocked for c in counts),
+        assigned=sum(c.assigned for c in counts),
+        running=sum(c.running for c in counts),
+        done=sum(c.done for c in counts),
+        failed=sum(c.failed for c in counts),
+        cancelled=sum(c.cancelled for c in counts),
+    )
+
+
+def job_view(job: Job, wall: float) -> JobView:
+    """One job. The time left is that of its running and waiting frames at the mean frame time so far."""
+    counts = _sum([layer_counts(layer) for layer in job.layers])
+    ended = sum(layer.ended for layer in job.layers)
+    wall_s = sum(layer.wall_s for layer in job.layers)
+    mean = wall_s / ended if ended else 0.0
+    over = counts.done + counts.failed + counts.cancelled
+    partly = sum(a.progress for layer in job.layers for a in layer.live.values())
+    eta = 0.0
+    if mean and job.live and not job.finished:
+        left = counts.total - over - partly
+        eta = wall + mean * max(left, 0.0) / job.live
+    spec = job.spec
+    return JobView(
+        id=job.id,
+        name=spec.name,
+        owner=spec.owner,
+        project=spec.project,
+        state=job.shown_state,
+        priority=spec.priority,
+        pool=spec.pool,
+        counts=counts,
+        progress=min(1.0, (over + partly) / counts.total) if counts.total else 0.0,
+        submitted_at=job.submitted_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        eta_at=eta,
+        mean_frame_s=mean,
+        cpu_s=sum(layer.cpu_s for layer in job.layers),
+        max_running=spec.max_running,
+        max_per_slave=spec.max_per_slave,
+        not_before=spec.not_before,
+        depends=spec.depends,
+        blocked_hosts=spec.blocked,
+        on_unreachable=spec.on_unreachable,
+        layers=tuple(layer.spec.name for layer in job.layers),
+        waits_for=job.waits_for if not job.finished else "",
+    )
+
+
+def layer_view(layer: Layer) -> LayerView:
+    """One layer."""
+    spec = layer.spec
+    return LayerView(
+        index=layer.index,
+        name=spec.name,
+        command=spec.shell or " ".join(quoted(word) for word in spec.argv),
+        frames=layer.range.text,
+        chunk=spec.chunk,
+        needs=spec.needs,
+        retries=spec.retries,
+        timeout_s=spec.timeout_s,
+        cwd=spec.cwd,
+        outputs=spec.outputs,
+        after=spec.after,
+        counts=layer_counts(layer),
+    )
+
+
+def quoted(word: str) -> str:
+    """A word as a shell would need it."""
+    plain = word and all(char.isalnum() or char in "@%+=:,./-_#{}" for char in word)
+    return word if plain else "'" + word.replace("'", "'\"'\"'") + "'"
+
+
+def frame_view(layer: Layer, index: int) -> FrameView:
+    """One frame as far as memory knows it."""
+    members = layer.chunks.members(index)
+    attempt = layer.live.get(index)
+    state = layer.state_of(index)
+    past = layer.history.get(index)
+    blocked = state == "WAITING" and (layer.blocked or layer.job.waits_for.startswith("job "))
+    view = FrameView(
+        job=layer.job.id,
+        layer=layer.index,
+        layer_name=layer.spec.name,
+        index=index,
+        number=members[0],
+        last=members[-1],
+        count=len(members),
+        state="BLOCKED" if blocked else state,
+        attempt=past.attempt if past is not None else 0,
+        requeued=past.requeued if past is not None else 0,
+    )
+    return view if attempt is None else _with_attempt(view, attempt)
+
+
+def _with_attempt(view: FrameView, attempt: Attempt) -> FrameView:
+    return FrameView(
+        job=view.job,
+        layer=view.layer,
+        layer_name=view.layer_name,
+        index=view.index,
+        number=view.number,
+        last=view.last,
+        count=view.count,
+        state=view.state,
+        attempt=attempt.key.attempt,
+        requeued=attempt.requeued,
+        slave=attempt.slave.name,
+        slave_id=attempt.slave.id,
+        started_at=attempt.started_at or attempt.assigned_at,
+        progress=attempt.progress,
+        activity=attempt.said,
+        stop=attempt.stop or ("requeue" if attempt.again else ""),
+    )
+
+
+def slave_view(slave: Slave, *, running: bool = False) -> SlaveView:
+    """One slave; with `running`, the frames on it."""
+    if slave.link is None:
+        state = "lost" if slave.lost else "unlinked"
+    elif not slave.limits.enabled:
+        state = "disabled"
+    else:
+        state = "busy" if slave.live else "idle"
+    frames: tuple[FrameView, ...] = ()
+    if running:
+        held = sorted(slave.live.values(), key=lambda attempt: attempt.key)[:_MOST]
+        frames = tuple(frame_view(a.layer, a.index) for a in held if not a.orphan)
+    return SlaveView(
+        id=slave.id,
+        name=slave.name,
+        state=state,
+        linked=slave.link is not None,
+        cores=slave.cores_offered,
+        memory_mb=slave.memory_mb,
+        cores_used=slave.used_cores,
+        memory_used_mb=slave.used_memory_mb,
+        limits=slave.limits,
+        machine=slave.machine,
+        load=slave.load,
+        control=slave.control,
+        last_heard_at=slave.heard_at,
+        running=frames,
+        frames_done=slave.frames_done,
+        frames_failed=slave.frames_failed,
+    )
+
+
+# -- pages ------------------------------------------------------------------------------------------------
+
+
+def page_of_jobs(
+    state: FarmState, wall: float, rq: int, cursor: int, limit: int, every: bool, owner: str
+) -> Jobs:
+    """Jobs with id >= cursor; finished ones only with `every`."""
+    found: list[JobView] = []
+    following: int | None = None
+    for number in sorted(n for n in state.jobs if n >= cursor):
+        job = state.jobs[number]
+        if job.deleted or (job.finished and not every) or (owner and job.spec.owner != owner):
+            continue
+        if len(found) == limit:
+            following = number
+            break
+        found.append(job_view(job, wall))
+    return Jobs(rq=rq, jobs=tuple(found), next=following)
+
+
+def one_job(job: Job, wall: float, rq: int) -> JobAnswer:
+    """A job and its layers."""
+    return JobAnswer(rq=rq, job=job_view(job, wall), layers=tuple(layer_view(layer) for layer in job.layers))
+
+
+def page_of_frames(layers: list[Layer], rq: int, cursor: int, limit: int, states: frozenset[str]) -> Frames:
+    """Frames of these layers in order; the cursor counts positions over all of them. WAITING shows both."""
+    found: list[FrameView] = []
+    offset = looked_at = 0
+    for layer in layers:
+        waits = "BLOCKED" if layer.blocked or layer.job.waits_for.startswith("job ") else "WAITING"
+        for index in range(max(0, cursor - offset), layer.size):
+            if len(found) == limit or looked_at == _LOOK_AT:
+                return Frames(rq=rq, frames=tuple(found), next=offset + index)
+            looked_at += 1
+            state = layer.state_of(index)
+            if not states or state in states or (waits in states and state == "WAITING"):
+                found.append(frame_view(layer, index))
+        offset += layer.size
+    return Frames(rq=rq, frames=tuple(found))
+
+
+def page_of_slaves(state: FarmState, rq: int, cursor: int, limit: int) -> Slaves:
+    """Slaves with id >= cursor."""
+    numbers = sorted(n for n in state.slaves if n >= cursor)
+    page = tuple(slave_view(state.slaves[n]) for n in numbers[:limit])
+    return Slaves(rq=rq, slaves=page, next=numbers[limit] if len(numbers) > limit else None)
+
+
+def one_slave(slave: Slave, rq: int) -> SlaveInfo:
+    """A slave with what runs on it."""
+    return SlaveInfo(rq=rq, slave=slave_view(slave, running=True))
+
+
+def farm_info(state: FarmState, rq: int, farm: str, epoch: int, software: str) -> Farm:
+    """The farm in numbers."""
+    linked = [s for s in state.slaves.values() if s.link is not None]
+    jobs = list(shown_jobs(state))
+    waiting = sum(len(layer.waiting) + len(layer.delayed) for job in jobs for layer in job.layers)
+    return Farm(
+        rq=rq,
+        farm=farm,
+        epoch=epoch,
+        software=software,
+        started_at=state.started_wall,
+        jobs=len(jobs),
+        slaves=len(state.slaves),
+        slaves_linked=len(linked),
+        cores=sum(s.cores_offered for s in linked if s.limits.enabled),
+        cores_used=sum(s.used_cores for s in state.slaves.values()),
+        frames_running=len(state.attempts),
+        frames_waiting=waiting,
+    )

@@ -1,0 +1,193 @@
+"""The rows that survive. A commit takes a list of these, in order, all or none.
+
+What a frame without history is stands in its layer's row, as packed interval sets over positions;
+a frame that has one has a row of its own, which overrides its layer's sets. Attempts are an
+append-only history; the ones that still live have outcome "". Everything else that the master knows
+is derived from these when it starts. `_at` fields are seconds since 1970, for people only.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from msgspec import Struct
+
+from drqueue.proto.ids import AttemptKey
+from drqueue.proto.model import (
+    JobSpec,
+    LimitsChange,
+    LogEnds,
+    MachineInfo,
+    OnUnreachable,
+    SlaveLimits,
+)
+
+Outcome = Literal["", "done", "failed", "killed", "requeued", "lost", "superseded", "cancelled"]
+
+
+class Record(Struct, frozen=True, gc=False):
+    """Base of all rows."""
+
+
+class MetaRecord(Record, frozen=True, gc=False):
+    """One named value of the farm (ids counted so far, the lease granted at the last graceful stop)."""
+
+    name: str
+    value: str
+
+
+class JobRecord(Record, frozen=True, gc=False, kw_only=True):
+    """A job; `spec` holds its latest priority, limits and ranges. `deleted`: only attempts still end."""
+
+    id: int
+    token: str
+    spec: JobSpec
+    submitted_at: float
+    started_at: float = 0
+    finished_at: float = 0
+    stopped: bool = False
+    deleted: bool = False
+
+
+class LayerRecord(Record, frozen=True, gc=False, kw_only=True):
+    """Frames of a layer without a row of their own: positions by state, packed; the rest are WAITING.
+
+    `floor`: such a frame's next attempt is floor + 1.
+    """
+
+    job: int
+    layer: int
+    floor: int = 0
+    done: bytes = b""
+    failed: bytes = b""
+    cancelled: bytes = b""
+
+
+class FrameRecord(Record, frozen=True, gc=False, kw_only=True):
+    """A frame with history. `attempt` is the latest one's number, live or over."""
+
+    job: int
+    layer: int
+    frame: int
+    state: Literal["WAITING", "DONE", "FAILED", "CANCELLED"]
+    attempt: int
+    requeued: int = 0
+    avoid: tuple[int, ...] = ()
+
+
+class FramesForget(Record, frozen=True, gc=False):
+    """Drop the rows of frames start <= frame < end: their layer's sets say it all."""
+
+    job: int
+    layer: int
+    start: int
+    end: int
+
+
+class AttemptRecord(Record, frozen=True, gc=False, kw_only=True):
+    """One try. Written when it is assigned, and once more, whole, when it is over.
+
+    `frame` is the index in its key; `number` the first frame number it renders, which stays true
+    when the layer's range is changed. `stop` and `again` are wishes not yet fulfilled.
+    """
+
+    job: int
+    layer: int
+    frame: int
+    attempt: int
+    number: int
+    slave: int
+    slave_name: str
+    assigned_at: float
+    cores: int = 1
+    memory_mb: int = 0
+    lease_s: float = 0
+    on_unreachable: OnUnreachable = "lease"
+    stop: str = ""
+    again: bool = False
+    orphan: bool = False
+    started_at: float = 0
+    ended_at: float = 0
+    outcome: Outcome = ""
+    code: int | None = None
+    signal: int | None = None
+    reason: str = ""
+    text: str = ""
+    cpu_s: float = 0
+    peak_mb: float = 0
+    log_bytes: int = 0
+
+    @property
+    def key(self) -> AttemptKey:
+        """The attempt's name on the wire."""
+        return AttemptKey(self.job, self.layer, self.frame, self.attempt)
+
+
+class JobForget(Record, frozen=True, gc=False):
+    """Drop a job with all its layers, frames, attempts and logs."""
+
+    job: int
+
+
+class SlaveRecord(Record, frozen=True, gc=False, kw_only=True):
+    """A slave as it last introduced itself. `wish`: limits asked for while it was away."""
+
+    id: int
+    identity: str
+    name: str
+    fingerprint: str
+    machine: MachineInfo
+    limits: SlaveLimits
+    cores: int
+    memory_mb: int
+    control: str = ""
+    last_heard_at: float = 0
+    wish: LimitsChange | None = None
+
+
+class SlaveForget(Record, frozen=True, gc=False):
+    """Drop a slave. Its number is never given to another."""
+
+    slave: int
+
+
+class LogRecord(Record, frozen=True, gc=False):
+    """The ends of a finished attempt's log."""
+
+    key: AttemptKey
+    ends: LogEnds
+
+
+AnyRecord = (
+    MetaRecord
+    | JobRecord
+    | LayerRecord
+    | FrameRecord
+    | FramesForget
+    | AttemptRecord
+    | JobForget
+    | SlaveRecord
+    | SlaveForget
+    | LogRecord
+)
+
+
+class LayerTotals(Struct, frozen=True):
+    """Sums over a layer's attempts that are over: how many were done, their wall and CPU seconds."""
+
+    job: int
+    layer: int
+    done: int
+    wall_s: float
+    cpu_s: float
+
+
+class Saved(Struct, frozen=True, kw_only=True):
+    """All that storage holds and the core needs to start from."""
+
+    meta: dict[str, str] = {}
+    jobs: Iterable[JobRecord] = ()
+    layers: Iterable[LayerRecord] = ()
+    frames: Iterable[FrameRecord] = ()
+    live: Iterable[AttemptRecord] = ()
+    totals: Iterable[LayerTotals] = ()
+    slaves: Iterable[SlaveRecord] = ()

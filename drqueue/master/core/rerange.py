@@ -1,0 +1,65 @@
+"""Changing the frames of a live layer.
+
+A frame of the new division keeps its state where all its numbers had that state before; a running one
+goes on where a new frame has exactly its numbers, else it is stopped. Everything else is WAITING.
+Attempt numbers start above all earlier ones, so that no two attempts ever share a name.
+"""
+
+from msgspec import structs
+
+from drqueue.master.core.attempts import supersede
+from drqueue.master.core.layer import Layer, Resting
+from drqueue.master.core.records import FramesForget
+from drqueue.master.core.turn import Turn
+from drqueue.proto.ranges import Chunks
+
+
+def rerange(turn: Turn, layer: Layer, frames: str, chunk: int) -> None:
+    """Give the layer these frames; the range was checked."""
+    state, job = turn.state, layer.job
+    old: Chunks = layer.chunks
+    old_size = layer.size
+    resting: dict[Resting, set[int]] = {
+        name: {number for index in positions for number in old.members(index)}
+        for name, positions in layer.sets()
+        if name != "WAITING"
+    }
+    running = list(layer.live.values())
+    spec = structs.replace(layer.spec, frames=frames, chunk=chunk)
+    specs = list(job.spec.layers)
+    specs[layer.index] = spec
+    job.spec = structs.replace(job.spec, layers=tuple(specs))
+
+    layer.floor = layer.top
+    kept = {}
+    for attempt in running:
+        members = tuple(old.members(attempt.index))
+        kept[members] = attempt
+    layer.take_spec(spec)
+    new = layer.chunks
+    stays = []
+    for members, attempt in kept.items():
+        index = new.chunk_of(members[0])
+        if index is not None and tuple(new.members(index)) == members:
+            stays.append((attempt, index))
+    staying = {id(attempt) for attempt, _index in stays}
+    for attempt in running:
+        if id(attempt) not in staying:
+            supersede(turn.state, attempt, "WAITING", "range")
+            turn.stop(attempt)
+    layer.live.clear()
+    layer.clear_frames()
+    for attempt, index in stays:
+        attempt.index = index
+        layer.waiting.discard(index)
+        layer.live[index] = attempt
+    for name, numbers in resting.items():
+        for index in sorted({i for i in map(new.chunk_of, numbers) if i is not None}):
+            if index in layer.waiting and all(number in numbers for number in new.members(index)):
+                layer.settle_at(index, name)
+    state.save += [FramesForget(job.id, layer.index, 0, max(old_size, layer.size)), layer.record()]
+    state.save.append(job.record())
+    job.note_waiting()
+    state.changed_jobs.add(job.id)
+    state.unsettled.add(job.id)
+    state.want_schedule = True

@@ -1,0 +1,77 @@
+"""Records -> FarmState, through the same constructors that a running master uses.
+
+Absent slaves get their full lease from the master's start on before their frames go elsewhere.
+"""
+
+from drqueue.master.core.layer import Attempt, History
+from drqueue.master.core.records import AttemptRecord, Saved
+from drqueue.master.core.state import FarmState
+
+
+def restore(state: FarmState, saved: Saved, now: float, wall: float) -> None:
+    """Fill an empty state. ValueError where the rows contradict each other."""
+    state.started, state.started_wall = now, wall
+    state.wall_offset = wall - now
+    state.granted_s = float(saved.meta.get("lease_grant", "0"))
+    for slave_record in saved.slaves:
+        state.add_slave(slave_record)
+    for job_record in saved.jobs:
+        state.add_job(job_record)
+    state.next_job = max(int(saved.meta.get("next_job", "0")), max(state.jobs, default=-1) + 1)
+    state.next_slave = max(int(saved.meta.get("next_slave", "0")), max(state.slaves, default=-1) + 1)
+    for layer_record in saved.layers:
+        job = state.jobs.get(layer_record.job)
+        if job is not None:
+            job.layers[layer_record.layer].restore_bases(layer_record)
+    for frame in saved.frames:
+        job = state.jobs.get(frame.job)
+        if job is None:
+            continue
+        layer = job.layers[frame.layer]
+        if frame.frame < layer.size:
+            layer.restore(frame.frame, frame.state, History(frame.attempt, frame.requeued, frame.avoid))
+    for totals in saved.totals:
+        job = state.jobs.get(totals.job)
+        if job is not None and totals.layer < len(job.layers):
+            layer = job.layers[totals.layer]
+            layer.ended, layer.wall_s, layer.cpu_s = totals.done, totals.wall_s, totals.cpu_s
+    for live in saved.live:
+        if live.job in state.jobs:
+            _restore_attempt(state, live)
+    for slave in state.slaves.values():
+        slave.heard = now
+        if slave.live:
+            state.silent[slave.id] = slave
+    for job in state.jobs.values():
+        job.note_waiting()
+        state.unsettled.add(job.id)
+
+
+def _restore_attempt(state: FarmState, live: AttemptRecord) -> None:
+    layer = state.jobs[live.job].layers[live.layer]
+    index = layer.chunks.chunk_of(live.number)
+    slave = state.slaves.get(live.slave)
+    if slave is None:
+        raise ValueError(f"attempt {live.key} runs on slave {live.slave}, which is not known")
+    past = layer.history.get(index) if index is not None else None
+    attempt = Attempt(
+        live.key,
+        layer,
+        index if index is not None else 0,
+        slave,
+        cores=live.cores,
+        memory_mb=live.memory_mb,
+        lease_s=live.lease_s,
+        on_unreachable=live.on_unreachable,
+        assigned_at=live.assigned_at,
+        requeued=past.requeued if past is not None else 0,
+    )
+    attempt.number = live.number
+    attempt.stop, attempt.again = live.stop, live.again
+    attempt.started_at = live.started_at
+    attempt.running = live.started_at > 0
+    attempt.orphan = live.orphan or index is None
+    layer.top = max(layer.top, live.attempt)
+    state.book(attempt)
+    if not attempt.orphan:
+        layer.restore_live(attempt)

@@ -1,0 +1,131 @@
+"""One turn of the core: the state, the time, and what has been asked for so far.
+
+Handlers get a Turn and speak through it; the core empties it at the end of each step. What is said to
+a slave is gathered into one Orders message per step.
+"""
+
+from dataclasses import dataclass, field
+
+from drqueue.master.core.attempts import Backoff
+from drqueue.master.core.effects import Answer, AskHistory, Effect, Publish, Tell, Unlink
+from drqueue.master.core.layer import Attempt
+from drqueue.master.core.state import FarmState, Slave
+from drqueue.proto.ids import AttemptKey
+from drqueue.proto.messages import Done, FindLog, ListAttempts, Message, Orders, Refusal, Request, Stop
+from drqueue.proto.model import RunOrder
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The farm's settings that the core acts on; durations in seconds, `keep_s` for finished jobs."""
+
+    farm: str = ""
+    epoch: int = 1
+    software: str = ""
+    lease_s: float = 1800.0
+    requeue_fast_s: float = 60.0
+    keep_s: float = 30 * 86400.0
+    backoff: Backoff = field(default_factory=Backoff)
+    beat_s: float = 10.0
+    silence_s: float = 30.0
+
+
+@dataclass(slots=True)
+class _Draft:
+    run: list[RunOrder] = field(default_factory=list)
+    stop: list[Stop] = field(default_factory=list)
+    noted: list[AttemptKey] = field(default_factory=list)
+
+
+class Turn:
+    """What handlers work with."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.state = FarmState()
+        self.now = 0.0
+        self._do: list[Effect] = []
+        self._drafts: dict[int, _Draft] = {}
+
+    @property
+    def wall(self) -> float:
+        """The wall clock, for people."""
+        return self.state.wall(self.now)
+
+    # -- to slaves --------------------------------------------------------------------------------
+
+    def _draft(self, link: int) -> _Draft:
+        draft = self._drafts.get(link)
+        if draft is None:
+            draft = self._drafts[link] = _Draft()
+        return draft
+
+    def run(self, slave: Slave, order: RunOrder) -> None:
+        """Order an attempt (the slave is linked)."""
+        if slave.link is not None:
+            self._draft(slave.link).run.append(order)
+
+    def stop(self, attempt: Attempt) -> None:
+        """Say an attempt's `stop` to its slave, if it is linked; else the next Hello brings it up."""
+        link = attempt.slave.link
+        if link is not None and not attempt.asked_stop:
+            attempt.asked_stop = True
+            self._draft(link).stop.append(Stop(attempt.key, attempt.stop))
+
+    def stop_stale(self, link: int, key: AttemptKey) -> None:
+        """A slave holds what it should not: end it."""
+        self._draft(link).stop.append(Stop(key, "stale"))
+
+    def noted(self, link: int, key: AttemptKey) -> None:
+        """The exit is written down (by the time this leaves): the slave may forget it."""
+        self._draft(link).noted.append(key)
+
+    def tell(self, link: int, message: Message) -> None:
+        """Anything else to a slave."""
+        self._do.append(Tell(link, message))
+
+    def unlink(self, link: int, code: str, text: str, *, retry: bool) -> None:
+        """Turn a slave away."""
+        self._do.append(Unlink(link, code, text, retry))
+
+    # -- to clients -------------------------------------------------------------------------------
+
+    def answer(self, client: int, message: Request) -> None:
+        """Answer a request."""
+        self._do.append(Answer(client, message))
+
+    def done(self, client: int, request: Request, count: int = 0, note: str = "") -> None:
+        """It is done."""
+        self.answer(client, Done(rq=request.rq, count=count, note=note))
+
+    def refuse(self, client: int, request: Request, code: str, text: str) -> None:
+        """It is not done, and why."""
+        self.answer(client, Refusal(rq=request.rq, code=code, text=text))
+
+    def ask_history(self, client: int, request: FindLog | ListAttempts, layer: int, number: int) -> None:
+        """Let the history of attempts answer."""
+        self._do.append(AskHistory(client, request, layer, number))
+
+    # -- the end of a step ------------------------------------------------------------------------
+
+    def take_effects(self) -> list[Effect]:
+        """All effects of this step, and an empty slate."""
+        state = self.state
+        epoch = self.policy.epoch
+        do: list[Effect] = [
+            Tell(link, Orders(epoch=epoch, run=tuple(d.run), stop=tuple(d.stop), noted=tuple(d.noted)))
+            for link, d in self._drafts.items()
+        ]
+        # Registered (in _do) must reach a slave before its first orders.
+        do = [*self._do, *do]
+        self._do, self._drafts = [], {}
+        if state.changed_jobs or state.changed_frames or state.changed_slaves:
+            do.append(
+                Publish(
+                    frozenset(state.changed_jobs),
+                    frozenset(state.changed_frames),
+                    frozenset(state.changed_slaves),
+                )
+            )
+            state.changed_jobs, state.changed_frames, state.changed_slaves = set(), set(), set()
+        return do

@@ -1,0 +1,161 @@
+"""Watchers: who wants to hear of what, and their latest news at most 4 times a second.
+
+A watcher has a set of changed keys, at most one entry each, never a queue of changes: whoever reads
+slowly gets fewer, later states, and above `KEYS_MOST` keys the advice to list anew. The core never
+waits for anyone here.
+"""
+
+from collections.abc import Awaitable, Callable
+
+import trio
+from msgspec import structs
+
+from drqueue.channel import Channel
+from drqueue.master.core import queries
+from drqueue.master.core.effects import Publish
+from drqueue.master.core.state import FarmState
+from drqueue.proto.ids import FrameKey
+from drqueue.proto.messages import Changed, Watch
+from drqueue.proto.views import FrameView
+
+INTERVAL_S = 0.25
+KEYS_MOST = 10_000
+#: Views in one message; a lagging watcher (this many bytes unsent) is given nothing more for now.
+_PART = 100
+_LAG_BYTES = 1024 * 1024
+
+
+class _Watcher:
+    def __init__(self, number: int, channel: Channel, wants: Watch) -> None:
+        self.number = number
+        self.channel = channel
+        self.wants = wants
+        self.jobs: set[int] = set()
+        self.frames: set[FrameKey] = set()
+        self.slaves: set[int] = set()
+        self.resync = False
+        self.due = 0.0
+
+    @property
+    def dirty(self) -> bool:
+        return bool(self.jobs or self.frames or self.slaves or self.resync)
+
+    def hear(self, news: Publish) -> None:
+        wants = self.wants
+        if wants.jobs:
+            self.jobs |= news.jobs
+        if wants.slaves:
+            self.slaves |= news.slaves
+        if wants.job is not None:
+            if wants.job in news.jobs:
+                self.jobs.add(wants.job)
+            self.frames.update(key for key in news.frames if key.job == wants.job)
+        if len(self.jobs) + len(self.frames) + len(self.slaves) > KEYS_MOST:
+            self.jobs, self.frames, self.slaves = set(), set(), set()
+            self.resync = True
+
+
+class Hub:
+    """All watchers. `fill` adds what only the history knows to views of ended frames."""
+
+    def __init__(
+        self,
+        state: Callable[[], FarmState],
+        fill: Callable[[tuple[FrameView, ...]], Awaitable[tuple[FrameView, ...]]],
+    ) -> None:
+        self._state = state
+        self._fill = fill
+        self._watchers: dict[int, _Watcher] = {}
+        self._next = 1
+        self._news = trio.Event()
+
+    def watch(self, channel: Channel, wants: Watch) -> int:
+        """A new watch; its number."""
+        number = self._next
+        self._next += 1
+        self._watchers[number] = _Watcher(number, channel, wants)
+        return number
+
+    def unwatch(self, number: int, channel: Channel) -> bool:
+        """End a watch of this link's; False where it has no such one."""
+        watcher = self._watchers.get(number)
+        if watcher is None or watcher.channel is not channel:
+            return False
+        del self._watchers[number]
+        return True
+
+    def drop(self, channel: Channel) -> None:
+        """A link is gone, and its watches with it."""
+        for number in [n for n, watcher in self._watchers.items() if watcher.channel is channel]:
+            del self._watchers[number]
+
+    def publish(self, news: Publish) -> None:
+        """These changed."""
+        if not self._watchers:
+            return
+        for watcher in self._watchers.values():
+            watcher.hear(news)
+        self._news.set()
+
+    async def run(self) -> None:
+        """Bring watchers their news, each at most once in INTERVAL_S."""
+        while True:
+            await self._news.wait()
+            self._news = trio.Event()
+            now = trio.current_time()
+            soonest: float | None = None
+            for watcher in list(self._watchers.values()):
+                if not watcher.dirty:
+                    continue
+                if watcher.due <= now and watcher.channel.queued < _LAG_BYTES:
+                    watcher.due = now + INTERVAL_S
+                    await self._bring(watcher)
+                else:
+                    due = max(watcher.due, now + INTERVAL_S / 4)
+                    soonest = due if soonest is None else min(soonest, due)
+            if soonest is not None:
+                with trio.move_on_at(soonest):
+                    await self._news.wait()
+                    # News of others may go out at once; who was served lately waits a little longer.
+                    await trio.sleep_until(min(soonest, trio.current_time() + INTERVAL_S / 16))
+                self._news.set()
+
+    async def _bring(self, watcher: _Watcher) -> None:
+        state = self._state()
+        jobs, frames, slaves = watcher.jobs, watcher.frames, watcher.slaves
+        resync, watcher.resync = watcher.resync, False
+        watcher.jobs, watcher.frames, watcher.slaves = set(), set(), set()
+        wall = state.wall(trio.current_time())
+        found = [(number, queries.find_job(state, number)) for number in sorted(jobs)]
+        job_views = [queries.job_view(job, wall) for _number, job in found if job is not None]
+        jobs_gone = [number for number, job in found if job is None]
+        frame_views: tuple[FrameView, ...] = ()
+        if frames:
+            frame_views = await self._fill(_frame_views(state, sorted(frames)))
+        slave_views = [
+            queries.slave_view(state.slaves[number]) for number in sorted(slaves) if number in state.slaves
+        ]
+        slaves_gone = [number for number in sorted(slaves) if number not in state.slaves]
+        news = Changed(watch=watcher.number, resync=resync)
+        parts = max(1, *(-(-len(x) // _PART) for x in (job_views, jobs_gone, frame_views, slave_views)))
+        for part in range(parts):
+            cut = slice(part * _PART, (part + 1) * _PART)
+            watcher.channel.send(
+                structs.replace(
+                    news,
+                    jobs=tuple(job_views[cut]),
+                    jobs_gone=tuple(jobs_gone[cut]),
+                    frames=tuple(frame_views[cut]),
+                    slaves=tuple(slave_views[cut]),
+                    slaves_gone=tuple(slaves_gone) if part == 0 else (),
+                )
+            )
+
+
+def _frame_views(state: FarmState, keys: list[FrameKey]) -> tuple[FrameView, ...]:
+    views = []
+    for key in keys:
+        job = queries.find_job(state, key.job)
+        if job is not None and key.frame < job.layers[key.layer].size:
+            views.append(queries.frame_view(job.layers[key.layer], key.frame))
+    return tuple(views)

@@ -1,0 +1,196 @@
+"""Slaves' links: bytes to events on the way in, effects to bytes on the way out. Decides nothing.
+
+A link's reader waits while the inbox is full, so a flood of reports slows its sender down. Requests
+that the master relays to a slave (log parts, limits, kills) wait here for their answers.
+"""
+
+from math import inf
+
+import trio
+from msgspec import structs
+
+from drqueue import log
+from drqueue.channel import Channel, LinkClosed
+from drqueue.engine import Inbox
+from drqueue.master.core.effects import Tell, Unlink
+from drqueue.master.core.events import Event, SlaveLinked, SlaveSaid, SlaveUnlinked
+from drqueue.proto.errors import LocalProtocolError, RemoteProtocolError
+from drqueue.proto.messages import (
+    Beat,
+    Held,
+    Hello,
+    HelloMore,
+    LimitsNow,
+    LogKept,
+    Message,
+    Orders,
+    Refusal,
+    Report,
+    Request,
+    Status,
+)
+
+#: Attempts one slave may hold; far above what a machine can run.
+_HELD_MOST = 20_000
+_RELAY_S = 30.0
+
+
+class NotLinked(Exception):  # noqa: N818  (an answer on its way)
+    """The slave's link is gone, or went before it answered."""
+
+
+class _Link:
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.asked: dict[int, tuple[trio.Event, list[Request]]] = {}
+        self.next_rq = 1
+
+
+class SlaveLinks:
+    """All linked slaves."""
+
+    def __init__(self, inbox: Inbox[Event], beat_s: float, silence_s: float) -> None:
+        self._inbox = inbox
+        self._beat_s = beat_s
+        self._silence_s = silence_s
+        self._links: dict[int, _Link] = {}
+
+    # -- in -----------------------------------------------------------------------------------------
+
+    async def serve(self, number: int, channel: Channel) -> None:
+        """One slave's link, from after the handshake to its end."""
+        link = _Link(channel)
+        said_hello = False
+        try:
+            hello, held = await self._hear_hello(channel)
+            self._links[number] = link
+            said_hello = True
+            self._inbox.put(SlaveLinked(number, hello, held))
+            while True:
+                await self._hear(number, link, await channel.receive())
+        except LinkClosed as end:
+            log.event("slave unlinked", slave=channel.label, why=end)
+        except RemoteProtocolError as error:
+            log.warning("slave broke the protocol", slave=channel.label, error=error)
+        finally:
+            heard = channel.last_received
+            channel.close()
+            self._links.pop(number, None)
+            for arrived, _answers in link.asked.values():
+                arrived.set()
+            if said_hello:
+                self._inbox.put(SlaveUnlinked(number, heard))
+
+    async def _hear_hello(self, channel: Channel) -> tuple[Hello, tuple[Held, ...]]:
+        hello = await channel.receive()
+        if not isinstance(hello, Hello):
+            raise RemoteProtocolError(f"expected Hello, got {type(hello).__name__}")
+        channel.label = hello.name
+        held, more = list(hello.held), hello.more
+        while more:
+            part = await channel.receive()
+            if not isinstance(part, HelloMore):
+                raise RemoteProtocolError(f"expected HelloMore, got {type(part).__name__}")
+            held += part.held
+            more = part.more
+            if len(held) > _HELD_MOST:
+                raise RemoteProtocolError(f"holds more than {_HELD_MOST} attempts")
+        return hello, tuple(held)
+
+    async def _hear(self, number: int, link: _Link, message: Message) -> None:
+        match message:
+            case Report() | Status() | LimitsNow() | LogKept():
+                self._inbox.put(SlaveSaid(number, message))
+                await self._inbox.wait_room()
+            case Beat(echo=echo):
+                if echo:
+                    link.channel.send(Beat())
+            case Request():
+                waiting = link.asked.get(message.rq)
+                if waiting is not None:
+                    waiting[1].append(message)
+                    waiting[0].set()
+            case _:
+                raise RemoteProtocolError(f"a slave does not say {type(message).__name__}")
+
+    # -- out ----------------------------------------------------------------------------------------
+
+    def tell(self, effect: Tell) -> None:
+        """Say something to a slave; a link that is gone swallows it, the next Hello sorts it out."""
+        link = self._links.get(effect.link)
+        if link is None:
+            return
+        if isinstance(effect.message, Orders):
+            _send_orders(link.channel, effect.message)
+        else:
+            link.channel.send(effect.message)
+
+    def unlink(self, effect: Unlink) -> None:
+        """Turn a slave away."""
+        link = self._links.get(effect.link)
+        if link is not None:
+            log.warning("slave turned away", slave=link.channel.label, why=effect.text)
+            link.channel.reject(effect.code, effect.text, retry=effect.retry)
+
+    async def ask(self, number: int, request: Request, wait_s: float = 0.0) -> Request:
+        """Relay a request to a linked slave and return its answer (with the asker's own `rq`)."""
+        link = self._links.get(number)
+        if link is None:
+            raise NotLinked
+        rq = link.next_rq
+        link.next_rq += 1
+        arrived, answers = trio.Event(), list[Request]()
+        link.asked[rq] = (arrived, answers)
+        try:
+            link.channel.send(structs.replace(request, rq=rq))
+            with trio.move_on_after(_RELAY_S + wait_s):
+                await arrived.wait()
+        finally:
+            del link.asked[rq]
+        if answers:
+            return structs.replace(answers[0], rq=request.rq)
+        if link.channel.closed:
+            raise NotLinked
+        return Refusal(rq=request.rq, code="not-linked", text="the slave did not answer in time")
+
+    async def beat(self) -> None:
+        """Keep every link warm, and close the silent ones."""
+        while True:
+            await trio.sleep(self._beat_s)
+            now = trio.current_time()
+            for link in list(self._links.values()):
+                silent = now - link.channel.last_received
+                if silent > self._silence_s:
+                    log.warning("slave is silent", slave=link.channel.label, seconds=round(silent))
+                    link.channel.close(f"silent for {silent:.0f} s")
+                else:
+                    # A slave that reports rarely is asked for a sign of life well before it is dropped.
+                    link.channel.send(Beat(echo=silent > self._beat_s))
+
+    async def flush(self, timeout_s: float) -> None:
+        """Return once the last words are with the kernel."""
+        with trio.move_on_after(timeout_s):
+            for link in list(self._links.values()):
+                await link.channel.wait_flushed(inf)
+
+
+def _send_orders(channel: Channel, orders: Orders) -> None:
+    """In one packet where it fits, else in several."""
+    try:
+        channel.send(orders)
+        return
+    except LocalProtocolError:
+        parts = max(len(orders.run), len(orders.stop), len(orders.noted))
+        if parts < 2:
+            raise
+    half = (parts + 1) // 2
+    for begin, end in ((0, half), (half, parts)):
+        _send_orders(
+            channel,
+            Orders(
+                epoch=orders.epoch,
+                run=orders.run[begin:end],
+                stop=orders.stop[begin:end],
+                noted=orders.noted[begin:end],
+            ),
+        )

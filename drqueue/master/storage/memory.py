@@ -1,0 +1,158 @@
+"""Storage in a process, for tests and the simulator: it behaves as the one in a file does.
+
+Rule: it outlives `close`, so that a simulated master can be started on it again.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import chain
+from math import fsum
+
+from drqueue.master.core.records import (
+    AnyRecord,
+    AttemptRecord,
+    FrameRecord,
+    FramesForget,
+    JobForget,
+    JobRecord,
+    LayerRecord,
+    LayerTotals,
+    LogRecord,
+    MetaRecord,
+    Saved,
+    SlaveForget,
+    SlaveRecord,
+)
+from drqueue.master.storage import StorageError
+from drqueue.proto.ids import AttemptKey
+from drqueue.proto.model import LogEnds
+
+
+class MemoryStorage:
+    """Rows in dicts. While `refuse` is an error, commits raise it and change nothing."""
+
+    def __init__(self) -> None:
+        self.refuse: StorageError | None = None
+        self._meta: dict[str, str] = {}
+        self._jobs: dict[int, JobRecord] = {}
+        self._slaves: dict[int, SlaveRecord] = {}
+        self._layers: dict[int, dict[int, LayerRecord]] = defaultdict(dict)
+        self._frames: dict[int, dict[int, dict[int, FrameRecord]]] = defaultdict(lambda: defaultdict(dict))
+        self._attempts: dict[int, dict[tuple[int, int], dict[int, AttemptRecord]]] = defaultdict(
+            lambda: defaultdict(dict)
+        )
+        self._logs: dict[int, dict[AttemptKey, LogEnds]] = defaultdict(dict)
+
+    def load(self) -> Saved:
+        """All rows, as lists, by key."""
+        jobs = sorted(self._jobs)
+        attempts = [_in_order(self._attempts[job]) for job in jobs if job in self._attempts]
+        return Saved(
+            meta=dict(self._meta),
+            jobs=[self._jobs[job] for job in jobs],
+            layers=[
+                row for job in jobs if job in self._layers for _, row in sorted(self._layers[job].items())
+            ],
+            frames=[
+                row
+                for job in jobs
+                if job in self._frames
+                for _, rows in sorted(self._frames[job].items())
+                for _, row in sorted(rows.items())
+            ],
+            live=[row for rows in attempts for row in rows if row.outcome == ""],
+            totals=list(chain.from_iterable(_totals(rows) for rows in attempts)),
+            slaves=[row for _, row in sorted(self._slaves.items())],
+        )
+
+    def commit(self, records: Sequence[AnyRecord]) -> None:
+        """Apply the rows, or none of them where `refuse` says so."""
+        if self.refuse is not None:
+            raise self.refuse
+        for record in records:
+            self._apply(record)
+
+    def _apply(self, record: AnyRecord) -> None:
+        match record:
+            case AttemptRecord():
+                self._attempts[record.job][record.layer, record.number][record.attempt] = record
+            case FrameRecord():
+                self._frames[record.job][record.layer][record.frame] = record
+            case LogRecord():
+                self._logs[record.key.job][record.key] = record.ends
+            case LayerRecord():
+                self._layers[record.job][record.layer] = record
+            case JobRecord():
+                self._jobs[record.id] = record
+            case SlaveRecord():
+                self._slaves[record.id] = record
+            case MetaRecord():
+                self._meta[record.name] = record.value
+            case FramesForget():
+                rows = self._frames[record.job][record.layer]
+                for frame in [frame for frame in rows if record.start <= frame < record.end]:
+                    del rows[frame]
+            case SlaveForget():
+                self._slaves.pop(record.slave, None)
+            case JobForget():
+                for table in (self._jobs, self._layers, self._frames, self._attempts, self._logs):
+                    table.pop(record.job, None)
+
+    def attempts(self, job: int, layer: int, number: int) -> list[AttemptRecord]:
+        """The history of one frame, oldest first."""
+        if job not in self._jobs or (layer, number) not in self._attempts[job]:
+            return []
+        return [row for _, row in sorted(self._attempts[job][layer, number].items())]
+
+    def latest_attempts(self, job: int, layer: int, numbers: Sequence[int]) -> dict[int, AttemptRecord]:
+        """The last attempt of each of these frame numbers that has one."""
+        found = ((number, self.attempts(job, layer, number)) for number in numbers)
+        return {number: rows[-1] for number, rows in found if rows}
+
+    def log(self, key: AttemptKey) -> LogEnds | None:
+        """The ends of an attempt's log, if they are kept."""
+        return self._logs[key.job].get(key) if key.job in self._jobs else None
+
+    def purge(self, before_wall: float, limit: int) -> int:
+        """Drop at most `limit` old attempts with their logs; returns how many."""
+        dropped = 0
+        for job, row in self._jobs.items():
+            if row.submitted_at >= before_wall or job not in self._attempts:
+                continue
+            for rows in self._attempts[job].values():
+                for attempt in sorted(rows)[:-1]:
+                    old = rows[attempt]
+                    if dropped < limit and old.outcome != "" and old.ended_at < before_wall:
+                        del rows[attempt]
+                        self._logs[job].pop(old.key, None)
+                        dropped += 1
+        return dropped
+
+    def backup(self, path: str) -> None:
+        """There is no file to copy: always a StorageError."""
+        raise StorageError(f"cannot back up to {path}: this farm is kept in memory only")
+
+    def close(self) -> None:
+        """Nothing to release; the rows stay."""
+
+
+def _in_order(attempts: dict[tuple[int, int], dict[int, AttemptRecord]]) -> list[AttemptRecord]:
+    return [row for _, rows in sorted(attempts.items()) for _, row in sorted(rows.items())]
+
+
+def _totals(rows: list[AttemptRecord]) -> list[LayerTotals]:
+    """The sums of one job's layers that have a done attempt."""
+    layers: dict[int, list[AttemptRecord]] = defaultdict(list)
+    for row in rows:
+        if row.outcome == "done":
+            layers[row.layer].append(row)
+    return [
+        LayerTotals(
+            job=done[0].job,
+            layer=layer,
+            done=len(done),
+            wall_s=fsum(max(row.ended_at - row.started_at, 0) for row in done),
+            cpu_s=fsum(row.cpu_s for row in done),
+        )
+        for layer, done in layers.items()
+    ]

@@ -1,0 +1,134 @@
+"""The database's tables, by version, and how a file gets from one version to the next.
+
+Rules: a migration that was released is never changed; a new one is added at the end. All that are
+missing run in one transaction, after the file as it was is copied to `NAME.before-N` (N: the first of
+them). A file of a newer program, or of another one, is refused untouched. No foreign keys: a job's
+rows go in batches, long after the job. Errors of SQLite pass through; `sqlite` words them.
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+
+from drqueue.master.storage import StorageCorrupt, StorageError
+from drqueue.statefile import sync_dir
+
+#: Tells our files from others' ("DrQu").
+APPLICATION_ID = 0x44725175
+
+#: An attempt is found by the frame number it renders, a log by its attempt's key on the wire. Columns
+#: of `attempt` are what SQL asks for; `rest` is the whole row (see `sqlite`), since binding a value
+#: costs more than packing it. `forgotten`: jobs whose rows are still to be purged. Checks would cost
+#: a third of a commit; what is read is checked instead.
+_VERSION_1 = (
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    """CREATE TABLE job (
+        id INTEGER PRIMARY KEY, token TEXT NOT NULL, spec BLOB NOT NULL, submitted_at REAL NOT NULL,
+        started_at REAL NOT NULL, finished_at REAL NOT NULL, stopped INTEGER NOT NULL,
+        deleted INTEGER NOT NULL) STRICT""",
+    """CREATE TABLE layer (
+        job INTEGER NOT NULL, layer INTEGER NOT NULL, floor INTEGER NOT NULL, done BLOB NOT NULL,
+        failed BLOB NOT NULL, cancelled BLOB NOT NULL, PRIMARY KEY (job, layer)) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE frame (
+        job INTEGER NOT NULL, layer INTEGER NOT NULL, frame INTEGER NOT NULL, state TEXT NOT NULL,
+        attempt INTEGER NOT NULL, requeued INTEGER NOT NULL, avoid TEXT NOT NULL,
+        PRIMARY KEY (job, layer, frame)) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE attempt (
+        job INTEGER NOT NULL, layer INTEGER NOT NULL, number INTEGER NOT NULL, attempt INTEGER NOT NULL,
+        outcome TEXT NOT NULL, started_at REAL NOT NULL, ended_at REAL NOT NULL, cpu_s REAL NOT NULL,
+        rest BLOB NOT NULL, PRIMARY KEY (job, layer, number, attempt)) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX attempt_live ON attempt (job) WHERE outcome = ''",
+    """CREATE TABLE log (
+        job INTEGER NOT NULL, layer INTEGER NOT NULL, frame INTEGER NOT NULL, attempt INTEGER NOT NULL,
+        size INTEGER NOT NULL, head BLOB NOT NULL, tail BLOB NOT NULL, packed INTEGER NOT NULL,
+        PRIMARY KEY (job, layer, frame, attempt)) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE slave (
+        id INTEGER PRIMARY KEY, identity TEXT NOT NULL, name TEXT NOT NULL, fingerprint TEXT NOT NULL,
+        machine BLOB NOT NULL, limits BLOB NOT NULL, cores INTEGER NOT NULL, memory_mb INTEGER NOT NULL,
+        control TEXT NOT NULL, last_heard_at REAL NOT NULL, wish BLOB) STRICT""",
+    "CREATE TABLE forgotten (job INTEGER PRIMARY KEY) STRICT",
+)
+
+Migration = Sequence[str]
+MIGRATIONS: Sequence[Migration] = (_VERSION_1,)
+
+
+def check_owner(connection: sqlite3.Connection, path: str, newest: int) -> int:
+    """The version of an open file, 0 for an empty one; StorageError where it is none that we can use."""
+    ours = number(connection, "PRAGMA application_id")
+    version = number(connection, "PRAGMA user_version")
+    if ours != APPLICATION_ID:
+        if ours or version or number(connection, "SELECT count(*) FROM sqlite_master"):
+            raise StorageError(f"{path} is not a DrQueue master's database")
+        return 0
+    if version > newest:
+        raise StorageError(
+            f"{path} was written by a newer DrQueue (its tables are of version {version}, this one knows "
+            f"{newest}): update, or restore {path}.before-{newest + 1}"
+        )
+    if version < 1:
+        raise StorageCorrupt(f"{path} is damaged: it says version {version}")
+    return version
+
+
+def migrate(connection: sqlite3.Connection, path: str, version: int, migrations: Sequence[Migration]) -> None:
+    """Bring an open file from `version` to the newest, all or none."""
+    if version == len(migrations):
+        return
+    if version:
+        copy_database(connection, f"{path}.before-{version + 1}")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statements in migrations[version:]:
+            for statement in statements:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(migrations)}")
+        connection.execute("COMMIT")
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def copy_database(
+    connection: sqlite3.Connection, path: str, pages: int = -1, between: Callable[[], None] = lambda: None
+) -> None:
+    """Copy an open database to `path` (0600), check the copy, bring it to the disk, then rename it there.
+
+    With `pages` it goes in steps of so many, between which others may use the connection; `between`
+    may end it by raising. Raises sqlite3.Error, OSError, StorageCorrupt.
+    """
+    temporary = f"{path}.new"
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600))
+    try:
+        os.chmod(temporary, 0o600)
+        target = sqlite3.connect(temporary, isolation_level=None)
+        try:
+            target.execute("PRAGMA synchronous=OFF")  # the whole file is synced below, once
+            target.execute("PRAGMA journal_mode=OFF")
+            connection.backup(target, pages=pages, progress=lambda *_: between(), sleep=0.005)
+            target.execute("PRAGMA journal_mode=DELETE")  # one file, complete without a -wal beside it
+            check_integrity(target, temporary)
+        finally:
+            target.close()
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+        sync_dir(os.path.dirname(path))
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+
+
+def check_integrity(connection: sqlite3.Connection, path: str) -> None:
+    """Read every page, row and index entry; StorageCorrupt names the first thing that is wrong."""
+    found = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
+    if found != "ok":
+        raise StorageCorrupt(f"{path} is damaged: {' '.join(found.split())[:150]}")
+
+
+def number(connection: sqlite3.Connection, query: str) -> int:
+    """The one integer that a query gives."""
+    return int(connection.execute(query).fetchone()[0])

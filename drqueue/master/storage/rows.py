@@ -1,0 +1,153 @@
+"""Rows of the database, to and from records.
+
+Rules: what is read is checked, and raises ValueError or msgspec's errors where it does not fit, never a
+default; tuples stand in the order of the tables' columns (`migrations`); structured values are msgpack.
+"""
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, Final, cast
+
+import msgspec
+
+from drqueue.master.core.records import (
+    AttemptRecord,
+    FrameRecord,
+    JobRecord,
+    LayerRecord,
+    LogRecord,
+    MetaRecord,
+    SlaveRecord,
+)
+from drqueue.proto.model import JobSpec, LimitsChange, MachineInfo, SlaveLimits
+
+#: What `attempt.rest` holds, in this order, for ever: new fields come at the end, and have a default.
+ATTEMPT_FIELDS: Final = (
+    *("job", "layer", "frame", "attempt", "number", "slave", "slave_name", "assigned_at", "cores"),
+    *("memory_mb", "lease_s", "on_unreachable", "stop", "again", "orphan", "started_at", "ended_at"),
+    *("outcome", "code", "signal", "reason", "text", "cpu_s", "peak_mb", "log_bytes"),
+)
+_attempt_values = attrgetter(*ATTEMPT_FIELDS)
+
+_FRAME_STATES = frozenset({"WAITING", "DONE", "FAILED", "CANCELLED"})
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder().decode
+_read_spec = msgspec.msgpack.Decoder(JobSpec).decode
+_read_machine = msgspec.msgpack.Decoder(MachineInfo).decode
+_read_limits = msgspec.msgpack.Decoder(SlaveLimits).decode
+_read_wish = msgspec.msgpack.Decoder(LimitsChange).decode
+
+Row = tuple[Any, ...]
+
+
+def _attempt_row(r: AttemptRecord) -> Row:
+    key = (r.job, r.layer, r.number, r.attempt)
+    return *key, r.outcome, r.started_at, r.ended_at, r.cpu_s, _pack(_attempt_values(r))
+
+
+def _frame_row(r: FrameRecord) -> Row:
+    avoid = ",".join(map(str, r.avoid)) if r.avoid else ""
+    return r.job, r.layer, r.frame, r.state, r.attempt, r.requeued, avoid
+
+
+def _log_row(r: LogRecord) -> Row:
+    return *r.key, r.ends.size, r.ends.head, r.ends.tail, r.ends.packed
+
+
+def _layer_row(r: LayerRecord) -> Row:
+    return r.job, r.layer, r.floor, r.done, r.failed, r.cancelled
+
+
+def _job_row(r: JobRecord) -> Row:
+    times = (r.submitted_at, r.started_at, r.finished_at)
+    return r.id, r.token, _pack(r.spec), *times, r.stopped, r.deleted
+
+
+def _slave_row(r: SlaveRecord) -> Row:
+    wish = None if r.wish is None else _pack(r.wish)
+    who = (r.id, r.identity, r.name, r.fingerprint)
+    return *who, _pack(r.machine), _pack(r.limits), r.cores, r.memory_mb, r.control, r.last_heard_at, wish
+
+
+def _meta_row(r: MetaRecord) -> Row:
+    return r.name, r.value
+
+
+def _put(table: str, columns: int) -> str:
+    return f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * columns)})"
+
+
+#: How a row is written: by one statement for many of a kind.
+PUT: Final[dict[type, tuple[str, Callable[[Any], Row]]]] = {
+    AttemptRecord: (_put("attempt", 9), _attempt_row),
+    FrameRecord: (_put("frame", 7), _frame_row),
+    LogRecord: (_put("log", 8), _log_row),
+    LayerRecord: (_put("layer", 6), _layer_row),
+    JobRecord: (_put("job", 8), _job_row),
+    SlaveRecord: (_put("slave", 11), _slave_row),
+    MetaRecord: (_put("meta", 2), _meta_row),
+}
+
+
+def read_job(row: Row) -> JobRecord:
+    """From all columns of `job`."""
+    number, token, spec, submitted_at, started_at, finished_at, stopped, deleted = row
+    return JobRecord(
+        id=number,
+        token=token,
+        spec=_read_spec(spec),
+        submitted_at=submitted_at,
+        started_at=started_at,
+        finished_at=finished_at,
+        stopped=bool(stopped),
+        deleted=bool(deleted),
+    )
+
+
+def read_slave(row: Row) -> SlaveRecord:
+    """From all columns of `slave`."""
+    number, identity, name, fingerprint, machine, limits, cores, memory_mb, control, heard_at, wish = row
+    return SlaveRecord(
+        id=number,
+        identity=identity,
+        name=name,
+        fingerprint=fingerprint,
+        machine=_read_machine(machine),
+        limits=_read_limits(limits),
+        cores=cores,
+        memory_mb=memory_mb,
+        control=control,
+        last_heard_at=heard_at,
+        wish=None if wish is None else _read_wish(wish),
+    )
+
+
+def read_attempt(row: Row) -> AttemptRecord:
+    """From (job, layer, number, attempt, outcome, rest): what stands twice must be the same."""
+    values = cast(list[object], _unpack(row[5]))
+    r = msgspec.convert(dict(zip(ATTEMPT_FIELDS, values, strict=False)), AttemptRecord)
+    if (r.job, r.layer, r.number, r.attempt, r.outcome) != row[:5]:
+        raise ValueError(f"attempt {r.key} stands in the row of another")
+    return r
+
+
+def read_layer(row: Row) -> LayerRecord:
+    """From all columns of `layer`."""
+    job, layer, floor, done, failed, cancelled = row
+    return LayerRecord(job=job, layer=layer, floor=floor, done=done, failed=failed, cancelled=cancelled)
+
+
+def read_frame(row: Row) -> FrameRecord:
+    """From all columns of `frame`. A start reads a million of these."""
+    job, layer, frame, state, attempt, requeued, avoid = row
+    if state not in _FRAME_STATES:
+        raise ValueError(f"frame {job}/{layer}/{frame} is {state!r}")
+    return FrameRecord(
+        job=job,
+        layer=layer,
+        frame=frame,
+        state=state,
+        attempt=attempt,
+        requeued=requeued,
+        avoid=tuple(map(int, avoid.split(","))) if avoid else (),
+    )

@@ -1,0 +1,412 @@
+"""Storage in one SQLite file: the master's rows, durable when `commit` returns.
+
+Rules: one connection, with the file locked for it alone (a second opener is told so, and SQLite's
+races between connections are out of reach). While it is open, this process must not open the file in
+any other way: closing such a descriptor would drop the lock. An error leaves no transaction behind,
+so that the next commit works as soon as there is room again. What is read is checked; what does not
+fit is StorageCorrupt, never a default.
+"""
+
+import errno
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Final, NoReturn
+
+import msgspec
+
+from drqueue.master.core.records import (
+    AnyRecord,
+    AttemptRecord,
+    FrameRecord,
+    FramesForget,
+    JobForget,
+    LayerTotals,
+    Saved,
+    SlaveForget,
+)
+from drqueue.master.storage import StorageCorrupt, StorageError, StorageFull
+from drqueue.master.storage.migrations import (
+    MIGRATIONS,
+    Migration,
+    check_integrity,
+    check_owner,
+    copy_database,
+    migrate,
+)
+from drqueue.master.storage.rows import PUT, read_attempt, read_frame, read_job, read_layer, read_slave
+from drqueue.proto.ids import AttemptKey
+from drqueue.proto.model import LogEnds
+from drqueue.statefile import sync_dir
+
+#: Where the running master puts its backups, beside the database; here the newest is looked for.
+BACKUPS = "backups"
+
+#: Pages of 4 kB: the log is copied into the file once it holds so many, and is cut to so many bytes.
+_CHECKPOINT_PAGES = 1000
+_LOG_BYTES = 16 << 20
+
+#: Frames read at once while loading, so that no cursor stays open between them.
+_FRAMES_AT_ONCE = 10_000
+
+#: Pages that a backup copies in one step, and the pause after it, in which commits get their turn.
+_BACKUP_PAGES = 256
+_BACKUP_PAUSE_S = 0.002
+
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    f"wal_autocheckpoint={_CHECKPOINT_PAGES}",
+    f"journal_size_limit={_LOG_BYTES}",
+    "cache_size=-8000",  # kB
+    "temp_store=MEMORY",
+    "secure_delete=OFF",  # overwriting what is deleted would double the cost of a purge
+)
+
+#: Is there such a job?
+_EXISTS = "EXISTS (SELECT 1 FROM job WHERE id = ?)"
+
+#: Attempts in the order that `read_attempt` takes.
+_ATTEMPTS = "SELECT job, layer, number, attempt, outcome, rest FROM attempt"
+
+#: Where a job's rows lie, by which key; the purge of old attempts starts before the first of them.
+_JOB_TABLES = (
+    ("frame", "layer, frame"),
+    ("attempt", "layer, number, attempt"),
+    ("log", "layer, frame, attempt"),
+)
+_START: Final = (0, -1, -(1 << 62), -1)
+
+#: What the system says where there is no room.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class SqliteStorage:
+    """The rows in the file `path`, made where it is missing."""
+
+    def __init__(self, path: str, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+        """Lock, check and migrate it; raises StorageError: in use, not ours, newer, damaged, no room."""
+        self.path = path
+        self._closing = False
+        self._backing_up = threading.Lock()
+        self._aged: tuple[int, int, int, int] = _START
+        with self._errors("open"):
+            _make_private(path)
+            self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        try:
+            with self._errors("open"):
+                self._connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+                version = check_owner(self._connection, path, len(migrations))
+                check_integrity(self._connection, path)
+                for pragma in _PRAGMAS:
+                    self._connection.execute(f"PRAGMA {pragma}")
+                migrate(self._connection, path, version, migrations)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def load(self) -> Saved:
+        """All that the core starts from; frames come as they are asked for, the rest at once."""
+        with self._errors("read"):
+            query = self._connection.execute
+            jobs = [read_job(row) for row in query("SELECT * FROM job ORDER BY id")]
+            live = query(
+                f"{_ATTEMPTS} INDEXED BY attempt_live "
+                "WHERE outcome = '' AND job IN (SELECT id FROM job) ORDER BY job, layer, number, attempt"
+            )
+            totals = query(
+                "SELECT job, layer, count(*), total(max(ended_at - started_at, 0)), total(cpu_s) "
+                "FROM attempt WHERE outcome = 'done' AND job IN (SELECT id FROM job) "
+                "GROUP BY job, layer ORDER BY job, layer"
+            )
+            layers = query("SELECT * FROM layer WHERE job IN (SELECT id FROM job) ORDER BY job, layer")
+            return Saved(
+                meta=self.meta(),
+                jobs=jobs,
+                layers=[read_layer(row) for row in layers],
+                frames=self._frames([job.id for job in jobs]),
+                live=[read_attempt(row) for row in live],
+                totals=[LayerTotals(*row) for row in totals],
+                slaves=[read_slave(row) for row in query("SELECT * FROM slave ORDER BY id")],
+            )
+
+    def meta(self) -> dict[str, str]:
+        """The named values."""
+        with self._errors("read"):
+            return dict(self._connection.execute("SELECT name, value FROM meta ORDER BY name"))
+
+    def _frames(self, jobs: Iterable[int]) -> Iterator[FrameRecord]:
+        for job in jobs:
+            layer, frame = -1, -1
+            while True:
+                with self._errors("read"):
+                    rows = self._connection.execute(
+                        "SELECT * FROM frame WHERE job = ? AND (layer, frame) > (?, ?) "
+                        "ORDER BY layer, frame LIMIT ?",
+                        (job, layer, frame, _FRAMES_AT_ONCE),
+                    )
+                    batch = [read_frame(row) for row in rows]
+                yield from batch
+                if len(batch) < _FRAMES_AT_ONCE:
+                    break
+                layer, frame = batch[-1].layer, batch[-1].frame
+
+    def commit(self, records: Sequence[AnyRecord]) -> None:
+        """Write the rows in one transaction, those of a kind together, in order."""
+        with self._transaction("save"):
+            waiting: dict[type, list[AnyRecord]] = {}
+            for record in records:
+                kind = type(record)
+                if kind in PUT:
+                    waiting.setdefault(kind, []).append(record)
+                else:
+                    # Only rows of one table can replace one another; what drops rows ends the reordering.
+                    self._put_all(waiting)
+                    self._forget(record)
+            self._put_all(waiting)
+
+    def _put_all(self, waiting: dict[type, list[AnyRecord]]) -> None:
+        for kind, records in waiting.items():
+            statement, row = PUT[kind]
+            self._connection.executemany(statement, map(row, records))
+        waiting.clear()
+
+    def _forget(self, record: AnyRecord) -> None:
+        execute = self._connection.execute
+        match record:
+            case FramesForget(job, layer, start, end):
+                where = "job = ? AND layer = ? AND frame >= ? AND frame < ?"
+                execute(f"DELETE FROM frame WHERE {where}", (job, layer, start, end))
+            case SlaveForget(slave):
+                execute("DELETE FROM slave WHERE id = ?", (slave,))
+            case JobForget(job):
+                # A million frames take seconds to drop: without the job's row they are invisible,
+                # and `purge` drops them in small batches.
+                execute("DELETE FROM job WHERE id = ?", (job,))
+                execute("DELETE FROM layer WHERE job = ?", (job,))
+                execute("INSERT OR IGNORE INTO forgotten VALUES (?)", (job,))
+            case _:
+                raise TypeError(f"{type(record).__name__} is no row")
+
+    def attempts(self, job: int, layer: int, number: int) -> list[AttemptRecord]:
+        """The history of one frame, oldest first."""
+        with self._errors("read"):
+            rows = self._connection.execute(
+                f"{_ATTEMPTS} WHERE job = ? AND layer = ? AND number = ? AND {_EXISTS} ORDER BY attempt",
+                (job, layer, number, job),
+            )
+            return [read_attempt(row) for row in rows]
+
+    def latest_attempts(self, job: int, layer: int, numbers: Sequence[int]) -> dict[int, AttemptRecord]:
+        """The last attempt of each of these frame numbers that has one."""
+        found: dict[int, AttemptRecord] = {}
+        with self._errors("read"):
+            for number in numbers:
+                row = self._connection.execute(
+                    f"{_ATTEMPTS} WHERE job = ? AND layer = ? AND number = ? AND {_EXISTS} "
+                    "ORDER BY attempt DESC LIMIT 1",
+                    (job, layer, number, job),
+                ).fetchone()
+                if row is not None:
+                    found[number] = read_attempt(row)
+        return found
+
+    def log(self, key: AttemptKey) -> LogEnds | None:
+        """The ends of an attempt's log, if they are kept."""
+        with self._errors("read"):
+            row = self._connection.execute(
+                "SELECT size, head, tail, packed FROM log "
+                f"WHERE job = ? AND layer = ? AND frame = ? AND attempt = ? AND {_EXISTS}",
+                (*key, key.job),
+            ).fetchone()
+        return None if row is None else LogEnds(size=row[0], head=row[1], tail=row[2], packed=bool(row[3]))
+
+    def purge(self, before_wall: float, limit: int) -> int:
+        """One batch: of forgotten jobs first, then of old attempts. 0: a whole round is over."""
+        aged = self._aged
+        try:
+            with self._transaction("purge"):
+                forgotten = self._connection.execute("SELECT min(job) FROM forgotten").fetchone()[0]
+                if forgotten is not None:
+                    return self._purge_job(forgotten, limit)
+                done = self._purge_aged(before_wall, limit)
+        except BaseException:
+            self._aged = aged
+            raise
+        if done == 0:
+            self._aged = _START
+        return done
+
+    def _purge_job(self, job: int, limit: int) -> int:
+        execute = self._connection.execute
+        done = 0
+        for table, key in _JOB_TABLES:
+            last = execute(
+                f"SELECT {key} FROM {table} WHERE job = ? ORDER BY {key} LIMIT 1 OFFSET ?",
+                (job, limit - done - 1),
+            ).fetchone()
+            if last is not None:
+                marks = ", ".join("?" * len(last))
+                execute(f"DELETE FROM {table} WHERE job = ? AND ({key}) <= ({marks})", (job, *last))
+                return limit
+            done += execute(f"DELETE FROM {table} WHERE job = ?", (job,)).rowcount
+        execute("DELETE FROM forgotten WHERE job = ?", (job,))
+        return max(done, 1)
+
+    def _purge_aged(self, before_wall: float, limit: int) -> int:
+        """Look through up to `limit` attempts from where the last batch ended."""
+        execute = self._connection.execute
+        done = 0
+        while done < limit:
+            first = execute(
+                "SELECT id FROM job WHERE id >= ? AND submitted_at < ? ORDER BY id LIMIT 1",
+                (self._aged[0], before_wall),
+            ).fetchone()
+            if first is None:
+                break
+            job = int(first[0])
+            after = self._aged[1:] if job == self._aged[0] else _START[1:]
+            rows = execute(
+                "SELECT layer, number, attempt, outcome, ended_at FROM attempt WHERE job = ? "
+                "AND (layer, number, attempt) > (?, ?, ?) ORDER BY layer, number, attempt LIMIT ?",
+                (job, *after, limit - done + 1),
+            ).fetchall()
+            for (layer, number, attempt, outcome, ended_at), later in pairwise(rows):
+                if outcome != "" and ended_at < before_wall and later[:2] == (layer, number):
+                    self._drop_attempt(job, layer, number, attempt)
+            if len(rows) > limit - done:
+                done = limit
+                self._aged = (job, *rows[-2][:3])
+            else:
+                done += max(len(rows), 1)
+                self._aged = (job + 1, *_START[1:])
+        return done
+
+    def _drop_attempt(self, job: int, layer: int, number: int, attempt: int) -> None:
+        key = (job, layer, number, attempt)
+        where = "WHERE job = ? AND layer = ? AND number = ? AND attempt = ?"
+        row = self._connection.execute(f"{_ATTEMPTS} {where}", key).fetchone()
+        self._connection.execute(
+            "DELETE FROM log WHERE job = ? AND layer = ? AND frame = ? AND attempt = ?", read_attempt(row).key
+        )
+        self._connection.execute(f"DELETE FROM attempt {where}", key)
+
+    def backup(self, path: str) -> None:
+        """Write a checked copy to `path`, in small steps; commits may go on in another thread meanwhile."""
+
+        def between() -> None:
+            if self._closing:
+                raise StorageError(f"backup to {path} was given up: the master stops")
+            time.sleep(_BACKUP_PAUSE_S)  # SQLite's lock is not fair: without it commits would wait long
+
+        with self._backing_up:
+            try:
+                if self._closing:
+                    raise StorageError(f"cannot back up {self.path}: it is closed")
+                copy_database(self._connection, path, _BACKUP_PAGES, between)
+            except (sqlite3.Error, OSError) as error:
+                room = f": {error.strerror}" if isinstance(error, OSError) else f": {error}"
+                full = _is_full(error, path)
+                raise (StorageFull if full else StorageError)(f"cannot back up to {path}{room}") from error
+
+    def close(self) -> None:
+        """End a backup that is under way and release the file."""
+        self._closing = True
+        with self._backing_up:
+            self._connection.close()
+
+    @contextmanager
+    def _transaction(self, doing: str) -> Iterator[None]:
+        with self._errors(doing):
+            self._connection.execute("BEGIN")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _errors(self, doing: str) -> Iterator[None]:
+        """Turn whatever SQLite, the disk and damaged values raise into a StorageError of one sentence."""
+        try:
+            yield
+        except StorageCorrupt as error:
+            self._damaged(error, str(error))
+        except (sqlite3.Error, OSError) as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                self._damaged(error, f"{self.path} is damaged: {error}")
+            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise StorageError(f"{self.path} is in use by another program") from error
+            if _is_full(error, self.path):
+                raise StorageFull(f"cannot {doing} {self.path}: no space left on the disk") from error
+            why = error.strerror if isinstance(error, OSError) else error
+            raise StorageError(f"cannot {doing} {self.path}: {why}") from error
+        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, TypeError, OverflowError) as error:
+            if doing == "save":
+                raise  # a row that cannot be written is a bug, not damage
+            self._damaged(error, f"{self.path} is damaged: {error}"[:300])
+
+    def _damaged(self, error: BaseException, what: str) -> NoReturn:
+        backup = latest_backup(self.path)
+        if backup is None:
+            help_ = f"no backup was found in {os.path.join(os.path.dirname(self.path), BACKUPS)}"
+        else:
+            help_ = f"to restore, stop the master, copy {backup} over {self.path} and delete {self.path}-wal"
+        raise StorageCorrupt(f"{what}; {help_}") from error
+
+
+def latest_backup(path: str) -> str | None:
+    """The newest whole copy of a database: a backup, or what was kept before a migration."""
+    folder, name = os.path.split(path)
+    backups = os.path.join(folder, BACKUPS)
+    found = [os.path.join(folder, n) for n in _names(folder) if n.startswith(f"{name}.before-")]
+    found += [os.path.join(backups, n) for n in _names(backups)]
+    return max((p for p in found if not p.endswith(".new")), key=os.path.getmtime, default=None)
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder or ".")
+    except OSError:
+        return []
+
+
+def _make_private(path: str) -> None:
+    """Make the file where it is missing, for its owner alone; tighten an older one."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        sync_dir(os.path.dirname(path))
+    except FileExistsError:
+        os.chmod(path, 0o600)
+
+
+def _is_full(error: Exception, path: str) -> bool:
+    """Does this error mean that there is no room?
+
+    SQLite says so for ENOSPC only; of a quota or a size limit it says "disk I/O error", without the
+    cause, which is found by trying to write a file as long as its own.
+    """
+    if isinstance(error, OSError):
+        return error.errno in _NO_ROOM
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code != sqlite3.SQLITE_IOERR:
+        return bool(code == sqlite3.SQLITE_FULL)
+    probe = f"{path}.probe"
+    try:
+        with open(probe, "wb") as file:
+            for name in (path, f"{path}-wal"):
+                if os.path.exists(name):
+                    os.pwrite(file.fileno(), b"\0" * 65536, os.path.getsize(name))
+    except OSError as found:
+        return found.errno in _NO_ROOM
+    finally:
+        if os.path.exists(probe):
+            os.unlink(probe)
+    return False

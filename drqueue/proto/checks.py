@@ -1,0 +1,140 @@
+"""What a job must be like, in sentences. Pure; clients ask before they send, the master before it accepts.
+
+Limits: names up to 127 characters, commands up to 64 kB, an environment up to 64 kB, 100 layers,
+1,000 dependencies, 10,000,000 frames a layer, the whole job within one packet.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from drqueue.proto.model import JobSpec, LayerSpec
+from drqueue.proto.ranges import FrameRange, RangeError
+
+MAX_COMMAND = 64 * 1024
+MAX_ENV = 64 * 1024
+MAX_LAYERS = 100
+MAX_DEPENDS = 1000
+MAX_OUTPUTS = 100
+MAX_OUTPUT_BYTES = 32 * 1024
+MAX_PATH = 4096
+MAX_RETRIES = 1000
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_LAYER_NAME = re.compile(r"[^\s:/\x00-\x1f][^:/\x00-\x1f]*\Z")
+
+
+def check_spec(spec: JobSpec) -> str | None:
+    """One sentence on the first thing wrong with a job, or None."""
+    return next(_problems(spec), None)
+
+
+def _problems(spec: JobSpec) -> Iterator[str]:
+    yield from _text_problems("the job's name", spec.name)
+    if not spec.name.strip():
+        yield "the job's name is blank"
+    if not spec.layers:
+        yield "the job has no layer: nothing to run"
+    if len(spec.layers) > MAX_LAYERS:
+        yield f"the job has {len(spec.layers)} layers, {MAX_LAYERS} are allowed"
+    if len(spec.depends) > MAX_DEPENDS:
+        yield f"the job has {len(spec.depends)} dependencies, {MAX_DEPENDS} are allowed"
+    yield from _env_problems("the job", spec.env)
+    names: set[str] = set()
+    for layer in spec.layers:
+        if layer.name in names:
+            yield f"two layers are called {layer.name!r}"
+        names.add(layer.name)
+        yield from _layer_problems(layer)
+    for layer in spec.layers:
+        for other in layer.after:
+            if other not in names:
+                yield f"layer {layer.name!r} comes after {other!r}, which is no layer of this job"
+    cycle = layer_cycle(spec.layers)
+    if cycle:
+        yield f"layers wait for each other in a circle: {' -> '.join(cycle)}"
+
+
+def _layer_problems(layer: LayerSpec) -> Iterable[str]:
+    where = f"layer {layer.name!r}"
+    if not _LAYER_NAME.match(layer.name):
+        yield f"{where}: a layer's name may hold no colon, slash or control character"
+    if bool(layer.argv) == bool(layer.shell):
+        yield (
+            f"{where} needs a command: either words or a shell string"
+            if not layer.argv
+            else (f"{where} has both words and a shell string as its command")
+        )
+    if layer.argv and not layer.argv[0]:
+        yield f"{where}: the command is empty"
+    if layer.shell and not layer.shell.strip():
+        yield f"{where}: the command is blank"
+    size = sum(len(word.encode(errors="replace")) + 1 for word in layer.argv) + len(
+        layer.shell.encode(errors="replace")
+    )
+    if size > MAX_COMMAND:
+        yield f"{where}: the command has {size} bytes, {MAX_COMMAND} are allowed"
+    for word in (*layer.argv, layer.shell, layer.cwd, *layer.outputs):
+        yield from _text_problems(where, word, newlines=True)
+    if layer.cwd and layer.cwd != "scratch" and not layer.cwd.startswith("/"):
+        yield f"{where}: the working directory {layer.cwd!r} is neither an absolute path nor 'scratch'"
+    if len(layer.outputs) > MAX_OUTPUTS:
+        yield f"{where} declares {len(layer.outputs)} outputs, {MAX_OUTPUTS} are allowed"
+    if sum(len(pattern.encode(errors="replace")) for pattern in layer.outputs) > MAX_OUTPUT_BYTES:
+        yield f"{where}: its output patterns exceed {MAX_OUTPUT_BYTES} bytes"
+    if len(layer.cwd.encode(errors="replace")) > MAX_PATH:
+        yield f"{where}: the working directory's path exceeds {MAX_PATH} bytes"
+    if layer.retries > MAX_RETRIES:
+        yield f"{where}: {layer.retries} retries, {MAX_RETRIES} are allowed"
+    yield from _env_problems(where, layer.env)
+    try:
+        FrameRange.parse(layer.frames)
+    except RangeError as error:
+        yield f"{where}: {error}"
+    if layer.progress:
+        try:
+            pattern = re.compile(layer.progress)
+        except re.error as error:
+            yield f"{where}: the progress pattern {layer.progress!r} is no regular expression: {error}"
+        else:
+            if pattern.groups < 1:
+                yield f"{where}: the progress pattern {layer.progress!r} needs a group for the number"
+
+
+def _env_problems(where: str, env: dict[str, str]) -> Iterable[str]:
+    size = 0
+    for name, value in env.items():
+        if not _ENV_NAME.match(name):
+            yield f"{where}: {name!r} is no name for an environment variable"
+        yield from _text_problems(f"{where}: the variable {name}", value, newlines=True)
+        size += len(name) + len(value.encode(errors="replace")) + 2
+    if size > MAX_ENV:
+        yield f"{where}: the environment has {size} bytes, {MAX_ENV} are allowed"
+
+
+def _text_problems(what: str, text: str, *, newlines: bool = False) -> Iterable[str]:
+    if "\x00" in text:
+        yield f"{what} holds a NUL character"
+    elif not newlines and any(ord(char) < 32 or ord(char) == 127 for char in text):
+        yield f"{what} holds a control character"
+
+
+def layer_cycle(layers: Sequence[LayerSpec]) -> list[str]:
+    """Names of layers that wait for each other in a circle (first repeated at the end), or []."""
+    after = {layer.name: layer.after for layer in layers}
+    over: set[str] = set()
+    for start, first in after.items():
+        trail: list[str] = []
+        stack = [(start, iter(first))]
+        trail.append(start)
+        while stack:
+            name, rest = stack[-1]
+            following = next(rest, None)
+            if following is None:
+                stack.pop()
+                trail.pop()
+                over.add(name)
+            elif following in trail:
+                return [*trail[trail.index(following) :], following]
+            elif following not in over and following in after:
+                stack.append((following, iter(after[following])))
+                trail.append(following)
+    return []

@@ -1,0 +1,238 @@
+"""Values that both ends know: what a job is, what a slave offers, how an attempt ended.
+
+Every struct is checked field by field when it comes from the wire. Sizes that people may reach
+are checked by `drqueue.proto.checks`, which answers in sentences; what stands here as `Meta` only
+keeps nonsense out. Units are in the names: `_s` seconds, `_mb` MiB, `_at` seconds since 1970.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from drqueue.proto.ids import AttemptKey
+
+Natural = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+Priority = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Seconds = Annotated[float, Meta(ge=0)]
+Name = Annotated[str, Meta(min_length=1, max_length=127)]
+
+OnUnreachable = Literal["lease", "hold", "requeue-fast"]
+FrameStateName = Literal["WAITING", "BLOCKED", "ASSIGNED", "RUNNING", "DONE", "FAILED", "CANCELLED"]
+JobStateName = Literal["WAITING", "ACTIVE", "STOPPED", "FINISHED"]
+
+DEFAULT_POOL = "Default"
+SCRATCH = "scratch"
+
+
+class Value(Struct, frozen=True, omit_defaults=True):
+    """Base of all values: immutable, unknown keys ignored (they are the future's)."""
+
+
+class Needs(Value, frozen=True):
+    """What one attempt asks of a slave. Empty `os` means any."""
+
+    cores: Positive = 1
+    memory_mb: Natural = 0
+    os: tuple[str, ...] = ()
+
+
+class LayerSpec(Value, frozen=True, kw_only=True):
+    """One command over a frame range.
+
+    Either `argv` (a list of words, no shell) or `shell` (a string for `/bin/sh -c`) is given.
+    `after` names layers of the same job that must be wholly DONE first.
+    """
+
+    name: Name = "main"
+    argv: tuple[str, ...] = ()
+    shell: str = ""
+    frames: str = "1"
+    chunk: Positive = 1
+    needs: Needs = Needs()
+    retries: Natural = 3
+    timeout_s: Seconds = 0
+    cwd: str = ""
+    env: dict[str, str] = {}
+    outputs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    progress: str = ""
+
+
+class Depend(Value, frozen=True):
+    """Wait for another job: until all its frames are DONE, or (`ended`) until it is FINISHED anyhow."""
+
+    job: Natural
+    until: Literal["done", "ended"] = "done"
+
+
+class JobSpec(Value, frozen=True, kw_only=True):
+    """What a user submits. 0 in a limit means none; `lease_s` 0 means the farm's."""
+
+    name: Name
+    owner: str = ""
+    project: str = ""
+    priority: Priority = 500
+    pool: Name = DEFAULT_POOL
+    env: dict[str, str] = {}
+    layers: tuple[LayerSpec, ...]
+    depends: tuple[Depend, ...] = ()
+    not_before: Seconds = 0
+    max_running: Natural = 0
+    max_per_slave: Natural = 0
+    blocked: tuple[str, ...] = ()
+    lease_s: Seconds = 0
+    on_unreachable: OnUnreachable = "lease"
+    stopped: bool = False
+    delete_when_finished: bool = False
+
+
+class JobChange(Value, frozen=True, kw_only=True):
+    """What may be changed on a live job; what is left out stays as it is."""
+
+    name: Name | UnsetType = UNSET
+    priority: Priority | UnsetType = UNSET
+    pool: Name | UnsetType = UNSET
+    max_running: Natural | UnsetType = UNSET
+    max_per_slave: Natural | UnsetType = UNSET
+    not_before: Seconds | UnsetType = UNSET
+    on_unreachable: OnUnreachable | UnsetType = UNSET
+    depends: tuple[Depend, ...] | UnsetType = UNSET
+    block: tuple[str, ...] = ()
+    unblock: tuple[str, ...] = ()
+    layer: str | UnsetType = UNSET
+    frames: str | UnsetType = UNSET
+    chunk: Positive | UnsetType = UNSET
+    retries: Natural | UnsetType = UNSET
+    needs: Needs | UnsetType = UNSET
+
+
+class Gpu(Value, frozen=True):
+    """One GPU as its driver names it."""
+
+    index: Natural
+    name: str
+    memory_mb: Natural
+    uuid: str = ""
+
+
+class MachineInfo(Value, frozen=True, kw_only=True):
+    """A slave's hardware, measured once at its start."""
+
+    hostname: str
+    os: str
+    os_release: str = ""
+    arch: str = ""
+    cpu_model: str = ""
+    cores_physical: Natural = 0
+    cores_logical: Natural = 0
+    memory_mb: Natural = 0
+    swap_mb: Natural = 0
+    disk_total_mb: Natural = 0
+    boot_id: str = ""
+    gpus: tuple[Gpu, ...] = ()
+
+
+class MachineLoad(Value, frozen=True, kw_only=True):
+    """How busy a slave's machine is, sampled at a calm rate."""
+
+    load1: float = 0
+    load5: float = 0
+    load15: float = 0
+    cpu_percent: float = 0
+    memory_free_mb: Natural = 0
+    swap_free_mb: Natural = 0
+    disk_free_mb: Natural = 0
+    net_rx_bytes_s: float = 0
+    net_tx_bytes_s: float = 0
+    disk_read_bytes_s: float = 0
+    disk_write_bytes_s: float = 0
+    gpu_percent: tuple[float, ...] = ()
+
+
+class SlaveLimits(Value, frozen=True, kw_only=True):
+    """What a slave lets the farm use. None: no limit beyond what it offers. The slave owns these."""
+
+    enabled: bool = True
+    max_cpus: Natural | None = None
+    max_load: Seconds | None = None
+    pools: tuple[str, ...] = (DEFAULT_POOL,)
+    autoenable: str | None = None
+
+
+class LimitsChange(Value, frozen=True, kw_only=True):
+    """A wish to change a slave's limits; what is left out stays as it is."""
+
+    enabled: bool | UnsetType = UNSET
+    max_cpus: Natural | UnsetType | None = UNSET
+    max_load: Seconds | UnsetType | None = UNSET
+    pools: tuple[str, ...] | UnsetType = UNSET
+    autoenable: str | UnsetType | None = UNSET
+
+
+class Exit(Value, frozen=True, kw_only=True):
+    """How an attempt ended.
+
+    `code` or `signal` is the process's own status; both None with a `reason` means that it never
+    ran, or that its status is unknown. `reason` is "" for a plain exit, else one of REASONS;
+    `text` is the sentence for people.
+    """
+
+    code: int | None = None
+    signal: int | None = None
+    reason: str = ""
+    text: str = ""
+    started_at: Seconds = 0
+    ended_at: Seconds = 0
+    cpu_s: Seconds = 0
+    peak_mb: Seconds = 0
+    log_bytes: Natural = 0
+
+
+#: Reasons that count as the frame's own failure ...
+FAILURES = frozenset(
+    {"no-command", "no-cwd", "spawn-failed", "timeout", "missing-output", "log-limit", "bad-order"}
+)
+#: ... that are nobody's failure: the frame is simply WAITING again ...
+NOBODYS = frozenset({"keeper-died", "lease", "stopped", "shutdown", "lost"})
+#: ... a kill asked for at the slave itself, which counts as a frame kill does ...
+KILLED = "killed"
+#: ... and all of them.
+REASONS = FAILURES | NOBODYS | {KILLED, ""}
+
+
+class RunOrder(Value, frozen=True, kw_only=True):
+    """All that a slave needs to run one attempt. The frame's numbers are start, start+step ... (count)."""
+
+    key: AttemptKey
+    start: int
+    step: int = 1
+    count: Positive = 1
+    argv: tuple[str, ...] = ()
+    shell: str = ""
+    cwd: str = ""
+    env: dict[str, str] = {}
+    outputs: tuple[str, ...] = ()
+    progress: str = ""
+    timeout_s: Seconds = 0
+    cores: Positive = 1
+    memory_mb: Natural = 0
+    lease_s: Seconds = 1800
+    on_unreachable: OnUnreachable = "lease"
+    job_name: str = ""
+    owner: str = ""
+    pool: str = ""
+    layer_name: str = ""
+    range_start: int = 0
+    range_end: int = 0
+    range_step: int = 1
+    block: Positive = 1
+
+
+class LogEnds(Value, frozen=True, kw_only=True):
+    """The first and last part of an attempt's log, zlib-compressed together where that is smaller."""
+
+    size: Natural
+    head: bytes = b""
+    tail: bytes = b""
+    packed: bool = False

@@ -1,0 +1,381 @@
+"""What can be set, in one place: one frozen class per program, and where its master is looked for.
+
+Rules of this file: a value comes from the default, then the TOML file, then the environment
+(DRQUEUE_<FIELD>), then a flag; the last one wins. An unknown key in a file is an error, an unknown DRQUEUE_*
+variable is somebody else's. Nothing here is global: settings are handed down. Whatever is wrong with a value
+is said in one sentence, by `SettingsError`. Durations are in seconds and end in `_s`.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Generic, Literal, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+DEFAULT_PORT: Final = 1234
+SERVICE_SOCKET: Final = "/run/drqueue/master.sock"
+OCTAL_FIELDS: Final = ("socket_mode", "umask")
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+Seconds = Annotated[float, Meta(ge=0.01, le=31_536_000.0)]
+Days = Annotated[int, Meta(ge=1, le=36500)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+Mode = Annotated[int, Meta(ge=0, le=0o777)]
+Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")]
+Pool = Annotated[str, Meta(pattern=r"\A[^\s,=:/]{1,63}\Z")]
+
+
+class SettingsError(Exception):
+    """A value that cannot be used; its text is one sentence for the person who set it."""
+
+
+class _Common(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    state_dir: Annotated[str, Meta(description="Folder of this daemon's own files; made with mode 0700.")] = (
+        ""
+    )
+    log_level: Annotated[
+        LogLevel, Meta(description="Least important kind of line that is logged on stderr.")
+    ] = "info"
+
+
+class MasterSettings(_Common, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything that can be set about a master."""
+
+    socket: Annotated[
+        str, Meta(description="Path of its Unix socket; default: master.sock in state_dir.")
+    ] = ""
+    socket_mode: Annotated[
+        Mode,
+        Meta(description="Permissions of its Unix socket, octal: whoever may write to it may use the farm."),
+    ] = 0o600
+    retries: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000, description="Tries after a failed first one, where a job names no number."),
+    ] = 3
+    backoff_s: Annotated[
+        Seconds, Meta(description="Pause before a failed frame is tried again, doubled with each failure.")
+    ] = 5.0
+    backoff_max_s: Annotated[Seconds, Meta(description="Longest such pause.")] = 300.0
+    beat_s: Annotated[Seconds, Meta(description="Longest quiet on a link before either end says a word.")] = (
+        10.0
+    )
+    silence_s: Annotated[Seconds, Meta(description="Silence after which a slave's link is closed.")] = 30.0
+    lease_s: Annotated[
+        Seconds, Meta(description="Time without the master after which a slave ends its frames.")
+    ] = 1800.0
+    upgrade_lease_s: Annotated[
+        Seconds, Meta(description="The same, after a master that was stopped in good order.")
+    ] = 86400.0
+    requeue_fast_s: Annotated[
+        Seconds, Meta(description="Silence after which frames of requeue-fast jobs start elsewhere.")
+    ] = 60.0
+    keep_days: Annotated[Days, Meta(description="Days that a finished job stays.")] = 30
+    history_days: Annotated[Days, Meta(description="Days that the history of attempts stays.")] = 365
+    audit_days: Annotated[Days, Meta(description="Days that the table of who did what stays.")] = 365
+    logs_keep_mb: Annotated[
+        Count,
+        Meta(description="Room for the first and last parts of frames' logs; the oldest go first (MB)."),
+    ] = 4096
+
+    def __post_init__(self) -> None:
+        if not self.state_dir:
+            msgspec.structs.force_setattr(self, "state_dir", default_state_dir(os.environ))
+        if not self.socket:
+            msgspec.structs.force_setattr(self, "socket", os.path.join(self.state_dir, "master.sock"))
+        if self.silence_s < 2 * self.beat_s:
+            raise SettingsError(
+                f"silence_s ({self.silence_s:g}) must be at least twice beat_s ({self.beat_s:g}),"
+                " or one late word would cut a link"
+            )
+        if self.backoff_max_s < self.backoff_s:
+            raise SettingsError(
+                f"backoff_max_s ({self.backoff_max_s:g}) must not be below backoff_s ({self.backoff_s:g})"
+            )
+
+
+class SlaveSettings(_Common, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything that can be set about a slave; DRQUEUE_STATE_DIR names the folder that state_dir is in."""
+
+    name: Annotated[
+        Name | Literal[""], Meta(description="Name on the farm; default: the host's. A taken one gets -2.")
+    ] = ""
+    master: Annotated[
+        str, Meta(description="Its master: HOST[:PORT], unix:PATH, or localhost for the one on this machine.")
+    ] = ""
+    cores: Annotated[Count | None, Meta(description="Cores it offers; default: as measured.")] = None
+    memory_mb: Annotated[Count | None, Meta(description="Memory it offers (MB); default: as measured.")] = (
+        None
+    )
+    pools: Annotated[
+        tuple[Pool, ...], Meta(min_length=1, max_length=64, description="Pools it works for.")
+    ] = ("Default",)
+    path: Annotated[str, Meta(min_length=1, description="PATH of its frames.")] = (
+        "/usr/local/bin:/usr/bin:/bin"
+    )
+    home: Annotated[str, Meta(description="HOME of its frames; default: from the user database.")] = ""
+    lang: Annotated[str, Meta(description="LANG of its frames; empty: unset.")] = "C.UTF-8"
+    tz: Annotated[str, Meta(description="TZ of its frames; empty: unset.")] = ""
+    umask: Annotated[Mode, Meta(description="umask of its frames, octal.")] = 0o022
+    grace_s: Annotated[
+        Seconds, Meta(description="Time between TERM and KILL for a frame that is stopped.")
+    ] = 10.0
+    log_cap_mb: Annotated[
+        Count, Meta(description="Longest log of one attempt; its middle goes first (MB).")
+    ] = 64
+    logs_keep_mb: Annotated[
+        Count, Meta(description="Room for whole logs of ended attempts; the oldest go first (MB).")
+    ] = 2048
+    report_s: Annotated[
+        Seconds, Meta(description="Time between two reports of load and memory, where little changes.")
+    ] = 15.0
+    control: Annotated[
+        bool,
+        Meta(
+            description="Whether it listens on control.sock in state_dir, for clients that ask it directly."
+        ),
+    ] = True
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            msgspec.structs.force_setattr(self, "name", _host_name())
+        if not self.state_dir:
+            folder = os.path.join(default_state_dir(os.environ), f"slave-{self.name}")
+            msgspec.structs.force_setattr(self, "state_dir", folder)
+
+
+T = TypeVar("T", MasterSettings, SlaveSettings)
+
+
+class Loaded(NamedTuple, Generic[T]):
+    """Settings, and where each value came from ("default", a file's path, "DRQUEUE_X", "flag")."""
+
+    settings: T
+    sources: Mapping[str, str]
+
+
+class Row(NamedTuple):
+    """One line of `--print-settings`."""
+
+    name: str
+    value: str
+    source: str
+    help: str
+
+
+def load(
+    program: type[T],
+    *,
+    config: str | None = None,
+    env: Mapping[str, str] | None = None,
+    flags: Mapping[str, object] | None = None,
+) -> Loaded[T]:
+    """Collect one program's settings; a flag that is None was not given. Raises SettingsError."""
+    env = os.environ if env is None else env
+    given: dict[str, tuple[object, str]] = {}
+    fields = {field.name: field.type for field in msgspec.structs.fields(program)}
+
+    for key, value in (_read_toml(config) if config is not None else {}).items():
+        if key not in fields:
+            raise SettingsError(f"{config}: unknown key {key!r}{_nearest(key, fields)}")
+        given[key] = _checked(key, fields[key], value, f"{config}: "), str(config)
+    for key, kind in fields.items():
+        variable = f"DRQUEUE_{key.upper()}"
+        # For a slave, this variable names the folder that its own lies in (see default_state_dir).
+        if env.get(variable) and (key != "state_dir" or program is MasterSettings):
+            given[key] = _checked(variable, kind, _from_text(key, kind, env[variable]), ""), variable
+    for key, value in (flags or {}).items():
+        if value is not None:
+            flag = f"--{key.replace('_', '-')}"
+            meant = _from_text(key, fields[key], value) if isinstance(value, str) else value
+            given[key] = _checked(flag, fields[key], meant, ""), "flag"
+
+    values: dict[str, Any] = {key: value for key, (value, _) in given.items()}
+    sources = {key: given[key][1] if key in given else "default" for key in fields}
+    for key in ("state_dir", "socket"):
+        if values.get(key):
+            values[key] = os.path.abspath(os.path.expanduser(values[key]))
+    if not values.get("state_dir"):
+        folder = default_state_dir(env)
+        name = values.get("name") or _host_name()
+        values["state_dir"] = folder if program is MasterSettings else os.path.join(folder, f"slave-{name}")
+        if env.get("DRQUEUE_STATE_DIR"):
+            sources["state_dir"] = "DRQUEUE_STATE_DIR"
+    if values.get("master"):
+        candidates(values["master"], env)
+    return Loaded(program(**values), sources)
+
+
+def describe(loaded: Loaded[Any]) -> list[Row]:
+    """What `--print-settings` shows: every field, its value, where that came from, and what it means."""
+    rows = []
+    for field in msgspec.structs.fields(loaded.settings):
+        value = getattr(loaded.settings, field.name)
+        rows.append(Row(field.name, _shown(field.name, value), loaded.sources[field.name], help_of(field)))
+    return rows
+
+
+def help_of(field: msgspec.structs.FieldInfo) -> str:
+    """The sentence that stands beside a field; "" where there is none."""
+    descriptions = [meta.description for meta in getattr(field.type, "__metadata__", ()) if meta.description]
+    return descriptions[-1] if descriptions else ""
+
+
+def default_state_dir(env: Mapping[str, str]) -> str:
+    """The folder of a person's farm: DRQUEUE_STATE_DIR, else `drqueue` in the XDG state folder."""
+    if named := env.get("DRQUEUE_STATE_DIR"):
+        return os.path.abspath(os.path.expanduser(named))
+    return _xdg_state_dir(env)
+
+
+class Address(Struct, frozen=True):
+    """Where a master listens: a Unix socket's path, or a host and a port."""
+
+    kind: Literal["unix", "tcp"]
+    path: str = ""
+    host: str = ""
+    port: int = 0
+
+    def __str__(self) -> str:
+        if self.kind == "unix":
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def master_candidates(env: Mapping[str, str]) -> list[Address]:
+    """Where DRQUEUE_MASTER says that the master is: the first of these that answers. Raises SettingsError."""
+    return candidates(env.get("DRQUEUE_MASTER", ""), env)
+
+
+def candidates(master: str, env: Mapping[str, str]) -> list[Address]:
+    """The same for a given HOST[:PORT], unix:PATH, localhost or nothing."""
+    text = master.strip()
+    if text not in ("", "localhost"):
+        return [parse_address(text)]
+    folders = [os.path.join(default_state_dir(env), "master.sock")]
+    folders += [os.path.join(_xdg_state_dir(env), "master.sock"), SERVICE_SOCKET]
+    return [
+        *(Address("unix", path=path) for path in dict.fromkeys(folders)),
+        Address("tcp", host="127.0.0.1", port=DEFAULT_PORT),
+    ]
+
+
+def parse_address(text: str) -> Address:
+    """Read `unix:PATH`, `HOST`, `HOST:PORT`, `[IPV6]:PORT` or a bare IPv6 address. Raises SettingsError."""
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path or "\0" in path:
+            raise SettingsError(
+                f"no master at {text!r}: a socket's path is wanted, as in unix:{SERVICE_SOCKET}"
+            )
+        return Address("unix", path=os.path.abspath(os.path.expanduser(path)))
+    match = (
+        re.fullmatch(r"\[(?P<host>[0-9A-Fa-f:.]+(?:%\w+)?)\](?::(?P<port>.*))?", text)
+        or re.fullmatch(r"(?P<host>[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)(?P<port>(?!))?", text)
+        or re.fullmatch(r"(?P<host>[^\s:/@\[\]\0]+)(?::(?P<port>.*))?", text)
+    )
+    if match is None:
+        raise SettingsError(f"no master at {text!r}: it is written HOST, HOST:PORT or unix:PATH")
+    port = str(DEFAULT_PORT) if match["port"] is None else match["port"]
+    if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
+        raise SettingsError(f"no master at {text!r}: a port is a number from 1 to 65535, not {port!r}")
+    return Address("tcp", host=match["host"], port=int(port))
+
+
+def _xdg_state_dir(env: Mapping[str, str]) -> str:
+    # The XDG specification wants relative paths ignored.
+    base = env.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.join(env.get("HOME") or os.path.expanduser("~"), ".local", "state")
+    return os.path.join(base, "drqueue")
+
+
+def _host_name() -> str:
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", os.uname().nodename)[:63].lstrip("._-")
+    return name or "slave"
+
+
+def _read_toml(path: str) -> dict[str, Any]:
+    import tomllib  # only programs that have a file pay for its parser
+
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise SettingsError(f"{path}: is not TOML: {str(error).splitlines()[0]}") from None
+
+
+def _nearest(key: str, fields: Mapping[str, object]) -> str:
+    import difflib  # only a mistake pays for it
+
+    near = difflib.get_close_matches(key, fields, n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else f"; the keys are {', '.join(sorted(fields))}"
+
+
+def _from_text(key: str, kind: Any, text: str) -> object:
+    """What a text of the environment or a flag stands for; the text itself where it stands for nothing."""
+    if key in OCTAL_FIELDS:
+        return int(text, 8) if re.fullmatch(r"(0o)?[0-7]{1,4}", text) else text
+    if key == "pools":
+        return tuple(part for part in re.split(r"[\s,]+", text) if part)
+    if text.lower() in ("yes", "on", "no", "off") and _wanted(kind) == "true or false":
+        return text.lower() in ("yes", "on")
+    try:
+        return msgspec.convert(text, kind, strict=False)
+    except msgspec.ValidationError:
+        return text
+
+
+def _checked(label: str, kind: Any, value: object, where: str) -> object:
+    try:
+        checked: object = msgspec.convert(value, kind)
+        # No path or name of the system holds a NUL.
+        fits = not (isinstance(checked, str) and "\0" in checked)
+    except msgspec.ValidationError:
+        checked, fits = None, False
+    if not fits:
+        raise SettingsError(f"{where}{label} must be {_wanted(kind)}, not {value!r:.80}")
+    return checked
+
+
+def _wanted(kind: Any) -> str:
+    """What a field accepts, in words."""
+    from msgspec import inspect  # only a mistake pays for it
+
+    accepted = inspect.type_info(kind)
+    while isinstance(accepted, inspect.Metadata):
+        accepted = accepted.type
+    if isinstance(accepted, inspect.UnionType):
+        accepted = next(part for part in accepted.types if not isinstance(part, inspect.NoneType))
+    match accepted:
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.IntType(ge=0, le=0o777):
+            return "permissions in octal, from 0o000 to 0o777"
+        case inspect.IntType(ge=least, le=most):
+            return f"a whole number from {least} to {most}"
+        case inspect.FloatType(ge=least, le=most):
+            return f"a number from {least:.10g} to {most:.10g}"
+        case inspect.LiteralType(values=values):
+            return f"one of {', '.join(map(str, values))}"
+        case inspect.VarTupleType():
+            return "a list of 1 to 64 names without blanks, commas, colons, slashes and equals signs"
+        case inspect.StrType(pattern=str()):
+            return "1 to 63 letters a-z and A-Z, digits, dots, dashes, underscores, a letter or digit first"
+        case _:
+            return "a text"
+
+
+def _shown(key: str, value: object) -> str:
+    if value is None:
+        return "as measured"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return (
+        f"0o{value:03o}" if key in OCTAL_FIELDS else f"{value:g}" if isinstance(value, float) else str(value)
+    )

@@ -1,0 +1,83 @@
+"""The command `drqueue-slave`: reads settings, checks them, runs the daemon in the foreground."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from drqueue import __version__
+from drqueue.settings import Address, SettingsError, SlaveSettings, candidates, describe, load
+from drqueue.statefile import StateError
+
+OK, FAILED, USAGE = 0, 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a slave until it is stopped; the exit status: 0, 1 for a failure, 2 for wrong usage."""
+    options = _parser().parse_args(argv)
+    flags = {
+        "name": options.name,
+        "state_dir": options.state_dir,
+        "cores": options.cores,
+        "memory_mb": options.memory,
+        "master": options.master,
+    }
+    try:
+        loaded = load(SlaveSettings, config=options.config, flags=flags)
+        settings = loaded.settings
+        addresses = candidates(settings.master, os.environ)
+    except SettingsError as error:
+        return _complain(str(error), USAGE)
+    if options.print_settings:
+        for row in describe(loaded):
+            print(f"{row.name} = {row.value}   ({row.source}) {row.help}")
+        return OK
+    if not any(address.kind == "unix" for address in addresses):
+        return _complain(f"no master at {addresses[0]}: masters are reached at unix:PATH only", USAGE)
+    return _serve(settings, addresses, options.kill_frames_on_exit)
+
+
+def _serve(settings: SlaveSettings, addresses: list[Address], kill_frames: bool) -> int:
+    # Late, so that wrong usage is told without loading trio.
+    import trio
+
+    from drqueue import log
+    from drqueue.slave.daemon import Daemon
+    from drqueue.slave.daemon import main as run
+
+    log.setup(settings.log_level)
+    try:
+        daemon = Daemon(settings, addresses, kill_frames_on_exit=kill_frames)
+    except StateError as error:
+        return _complain(str(error), FAILED)
+    except OSError as error:
+        return _complain(f"cannot start in {settings.state_dir}: {error.strerror or error}", FAILED)
+    trio.run(run, daemon)
+    return OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="drqueue-slave",
+        description="Runs frames on this machine for a DrQueue master.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--name", metavar="N", help="name on the farm (default: the host's)")
+    parser.add_argument("--state-dir", metavar="D", help="folder of its identity, spool and logs")
+    parser.add_argument("--config", metavar="F.toml", help="file with settings")
+    parser.add_argument("--cores", metavar="N", help="cores to offer (default: as measured)")
+    parser.add_argument("--memory", metavar="MB", help="memory to offer (default: as measured)")
+    parser.add_argument("--master", metavar="ADDR", help="its master: unix:PATH, or localhost")
+    parser.add_argument(
+        "--print-settings", action="store_true", help="show all settings and where each is from"
+    )
+    parser.add_argument(
+        "--kill-frames-on-exit", action="store_true", help="end its frames with the daemon; else they go on"
+    )
+    parser.add_argument("--version", action="version", version=f"drqueue {__version__}")
+    return parser
+
+
+def _complain(text: str, status: int) -> int:
+    print(f"drqueue-slave: {text}", file=sys.stderr)
+    return status

@@ -1,0 +1,104 @@
+"""What the slave's core and the supervisor tell each other about frames' processes. PURE: plain data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from drqueue.proto.ids import AttemptKey
+
+# Reasons of LaunchFailed.
+NO_COMMAND = "no-command"
+NO_CWD = "no-cwd"
+SPAWN_FAILED = "spawn-failed"
+
+# Reasons of ProcessEnded, besides "" for a process that ended by itself or by a signal.
+LOG_LIMIT = "log-limit"
+KEEPER_DIED = "keeper-died"
+
+
+# --- effects: what the core wants done
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Start an attempt's command in a session of its own, its output appended to `log_path`.
+
+    `env` is the whole environment; it must hold DRQUEUE_ATTEMPT=str(key), by which strays are known.
+    `log_cap` is in bytes. With `scratch` the working directory is made first (0700) where it is missing;
+    whoever asked for it removes it.
+    """
+
+    key: AttemptKey
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str
+    log_path: str
+    log_cap: int
+    umask: int = 0o022
+    scratch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SignalTree:
+    """Send TERM, or with `kill` KILL until nothing is left, to all processes of an attempt."""
+
+    key: AttemptKey
+    kill: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetProcess:
+    """The end of this attempt is noted; the keeper need not remember it any longer."""
+
+    key: AttemptKey
+
+
+ProcessEffect = Launch | SignalTree | ForgetProcess
+
+
+# --- events: what came of it
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStarted:
+    """The command runs. `birth` is in clock ticks since boot, `at` in seconds of wall clock.
+
+    Told again after each re-attachment to a living keeper.
+    """
+
+    key: AttemptKey
+    pid: int
+    birth: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchFailed:
+    """The command never ran: `reason` is NO_COMMAND, NO_CWD or SPAWN_FAILED, `text` one sentence."""
+
+    key: AttemptKey
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessEnded:
+    """The command and all it started are gone.
+
+    Either `code` or `signal` is set; both are None where the status is unknown (`reason` KEEPER_DIED: then
+    cpu_s, peak_bytes and log_bytes are 0 too). `cpu_s` is user and system time of the tree, `peak_bytes` the
+    larger of the biggest process and the biggest sum over the tree that was seen (shared pages count once
+    per process), `log_bytes` the log's length, punched holes included; times are wall clock.
+    """
+
+    key: AttemptKey
+    code: int | None
+    signal: int | None
+    cpu_s: float
+    peak_bytes: int
+    started_at: float
+    ended_at: float
+    log_bytes: int
+    reason: str
+
+
+ProcessEvent = ProcessStarted | LaunchFailed | ProcessEnded

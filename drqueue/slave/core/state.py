@@ -1,0 +1,118 @@
+"""What a slave knows: the attempts it holds, its master, its limits. PURE.
+
+Rules: only the modules of `drqueue.slave.core` change it; only `Attempt.move` changes a phase, and only
+along TRANSITIONS. An attempt is held from its acceptance until its exit is noted.
+"""
+
+from enum import Enum
+from math import inf
+
+from drqueue.proto.ids import AttemptKey
+from drqueue.proto.model import Exit, RunOrder, SlaveLimits
+from drqueue.slave.core.records import Before
+
+#: More than this many attempts are not taken on: far above slots plus what is sent ahead.
+MAX_HELD = 10_000
+
+
+class Phase(Enum):
+    """How far an attempt is on this slave."""
+
+    QUEUED = "queued"  # waits for room
+    PREPARING = "preparing"  # its outputs are looked at
+    LAUNCHING = "launching"
+    RUNNING = "running"
+    VERIFYING = "verifying"  # it ended well, its outputs are looked at
+    ENDED = "ended"  # and not yet noted
+
+
+TRANSITIONS: dict[Phase, frozenset[Phase]] = {
+    Phase.QUEUED: frozenset({Phase.PREPARING, Phase.LAUNCHING, Phase.ENDED}),
+    Phase.PREPARING: frozenset({Phase.LAUNCHING, Phase.ENDED}),
+    Phase.LAUNCHING: frozenset({Phase.RUNNING, Phase.VERIFYING, Phase.ENDED}),
+    Phase.RUNNING: frozenset({Phase.VERIFYING, Phase.ENDED}),
+    Phase.VERIFYING: frozenset({Phase.ENDED}),
+    Phase.ENDED: frozenset(),
+}
+
+#: A process may exist.
+ALIVE = frozenset({Phase.LAUNCHING, Phase.RUNNING})
+#: Cores are taken.
+USING = ALIVE | {Phase.PREPARING}
+
+
+class InvalidTransitionError(Exception):
+    """A bug in the core: an attempt was asked to go where it cannot."""
+
+
+class Attempt:
+    """One order and what became of it. Deadlines: seconds since boot; `started_at`: wall clock."""
+
+    __slots__ = (
+        "before",
+        "birth",
+        "exit",
+        "grace_s",
+        "key",
+        "kill_at",
+        "order",
+        "phase",
+        "pid",
+        "since",
+        "started_at",
+        "stop_reason",
+        "stop_text",
+    )
+
+    def __init__(self, order: RunOrder) -> None:
+        self.key = order.key
+        self.order = order
+        self.phase = Phase.QUEUED
+        self.before: Before = {}
+        self.pid = 0
+        self.birth = 0
+        self.started_at = 0.0
+        self.since = 0.0
+        self.stop_reason = ""
+        self.stop_text = ""
+        self.grace_s = 0.0
+        self.kill_at = inf
+        self.exit: Exit | None = None
+
+    def move(self, phase: Phase) -> None:
+        """Go on to another phase; InvalidTransitionError where that cannot follow."""
+        if phase not in TRANSITIONS[self.phase]:
+            raise InvalidTransitionError(f"{self.key}: {self.phase.value} -> {phase.value}")
+        self.phase = phase
+
+
+class State:
+    """All of it. `held` is in the order of acceptance, `ended` in the order of exit."""
+
+    def __init__(self, limits: SlaveLimits, farm: str = "", epoch: int = 0) -> None:
+        self.limits = limits
+        self.farm = farm
+        self.epoch = epoch
+        self.held: dict[AttemptKey, Attempt] = {}
+        self.queued: dict[AttemptKey, Attempt] = {}
+        self.ended: dict[AttemptKey, Attempt] = {}
+        self.cores_used = 0
+        self.link = 0
+        self.linked = False
+        self.registered = False
+        self.slave_id: int | None = None
+        self.name = ""
+        self.heard_at = 0.0
+        self.grant_s = 0.0
+        self.heard_kept_at = -inf
+        self.leaving = False
+        self.done = 0
+        self.failed = 0
+
+    def in_use(self) -> list[Attempt]:
+        """The attempts that take cores."""
+        return [attempt for attempt in self.held.values() if attempt.phase in USING]
+
+    def alive(self) -> list[Attempt]:
+        """The attempts that may have a process."""
+        return [attempt for attempt in self.held.values() if attempt.phase in ALIVE]

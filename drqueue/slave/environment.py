@@ -1,0 +1,201 @@
+"""From an order to a command: arguments, working directory, environment. PURE.
+
+Placeholders in argv, the shell string, the working directory and outputs:
+
+    {frame} {frame:04d}   the first picture's number       {threads}  cores of the attempt
+    {start} {end} {step}  of the chunk                     {attempt}  number of the try
+    {frames}              all numbers of the chunk: `7`, `1-4`, or `1,3,5` where the step is not 1
+
+Rules: whatever else stands in braces is left as it is, for shells and JSON use them too; `{{frame}}` is a
+literal `{frame}`. A number takes a width (`{start:4d}`, `{start:04d}`); any other format is an error. The
+environment is the node's basis, then the job's, then DRQUEUE_*; never the daemon's own.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+from drqueue.proto.model import SCRATCH, RunOrder
+
+#: A variable or argument longer than this cannot be handed to a process (the kernel's limit is 128 kB).
+MAX_TEXT = 120_000
+SHELL = "/bin/sh"
+
+_NUMBERS = ("frame", "start", "end", "step", "attempt", "threads")
+_PLACE = re.compile(r"(\{)?\{(frames?|start|end|step|attempt|threads)(?::([^{}]*))?\}(?(1)\}|)")
+_SPEC = re.compile(r"0?\d{0,2}d?")
+_SYSTEMS = {"linux": "LINUX", "darwin": "OSX", "freebsd": "FREEBSD", "windows": "WINDOWS"}
+
+
+class BadOrderError(Exception):
+    """An order that cannot be carried out; the text is one sentence for its user."""
+
+
+class Node(NamedTuple):
+    """What a slave adds to an order. `basis` is the environment that all its frames have."""
+
+    basis: Mapping[str, str]
+    home: str
+    scratch: str
+
+
+class Command(NamedTuple):
+    """What to start. With `scratch` the directory `cwd` is made for it."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    cwd: str
+    scratch: bool
+
+
+def node_basis(
+    *, path: str, home: str, user: str, lang: str, tz: str, os_name: str, tmp: str = "/tmp"
+) -> dict[str, str]:
+    """The environment that all frames of a node have; empty values are left out."""
+    basis = {
+        "PATH": path,
+        "HOME": home,
+        "USER": user,
+        "LOGNAME": user,
+        "LANG": lang,
+        "TZ": tz,
+        "TMPDIR": tmp,
+        "DRQUEUE_OS": _SYSTEMS.get(os_name, os_name.upper()),
+    }
+    return {name: value for name, value in basis.items() if value}
+
+
+def command(order: RunOrder, node: Node) -> Command:
+    """What an order comes to on this node; raises BadOrderError."""
+    fields = _Fields(order)
+    argv = tuple([fields.fill(word) for word in order.argv])
+    if order.shell:
+        argv = (SHELL, "-c", fields.fill(order.shell))
+    if not argv or not argv[0]:
+        raise BadOrderError("the command is empty")
+    if any("\0" in word for word in argv):
+        raise BadOrderError("the command holds a NUL character")
+    scratch = order.cwd == SCRATCH
+    cwd = working_directory(order, node)
+    return Command(argv, _environment(order, node, cwd), cwd, scratch)
+
+
+def working_directory(order: RunOrder, node: Node) -> str:
+    """Where an order runs; raises BadOrderError."""
+    if order.cwd == SCRATCH:
+        key = order.key
+        return f"{node.scratch}/{key.job}.{key.layer}.{key.frame}.{key.attempt}"
+    cwd = _Fields(order).fill(order.cwd) or node.home
+    if "\0" in cwd or not cwd.startswith("/"):
+        raise BadOrderError(f"the working directory {cwd!r} is no absolute path")
+    return cwd
+
+
+def output_fields(order: RunOrder) -> dict[str, object]:
+    """The placeholders of outputs, besides the frame's number."""
+    fields = _Fields(order)
+    return {name: fields.value(name) for name in (*_NUMBERS[1:], "frames")}
+
+
+def members(order: RunOrder) -> range:
+    """The pictures' numbers of an order, in order."""
+    return range(order.start, order.start + order.step * order.count, order.step)
+
+
+def members_text(order: RunOrder) -> str:
+    """The same as text: one number, FIRST-LAST for a step of 1, else a list with commas."""
+    if order.count == 1:
+        return str(order.start)
+    if order.step == 1:
+        return f"{order.start}-{order.start + order.count - 1}"
+    return ",".join(map(str, members(order)))
+
+
+def _environment(order: RunOrder, node: Node, cwd: str) -> dict[str, str]:
+    env = dict(node.basis)
+    for name, value in order.env.items():
+        if not name or "=" in name or "\0" in name or "\0" in value:
+            raise BadOrderError(f"{name!r} cannot be a variable of the environment")
+        env[name] = value
+    env["DRQUEUE_FRAME"] = str(order.start)
+    env["DRQUEUE_PADFRAME"] = padded = _pad(order.start)
+    if order.count == 1:
+        env["DRQUEUE_PADFRAMES"] = padded
+    else:
+        padded = " ".join(map(_pad, members(order)))
+        # Longer ones would keep the command from being started at all.
+        if len(padded) <= MAX_TEXT:
+            env["DRQUEUE_PADFRAMES"] = padded
+    env["DRQUEUE_STARTFRAME"] = str(order.range_start)
+    env["DRQUEUE_ENDFRAME"] = str(order.range_end)
+    env["DRQUEUE_STEPFRAME"] = str(order.range_step)
+    env["DRQUEUE_BLOCKSIZE"] = str(order.block)
+    env["DRQUEUE_JOBID"] = str(order.key.job)
+    env["DRQUEUE_JOBNAME"] = order.job_name
+    env["DRQUEUE_OWNER"] = order.owner
+    env["DRQUEUE_POOL"] = order.pool
+    env["DRQUEUE_LAYER"] = order.layer_name
+    env["DRQUEUE_ATTEMPT"] = str(order.key)
+    env["DRQUEUE_THREADS"] = str(order.cores)
+    env["DRQUEUE_MEMORY_MB"] = str(order.memory_mb)
+    if order.outputs:
+        env["DRQUEUE_OUTPUT"] = first_output(order, cwd)
+    return env
+
+
+def first_output(order: RunOrder, cwd: str) -> str:
+    """The file that the first picture is declared to make, "" where none is; raises BadOrderError."""
+    from drqueue.slave.outputs import expand_output  # only orders with outputs pay for it
+
+    try:
+        return expand_output(order.outputs[0], [order.start], output_fields(order), cwd)[0]
+    except ValueError as error:
+        raise BadOrderError(str(error)) from None
+
+
+@lru_cache(maxsize=1024)
+def _pad(number: int) -> str:
+    return f"{number:04d}"
+
+
+class _Fields:
+    """The placeholders of one order."""
+
+    def __init__(self, order: RunOrder) -> None:
+        self._order = order
+
+    def fill(self, text: str) -> str:
+        """A text with its placeholders replaced."""
+        return _PLACE.sub(self._place, text) if "{" in text else text
+
+    def value(self, name: str) -> int | str:
+        order = self._order
+        match name:
+            case "frame" | "start":
+                return order.start
+            case "end":
+                return order.start + order.step * (order.count - 1)
+            case "step":
+                return order.step
+            case "attempt":
+                return order.key.attempt
+            case "threads":
+                return order.cores
+            case _:
+                return members_text(order)
+
+    def _place(self, match: re.Match[str]) -> str:
+        doubled, name, spec = match.groups()
+        if doubled:
+            return match[0][1:-1]
+        value = self.value(name)
+        if spec is None:
+            return str(value)
+        if isinstance(value, str):
+            raise BadOrderError(f"{match[0]} takes no format; write {{{name}}}")
+        if not _SPEC.fullmatch(spec):
+            raise BadOrderError(
+                f"the format of {match[0]} is not understood; write {{{name}}} or {{{name}:04d}}"
+            )
+        return format(value, spec)

@@ -1,0 +1,146 @@
+"""Who this slave is, across restarts: identity.json and limits.json in its state directory.
+
+Rules: the identity is a random id, never a name or an address. It belongs to one machine: where
+the fingerprint differs (a cloned disk) a new id is taken. A damaged file is refused, never replaced.
+"""
+
+import hashlib
+import os
+import secrets
+from dataclasses import asdict, dataclass, replace
+
+import msgspec
+
+from drqueue.proto.model import SlaveLimits
+from drqueue.slave.nimby import parse_time_of_day
+from drqueue.statefile import StateError, read_json, write_json_atomic
+
+__all__ = ["Identity", "StateError", "boot_id", "load_limits", "load_or_create", "save", "save_limits"]
+
+IDENTITY_FILE = "identity.json"
+LIMITS_FILE = "limits.json"
+#: Ids of earlier lives that are remembered, newest first.
+MAX_PREVIOUS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The slave's own record of itself.
+
+    `epoch` is the highest that a master of `farm` ever named. `previous` holds the ids given up,
+    newest first. `cloned` stays true from the moment the fingerprint differed until the caller
+    saves it as false, having set aside what belonged to the old id (the spool).
+    """
+
+    id: str
+    name: str
+    fingerprint: str
+    farm: str = ""
+    epoch: int = 0
+    previous: tuple[str, ...] = ()
+    cloned: bool = False
+
+
+def load_or_create(state_dir: str, name: str, fingerprint: str | None = None) -> Identity:
+    """The identity kept in a state directory, new where there is none; already saved on return.
+
+    `fingerprint` is this machine's (measured when None). Raises StateError.
+    """
+    if fingerprint is None:
+        fingerprint = machine_fingerprint()
+    path = os.path.join(state_dir, IDENTITY_FILE)
+    stored = read_json(path)
+    if stored is None:
+        identity = Identity(secrets.token_hex(16), name, fingerprint)
+        save(state_dir, identity)
+        return identity
+    try:
+        kept = msgspec.convert(stored, Identity)
+        if not kept.id or kept.epoch < 0:
+            raise ValueError("no id")
+    except ValueError as error:
+        raise StateError(f"{path} is damaged: {error}; restore it or move it away") from error
+    identity = replace(kept, name=name)
+    if kept.fingerprint != fingerprint:
+        identity = replace(
+            identity,
+            id=secrets.token_hex(16),
+            fingerprint=fingerprint,
+            previous=(kept.id, *kept.previous)[:MAX_PREVIOUS],
+            cloned=True,
+        )
+    if identity != kept:
+        save(state_dir, identity)
+    return identity
+
+
+def save(state_dir: str, identity: Identity) -> None:
+    """Bring an identity to the disk; raises StateError."""
+    write_json_atomic(os.path.join(state_dir, IDENTITY_FILE), asdict(identity))
+
+
+def load_limits(state_dir: str) -> SlaveLimits:
+    """The limits set on this slave, the defaults where none ever were; raises StateError."""
+    path = os.path.join(state_dir, LIMITS_FILE)
+    stored = read_json(path)
+    if stored is None:
+        return SlaveLimits()
+    try:
+        limits = msgspec.convert(stored, SlaveLimits)
+        if limits.autoenable is not None:
+            parse_time_of_day(limits.autoenable)
+    except ValueError as error:
+        raise StateError(f"{path} is damaged: {error}; restore it or move it away") from error
+    return limits
+
+
+def save_limits(state_dir: str, limits: SlaveLimits) -> None:
+    """Bring the limits to the disk; raises StateError."""
+    # All fields, also those at their default: a default may change with a version, a wish does not.
+    write_json_atomic(os.path.join(state_dir, LIMITS_FILE), msgspec.structs.asdict(limits))
+
+
+def boot_id(root: str = "/") -> str:
+    """The kernel's id of this boot; "" where there is none."""
+    return _read(os.path.join(root, "proc/sys/kernel/random/boot_id"))
+
+
+def machine_fingerprint(root: str = "/") -> str:
+    """A hash over what a cloned disk does not take along: network hardware, and the machine's id.
+
+    Only addresses that are burnt in count, of wired built-in cards: virtual interfaces, USB adapters
+    and randomised Wi-Fi come and go on one and the same machine.
+    """
+    machine = _read(os.path.join(root, "etc/machine-id"))
+    parts = [machine if machine != "uninitialized" else ""]
+    parts += sorted(_hardware_addresses(os.path.join(root, "sys/class/net")))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _hardware_addresses(directory: str) -> set[str]:
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return set()
+    found = set()
+    for name in names:
+        interface = os.path.join(directory, name)
+        device = os.path.join(interface, "device")
+        wireless = any(os.path.exists(os.path.join(interface, part)) for part in ("wireless", "phy80211"))
+        if not os.path.exists(device) or wireless or "/usb" in os.path.realpath(device):
+            continue
+        # A card in a bond wears the bond's address, its own is kept here.
+        address = _read(os.path.join(interface, "bonding_slave", "perm_hwaddr"))
+        if not address and _read(os.path.join(interface, "addr_assign_type")) == "0":
+            address = _read(os.path.join(interface, "address"))
+        if address.strip("0:"):
+            found.add(address.lower())
+    return found
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(4096).strip()
+    except OSError:
+        return ""

@@ -1,0 +1,115 @@
+"""Frames whose keeper is gone: how the daemon finds them, watches them, and ends them.
+
+They are no children of anybody here, so their exit status cannot be learnt. They are known by process id and
+birth, by descent, and by the DRQUEUE_ATTEMPT they were started with. Another farm on this machine may use the
+same number for an attempt of its own: a process found by DRQUEUE_ATTEMPT alone counts only where its output
+goes into this slave's state directory, or where it shares DRQUEUE_MASTER and DRQUEUE_COMPID with a known one.
+"""
+
+import os
+import time
+from collections.abc import Iterable
+
+import trio
+
+from drqueue.proto.ids import AttemptKey
+from drqueue.slave import proctree
+
+KILL_EVERY_S = 0.05
+_FARM = (b"DRQUEUE_ATTEMPT=", b"DRQUEUE_MASTER=", b"DRQUEUE_COMPID=")
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Orphan:
+    """One attempt without a keeper: its main process (0 when that is gone) and what belongs to it."""
+
+    def __init__(self, key: AttemptKey, pid: int, birth: int, state_dir: str) -> None:
+        self.key = key
+        self.pid = pid
+        self.birth = birth
+        self.started_at = _wall(birth)
+        self.killing = False
+        self._state_dir = state_dir
+        self._marks = _marks(pid) if pid else set()
+        self._seen: dict[int, int] = {}
+
+    def members(self) -> list[int]:
+        """All living processes of the attempt."""
+        roots = [self.pid] if self.pid and proctree.alive(self.pid, self.birth) else []
+        roots += [pid for pid, birth in self._seen.items() if proctree.alive(pid, birth)]
+        for pid in proctree.processes():
+            if pid not in roots and proctree.attempt_of(pid) == str(self.key) and self._is_ours(pid):
+                roots.append(pid)
+        found = [pid for pid in proctree.descendants(roots) if pid != os.getpid()]
+        self._seen = {pid: proctree.birth(pid) for pid in found}
+        return [pid for pid, birth in self._seen.items() if proctree.alive(pid, birth)]
+
+    def _is_ours(self, pid: int) -> bool:
+        if len(self._marks) > 1 and self._marks == _marks(pid):
+            return True
+        return writes_into(pid, self._state_dir)
+
+    def terminate(self) -> None:
+        proctree.terminate(self.members())
+
+    async def kill(self) -> None:
+        """Kill until nothing is found."""
+        while True:
+            if not proctree.kill(self.members):
+                return
+            await trio.sleep(KILL_EVERY_S)
+
+    async def ended(self) -> None:
+        """Wait for the main process's end, then end what it left behind."""
+        try:
+            fd = os.pidfd_open(self.pid) if self.pid else -1
+        except ProcessLookupError:
+            fd = -1
+        try:
+            # Opened by number: only if this is still that very process is there something to wait for.
+            if fd >= 0 and proctree.alive(self.pid, self.birth):
+                await trio.lowlevel.wait_readable(fd)
+        finally:
+            if fd >= 0:
+                os.close(fd)
+        await self.kill()
+
+
+def find_orphans(keys: Iterable[AttemptKey], state_dir: str) -> dict[AttemptKey, Orphan]:
+    """Search all processes for attempts of which only the key is known."""
+    wanted = {str(key): key for key in keys}
+    found: dict[AttemptKey, Orphan] = {}
+    if not wanted:
+        return found
+    for pid in proctree.processes():
+        key = wanted.get(proctree.attempt_of(pid))
+        if key is None or not writes_into(pid, state_dir):
+            continue
+        info = proctree.look(pid)
+        # The main process leads its session; only its descendants may be left, though.
+        if info is not None and info.session == pid and key not in found:
+            found[key] = Orphan(key, pid, info.birth, state_dir)
+    return found
+
+
+def writes_into(pid: int, state_dir: str) -> bool:
+    """Whether the process's output or errors go to a file below that folder."""
+    for fd in (1, 2):
+        try:
+            path = os.readlink(f"/proc/{pid}/fd/{fd}")
+        except OSError:
+            continue
+        if path.startswith(os.path.realpath(state_dir) + "/"):
+            return True
+    return False
+
+
+def _marks(pid: int) -> set[bytes]:
+    return {entry for entry in proctree.environment(pid) if entry.startswith(_FARM)}
+
+
+def _wall(birth: int) -> float:
+    """Ticks since boot as seconds of wall clock; now for 0."""
+    if not birth:
+        return time.time()
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + birth / _TICKS

@@ -1,0 +1,142 @@
+"""The files that an attempt promised: their names, and whether it really wrote them.
+
+Rules: several renderers exit 0 without having rendered, so the files decide. A file counts as written
+when it is there, not empty, and other than what lay there before the start (inode, size, mtime);
+clocks are never compared. A PNG must be whole.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+
+from drqueue import png
+
+#: What is remembered of a file: inode, size, time of change in ns. None: there was none.
+Stamp = tuple[int, int, int] | None
+
+#: Digits that a frame number is padded to at most.
+MAX_WIDTH = 99
+_TOKEN = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]|%0?\d*d|%%|#+")
+_SPEC = re.compile(r"(0?)(\d*)d?")
+
+
+def expand_output(
+    pattern: str, members: Sequence[int], fields: Mapping[str, object] | None = None, cwd: str = ""
+) -> list[str]:
+    """The files that a pattern stands for, each once, in the order of the frame numbers `members`.
+
+    The number is `{frame}` or `{frame:04d}`, else `%04d` or `%d`, else the last run of `#` (as many
+    digits); where none of them stands, all members share one file. `{name}` is a field, `{{` a brace.
+    Relative names are of `cwd`. Raises ValueError with a sentence.
+    """
+    pieces = _parse(pattern, fields or {})
+    names = dict.fromkeys(
+        os.path.join(cwd, "".join(_piece(piece, number) for piece in pieces)) for number in members
+    )
+    return list(names)
+
+
+def _piece(piece: str | tuple[str, int], number: int) -> str:
+    return piece if isinstance(piece, str) else _padded(number, *piece)
+
+
+def _padded(number: int, style: str, width: int) -> str:
+    if style == "#":  # as Blender's: the digits are counted, a minus sign is not
+        return f"{'-' if number < 0 else ''}{abs(number):0{width}d}"
+    return f"{number:{style}{width or ''}d}"
+
+
+def _parse(pattern: str, fields: Mapping[str, object]) -> list[str | tuple[str, int]]:
+    """A pattern as plain text and places for the number: (style "0", "" or "#", width)."""
+    tokens = list(_TOKEN.finditer(pattern))
+    names = [token[0] for token in tokens]
+    # Only one kind of place is one: with {frame} in it, % and # are plain characters.
+    braces = any(name.startswith(("{frame}", "{frame:")) for name in names)
+    percent = not braces and any(name[0] == "%" and name != "%%" for name in names)
+    last_hash = max((token.start() for token in tokens if token[0][0] == "#"), default=-1)
+    pieces: list[str | tuple[str, int]] = []
+    position = 0
+    for token in tokens:
+        pieces.append(pattern[position : token.start()])
+        position = token.end()
+        text = token[0]
+        if text[0] in "{}":
+            pieces.append(_brace(pattern, text, fields))
+        elif text[0] == "%" and percent:
+            pieces.append("%" if text == "%%" else _place(pattern, text[1:]))
+        elif text[0] == "#" and not braces and not percent and token.start() == last_hash:
+            pieces.append(("#", min(len(text), MAX_WIDTH)))
+        else:
+            pieces.append(text)
+    return [*pieces, pattern[position:]]
+
+
+def _brace(pattern: str, text: str, fields: Mapping[str, object]) -> str | tuple[str, int]:
+    if text in ("{{", "}}"):
+        return text[0]
+    if len(text) == 1:
+        raise ValueError(f"output {pattern!r} has a single {text}; write it twice where it is meant")
+    name, colon, spec = text[1:-1].partition(":")
+    if name == "frame":
+        return _place(pattern, spec)
+    if name not in fields:
+        known = ", ".join(sorted({"frame", *fields}))
+        raise ValueError(f"output {pattern!r} has an unknown field {text}; there are {known}")
+    if colon:
+        raise ValueError(f"output {pattern!r}: only {{frame}} takes a format")
+    return str(fields[name])
+
+
+def _place(pattern: str, spec: str) -> tuple[str, int]:
+    match = _SPEC.fullmatch(spec)
+    if match is None or len(match[2]) > 2:
+        raise ValueError(
+            f"output {pattern!r}: write the frame's number as {{frame}}, {{frame:04d}}, %04d or ####"
+        )
+    return (match[1], int(match[2] or 0))
+
+
+def snapshot(paths: Iterable[str]) -> dict[str, Stamp]:
+    """What lies at these places before the start; what cannot be looked at counts as not there."""
+    return {path: _stamp(path) for path in paths}
+
+
+def verify(paths: Sequence[str], before: Mapping[str, Stamp]) -> str | None:
+    """One sentence on the first file that is not as it should be after exit 0, None when all are well."""
+    for path in paths:
+        wrong = _wrong(path, before.get(path))
+        if wrong is not None:
+            return f"output {path} {wrong}"
+    return None
+
+
+def _wrong(path: str, before: Stamp) -> str | None:
+    try:
+        info = os.stat(path)
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be looked at: {error.strerror}"
+    if not stat.S_ISREG(info.st_mode):
+        return "is not a file"
+    if info.st_size == 0:
+        return "is empty"
+    if (info.st_ino, info.st_size, info.st_mtime_ns) == before:
+        return "is the same file as before the start"
+    if path.lower().endswith(".png"):
+        try:
+            wrong = png.check(path)
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+        if wrong is not None:
+            return f"is not a whole PNG: {wrong}"
+    return None
+
+
+def _stamp(path: str) -> Stamp:
+    try:
+        info = os.stat(path)
+    except OSError:
+        return None
+    return (info.st_ino, info.st_size, info.st_mtime_ns)

@@ -1,0 +1,197 @@
+"""Does what the slave's core wants done: the one place where effects meet the world.
+
+Rules: sync, nothing here waits; what may take long (looking at outputs) goes to a thread. While the
+journal is not whole (the disk is full) only signals go through: everything else waits in order, so that
+nobody is told of what is not kept.
+"""
+
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+from drqueue import log
+from drqueue.engine import Inbox
+from drqueue.proto.model import RunOrder
+from drqueue.slave import logs, outputs
+from drqueue.slave.core.effects import (
+    Alive,
+    AllEnded,
+    Answer,
+    Effect,
+    KeepLog,
+    Prepare,
+    RemoveScratch,
+    SayHello,
+    Send,
+    Start,
+    Unlink,
+    Verify,
+)
+from drqueue.slave.core.events import Event, OutputsSeen, Verified
+from drqueue.slave.core.processes import ForgetProcess, Launch, LaunchFailed, SignalTree
+from drqueue.slave.core.records import Before
+from drqueue.slave.environment import (
+    BadOrderError,
+    Command,
+    Node,
+    command,
+    members,
+    output_fields,
+    working_directory,
+)
+from drqueue.slave.link import Link
+from drqueue.slave.supervisor import Supervisor
+
+BAD_ORDER = "bad-order"
+#: Threads that look at outputs; a shared disk that hangs holds no more than these.
+LOOKING_MAX = 8
+#: Files whose former state is kept; of an attempt that declares more, the rest must only be there.
+BEFORE_MAX = 2000
+
+
+class Performer:
+    """Performs effects. `node` is asked anew for each start: what the master calls this slave may change."""
+
+    def __init__(
+        self,
+        *,
+        state_dir: str,
+        node: Callable[[], Node],
+        umask: int,
+        log_cap: int,
+        inbox: Inbox[Event],
+        link: Link,
+        supervisor: Supervisor,
+        nursery: trio.Nursery,
+        whole: Callable[[], bool],
+        keep_log: Callable[[KeepLog], None],
+        alive: Callable[[], None],
+        all_ended: Callable[[], None],
+        started: Callable[[], None],
+    ) -> None:
+        self._state_dir = state_dir
+        self._node = node
+        self._umask = umask
+        self._log_cap = log_cap
+        self._inbox = inbox
+        self._link = link
+        self._supervisor = supervisor
+        self._nursery = nursery
+        self._whole = whole
+        self._started = started
+        self._held_back: deque[Effect] = deque()
+        self._log_folder = -1
+        self._looking = trio.CapacityLimiter(LOOKING_MAX)
+        self._performers: dict[type[Any], Callable[[Any], None]] = {
+            Start: self._start,
+            Send: lambda effect: link.send(effect.link, effect.message),
+            ForgetProcess: lambda effect: supervisor.forget(effect.key),
+            SignalTree: lambda effect: supervisor.signal_tree(effect.key, effect.kill),
+            KeepLog: keep_log,
+            Prepare: lambda effect: nursery.start_soon(self._prepare, effect.order),
+            Verify: lambda effect: nursery.start_soon(self._verify, effect.order, effect.before),
+            SayHello: lambda effect: link.say_hello(effect.link, effect.held),
+            Unlink: lambda effect: link.drop(effect.link, effect.text),
+            RemoveScratch: lambda effect: nursery.start_soon(self._remove_scratch, effect),
+            Answer: lambda effect: effect.asker(effect.message),
+            Alive: lambda effect: alive(),
+            AllEnded: lambda effect: all_ended(),
+        }
+
+    def perform(self, effect: Effect) -> None:
+        """Do one thing, or keep it until the journal is whole."""
+        if (self._held_back or not self._whole()) and not isinstance(effect, SignalTree | Alive):
+            self._held_back.append(effect)
+        else:
+            self._performers[type(effect)](effect)
+
+    def flush(self) -> None:
+        """After a batch: one write to each peer."""
+        if self._held_back and self._whole():
+            held_back, self._held_back = self._held_back, deque()
+            for effect in held_back:
+                self._performers[type(effect)](effect)
+        self._supervisor.flush()
+        self._link.flush()
+
+    # -- starting --------------------------------------------------------------------------------
+
+    def _start(self, effect: Start) -> None:
+        order = effect.order
+        key = order.key
+        try:
+            made = command(order, self._node())
+            path = logs.log_path(self._state_dir, key, create=key.job != self._log_folder)
+        except BadOrderError as error:
+            self._inbox.put(LaunchFailed(key, BAD_ORDER, str(error)))
+            return
+        except OSError as error:
+            self._inbox.put(LaunchFailed(key, "spawn-failed", f"no room for its log: {error.strerror}"))
+            return
+        self._log_folder = key.job
+        self._launch(order, made, path)
+        self._started()
+
+    def _launch(self, order: RunOrder, made: Command, path: str) -> None:
+        self._supervisor.launch(
+            Launch(
+                key=order.key,
+                argv=made.argv,
+                env=made.env,
+                cwd=made.cwd,
+                log_path=path,
+                log_cap=self._log_cap,
+                umask=self._umask,
+                scratch=made.scratch,
+            )
+        )
+
+    # -- outputs ---------------------------------------------------------------------------------
+
+    def _output_paths(self, order: RunOrder) -> list[str]:
+        cwd = working_directory(order, self._node())
+        fields = output_fields(order)
+        paths: dict[str, None] = {}
+        for pattern in order.outputs:
+            paths.update(dict.fromkeys(outputs.expand_output(pattern, members(order), fields, cwd)))
+        return list(paths)
+
+    def _look_before(self, order: RunOrder) -> Before:
+        seen = outputs.snapshot(self._output_paths(order)[:BEFORE_MAX])
+        return {path: stamp for path, stamp in seen.items() if stamp is not None}
+
+    def _look_after(self, order: RunOrder, before: Before) -> str:
+        return outputs.verify(self._output_paths(order), before) or ""
+
+    async def _prepare(self, order: RunOrder) -> None:
+        try:
+            before = await trio.to_thread.run_sync(
+                self._look_before, order, abandon_on_cancel=True, limiter=self._looking
+            )
+        except (BadOrderError, ValueError) as error:
+            self._inbox.put(LaunchFailed(order.key, BAD_ORDER, str(error)))
+        else:
+            self._inbox.put(OutputsSeen(order.key, before))
+
+    async def _verify(self, order: RunOrder, before: Before) -> None:
+        try:
+            problem = await trio.to_thread.run_sync(
+                self._look_after, order, before, abandon_on_cancel=True, limiter=self._looking
+            )
+        except (BadOrderError, ValueError) as error:
+            problem = str(error)
+        self._inbox.put(Verified(order.key, problem))
+
+    async def _remove_scratch(self, effect: RemoveScratch) -> None:
+        key = effect.key
+        folder = os.path.join(self._node().scratch, f"{key.job}.{key.layer}.{key.frame}.{key.attempt}")
+        try:
+            await trio.to_thread.run_sync(shutil.rmtree, folder, abandon_on_cancel=True)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            log.warning("a scratch directory cannot be removed", folder=folder, error=error.strerror)

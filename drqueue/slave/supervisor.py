@@ -1,0 +1,457 @@
+"""The daemon's side of the keeper: it starts one, speaks with it, and finds the frames again without one.
+
+Rules of this file: `launch`, `signal_tree`, `forget` and `flush` never wait; whoever issues them calls
+`flush` once after the batch, or nothing leaves. Events go to `deliver`, which must not call back into the
+supervisor. What a keeper holds outlives this object: cancelling `run` ends no frame, only `shutdown` does.
+"""
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import msgspec
+import trio
+
+from drqueue.proto.ids import AttemptKey
+from drqueue.slave.core.processes import (
+    KEEPER_DIED,
+    SPAWN_FAILED,
+    Launch,
+    LaunchFailed,
+    ProcessEnded,
+    ProcessEvent,
+    ProcessStarted,
+)
+from drqueue.slave.orphans import Orphan, find_orphans
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+KEEPER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "keeper.py")
+MAX_UNSENT = 64 << 20  # what a keeper that reads nothing may owe; beyond, launches fail
+ATTACH_PATIENCE_S = 15.0
+POLL_S = 0.05
+_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+
+Key = tuple[int, int, int, int]
+Where = tuple[int, int] | None  # process id and birth; None while nothing but the key is known
+
+
+class _Greeting(msgspec.Struct, tag="keeper", tag_field="is"):
+    v: int
+    pid: int
+
+
+class _Held(msgspec.Struct, tag="held", tag_field="is"):
+    pass
+
+
+class _Started(msgspec.Struct, tag="started", tag_field="is"):
+    key: Key
+    pid: int
+    birth: int
+    at: float
+
+
+class _Failed(msgspec.Struct, tag="failed", tag_field="is"):
+    key: Key
+    reason: str
+    text: str
+
+
+class _Ended(msgspec.Struct, tag="ended", tag_field="is"):
+    key: Key
+    code: int | None
+    signal: int | None
+    cpu: float
+    peak: int
+    start: float
+    end: float
+    log: int
+    reason: str
+
+
+_decoder = msgspec.json.Decoder(_Greeting | _Held | _Started | _Failed | _Ended)
+_encoder = msgspec.json.Encoder()
+
+
+class _Link(NamedTuple):
+    sock: socket.socket
+    child: int  # the keeper's process id where it is this process's child, else 0
+
+
+class Supervisor:
+    """One slave's frames, whoever holds them: the keeper, or nobody any more.
+
+    `linger_s` is how long a keeper outlives its last frame without a daemon.
+    """
+
+    def __init__(
+        self, state_dir: str, deliver: Callable[[ProcessEvent], None], *, linger_s: float = 60.0
+    ) -> None:
+        self._state_dir = os.path.abspath(state_dir)
+        self._deliver = deliver
+        self._linger_s = linger_s
+        self._sock: socket.socket | None = None
+        self._out = bytearray()
+        self._draining = False
+        self._held: dict[AttemptKey, Where] = {}  # running under the keeper, or on its way there
+        self._lost: dict[AttemptKey, Where] = {}  # believed to run, not yet found
+        self._late: dict[AttemptKey, bool] = {}  # signals for the lost
+        self._orphans: dict[AttemptKey, Orphan] = {}
+        self._greeted = False
+        self._stop: float | None = None  # grace in seconds, once stopping
+        self._wanted = trio.Event()
+        self._ready = trio.Event()
+        self._over = trio.Event()
+        self._nursery: trio.Nursery | None = None
+
+    async def run(
+        self,
+        known: Mapping[AttemptKey, Where],
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until cancelled or shut down; `started` once all of `known` is accounted for.
+
+        `known` are the attempts that the spool believes to run: process id and birth, or None for one
+        that was accepted and not yet seen running.
+        """
+        self._lost = dict(known)
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._tell_ready, task_status)
+                while True:
+                    link = await self._find_keeper() or await self._keeper_when_wanted()
+                    if link is not None:
+                        await self._serve(link)
+                    elif self._stop is not None:
+                        break
+        finally:
+            self._nursery = None
+            self._over.set()
+
+    async def _tell_ready(self, task_status: trio.TaskStatus[None]) -> None:
+        await self._ready.wait()
+        task_status.started()
+
+    # --- what the engine asks for
+
+    def launch(self, order: Launch) -> None:
+        """Start an attempt; ProcessStarted or LaunchFailed follows."""
+        if self._stop is not None:
+            self._deliver(LaunchFailed(order.key, SPAWN_FAILED, "the slave is shutting down"))
+            return
+        if len(self._out) > MAX_UNSENT:
+            self._deliver(LaunchFailed(order.key, SPAWN_FAILED, "the keeper does not read its orders"))
+            return
+        self._held[order.key] = None
+        self._order(
+            {
+                "do": "launch",
+                "key": order.key,
+                "argv": order.argv,
+                "env": order.env,
+                "cwd": order.cwd,
+                "umask": order.umask,
+                "log": order.log_path,
+                "cap": order.log_cap,
+                "scratch": order.scratch,
+            }
+        )
+
+    def signal_tree(self, key: AttemptKey, kill: bool) -> None:
+        """Send TERM, or KILL until nothing is left, to all of an attempt's processes."""
+        orphan = self._orphans.get(key)
+        if orphan is not None and kill and self._nursery is not None:
+            self._nursery.start_soon(orphan.kill)
+        elif orphan is not None:
+            orphan.terminate()
+        elif key in self._lost:
+            self._late[key] = kill
+        elif key in self._held:
+            self._order({"do": "signal", "key": key, "kill": kill})
+
+    def forget(self, key: AttemptKey) -> None:
+        """An attempt's end is noted for good."""
+        if self._sock is not None:
+            self._order({"do": "forget", "key": key})
+
+    def flush(self) -> None:
+        """Send what was asked for since the last flush."""
+        if self._sock is None:
+            if self._out:
+                self._wanted.set()
+            return
+        if self._draining or not self._out:
+            return
+        self._send(self._sock)
+        if self._out and self._nursery is not None:
+            self._draining = True
+            self._nursery.start_soon(self._drain, self._sock)
+
+    async def shutdown(self, grace_s: float = 0.0) -> None:
+        """End all frames (TERM, and KILL after `grace_s`; orphans KILL at once) and the keeper."""
+        self._stop = grace_s
+        self._wanted.set()
+        for orphan in self._orphans.values():
+            if self._nursery is not None:
+                self._nursery.start_soon(orphan.kill)
+        if self._sock is not None:
+            self._order({"do": "shutdown", "grace": grace_s})
+            self.flush()
+        if self._nursery is not None:
+            await self._over.wait()
+
+    # --- the connection
+
+    def _order(self, message: Mapping[str, object]) -> None:
+        try:
+            line = _encoder.encode(message)
+        except UnicodeEncodeError:  # a name that is no UTF-8: json escapes its bytes, msgspec refuses them
+            import json
+
+            line = json.dumps(message).encode()
+        self._out += line
+        self._out += b"\n"
+
+    def _send(self, sock: socket.socket) -> None:
+        try:
+            sent = sock.send(self._out)
+        except BlockingIOError:
+            return
+        except OSError:  # the reader sees the end too, and acts on it
+            self._out.clear()
+            return
+        del self._out[:sent]
+
+    async def _drain(self, sock: socket.socket) -> None:
+        try:
+            while self._out and sock is self._sock:
+                await trio.lowlevel.wait_writable(sock)
+                self._send(sock)
+        except trio.ClosedResourceError:
+            return
+        finally:
+            self._draining = False
+
+    async def _find_keeper(self) -> _Link | None:
+        """Connect to a living keeper; one that is starting or ending is waited for."""
+        with trio.move_on_after(ATTACH_PATIENCE_S):
+            while True:
+                sock = self._connect()
+                if sock is not None:
+                    return _Link(sock, 0)
+                if not self._is_locked():
+                    return None
+                await trio.sleep(POLL_S)
+        log.error("the keeper of %s neither answers nor ends", self._state_dir)
+        return None
+
+    def _connect(self) -> socket.socket | None:
+        # By way of a descriptor: the path itself may be longer than a socket's address.
+        folder = os.open(self._state_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        sock = socket.socket(socket.AF_UNIX)
+        sock.setblocking(False)
+        try:
+            sock.connect(f"/proc/self/fd/{folder}/keeper.sock")
+        except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
+            sock.close()
+            return None
+        finally:
+            os.close(folder)
+        return sock
+
+    def _is_locked(self) -> bool:
+        try:
+            fd = os.open(os.path.join(self._state_dir, "keeper.lock"), os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    async def _keeper_when_wanted(self) -> _Link | None:
+        """Without a keeper: look after its orphans, and start another when there is something to launch."""
+        self._adopt_lost()
+        self._ready.set()
+        if not self._out:
+            self._wanted = trio.Event()
+            if self._stop is None:
+                await self._wanted.wait()
+        if self._stop is not None:
+            return None
+        try:
+            return self._start_keeper()
+        except OSError as error:
+            self._fail_launches(f"the keeper cannot be started: {error.strerror or error}")
+            return None
+
+    def _start_keeper(self) -> _Link:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        argv = [sys.executable, "-I", "-S", "-X", "utf8", KEEPER, self._state_dir, str(self._linger_s)]
+        # A Python with libraries of its own needs this one; frames get what their orders say, nothing else.
+        env = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+        actions = (
+            (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
+            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_RDWR, 0),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        )
+        try:
+            child = os.posix_spawn(
+                argv[0], argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_SIGNALS
+            )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return _Link(ours, child)
+
+    async def _serve(self, link: _Link) -> None:
+        """Speak with one keeper until the connection ends."""
+        self._sock = link.sock
+        self._greeted = False
+        self._out[:0] = b'{"v":%d}\n' % VERSION
+        if self._stop is not None:
+            self._order({"do": "shutdown", "grace": self._stop})
+        self.flush()
+        try:
+            await self._read(link.sock)
+        finally:
+            self._sock = None
+            self._out.clear()
+            trio.lowlevel.notify_closing(link.sock)
+            link.sock.close()
+        if link.child and self._nursery is not None:
+            self._nursery.start_soon(_reap, link.child)
+        if link.child and not self._greeted:
+            self._fail_launches(f"the keeper cannot be started: {self._last_words()}")
+            return
+        self._lost |= self._held
+        self._held = {}
+
+    async def _read(self, sock: socket.socket) -> None:
+        received = b""
+        while True:
+            await trio.lowlevel.wait_readable(sock)
+            try:
+                data = sock.recv(1 << 18)
+            except BlockingIOError:
+                continue
+            except OSError:
+                return
+            if not data:
+                return
+            *lines, received = (received + data).split(b"\n")
+            for line in lines:
+                try:
+                    report = _decoder.decode(line)
+                except msgspec.DecodeError as error:
+                    log.error("the keeper said something unknown: %s", error)
+                    continue
+                self._report(report)
+
+    def _report(self, report: _Greeting | _Held | _Started | _Failed | _Ended) -> None:
+        match report:
+            case _Greeting():
+                self._greeted = True
+            case _Held():
+                self._adopt_lost()
+                self._ready.set()
+            case _Started():
+                key = self._found(report.key)
+                self._held[key] = (report.pid, report.birth)
+                self._deliver(ProcessStarted(key, report.pid, report.birth, report.at))
+                if key in self._late:
+                    self.signal_tree(key, self._late.pop(key))
+                    self.flush()
+            case _Failed():
+                key = self._found(report.key)
+                self._held.pop(key, None)
+                self._deliver(LaunchFailed(key, report.reason, report.text))
+            case _Ended():
+                key = self._found(report.key)
+                self._held.pop(key, None)
+                self._deliver(
+                    ProcessEnded(
+                        key,
+                        report.code,
+                        report.signal,
+                        report.cpu,
+                        report.peak,
+                        report.start,
+                        report.end,
+                        report.log,
+                        report.reason,
+                    )
+                )
+
+    def _found(self, raw: Key) -> AttemptKey:
+        key = AttemptKey(*raw)
+        self._lost.pop(key, None)
+        return key
+
+    def _fail_launches(self, text: str) -> None:
+        log.error("%s", text)
+        failed, self._held = self._held, {}
+        self._out.clear()
+        for key in failed:
+            self._deliver(LaunchFailed(key, SPAWN_FAILED, text))
+
+    def _last_words(self) -> str:
+        try:
+            with open(
+                os.path.join(self._state_dir, "keeper.log"), encoding="utf-8", errors="replace"
+            ) as file:
+                lines = file.read().splitlines()
+        except OSError:
+            lines = []
+        return lines[-1] if lines else "it said nothing"
+
+    # --- frames without a keeper
+
+    def _adopt_lost(self) -> None:
+        lost, self._lost = self._lost, {}
+        found = find_orphans((key for key, where in lost.items() if where is None), self._state_dir)
+        for key, where in lost.items():
+            orphan = found.get(key)
+            if orphan is not None:
+                self._deliver(ProcessStarted(key, orphan.pid, orphan.birth, orphan.started_at))
+            else:
+                pid, birth = where or (0, 0)
+                orphan = Orphan(key, pid, birth, self._state_dir)
+            self._orphans[key] = orphan
+            if self._nursery is not None:
+                self._nursery.start_soon(self._watch, orphan)
+            if self._stop is not None:
+                self.signal_tree(key, kill=True)
+            elif key in self._late:
+                self.signal_tree(key, self._late.pop(key))
+
+    async def _watch(self, orphan: Orphan) -> None:
+        await orphan.ended()
+        del self._orphans[orphan.key]
+        now = time.time()
+        self._deliver(ProcessEnded(orphan.key, None, None, 0.0, 0, orphan.started_at, now, 0, KEEPER_DIED))
+
+
+async def _reap(pid: int) -> None:
+    """Collect a keeper that was this process's child."""
+    fd = os.pidfd_open(pid)
+    try:
+        await trio.lowlevel.wait_readable(fd)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)  # noqa: ASYNC222 - it has ended
+    finally:
+        os.close(fd)

@@ -1,0 +1,174 @@
+"""Who a slave is stays on its machine, and is never guessed."""
+
+import json
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from drqueue.proto.model import SlaveLimits
+from drqueue.slave import identity as module
+from drqueue.slave.identity import (
+    Identity,
+    StateError,
+    boot_id,
+    load_limits,
+    load_or_create,
+    machine_fingerprint,
+    save,
+    save_limits,
+)
+
+
+def test_an_identity_is_made_once_and_kept(tmp_path: Path) -> None:
+    first = load_or_create(str(tmp_path), "node1", "print")
+    assert len(first.id) == 32
+    assert (first.name, first.farm, first.epoch, first.previous, first.cloned) == ("node1", "", 0, (), False)
+    assert load_or_create(str(tmp_path), "node1", "print") == first
+    assert stat.S_IMODE((tmp_path / "identity.json").stat().st_mode) == 0o600
+
+
+def test_ids_are_random(tmp_path: Path) -> None:
+    ids = set()
+    for n in range(20):
+        (tmp_path / str(n)).mkdir()
+        ids.add(load_or_create(str(tmp_path / str(n)), "same", "same").id)
+    assert len(ids) == 20
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    first = load_or_create(str(tmp_path), "node1", "print")
+    changed = replace(first, farm="f" * 32, epoch=7)
+    save(str(tmp_path), changed)
+    assert load_or_create(str(tmp_path), "node1", "print") == changed
+
+
+def test_a_new_name_keeps_the_id(tmp_path: Path) -> None:
+    first = load_or_create(str(tmp_path), "node1", "print")
+    renamed = load_or_create(str(tmp_path), "node2", "print")
+    assert renamed == replace(first, name="node2")
+    assert json.loads((tmp_path / "identity.json").read_text())["name"] == "node2"
+
+
+def test_a_cloned_disk_takes_a_new_id_and_says_so_until_that_is_dealt_with(tmp_path: Path) -> None:
+    first = replace(load_or_create(str(tmp_path), "node1", "print"), farm="farm", epoch=3)
+    save(str(tmp_path), first)
+    clone = load_or_create(str(tmp_path), "node1", "other")
+    assert clone.id != first.id
+    assert clone == Identity(clone.id, "node1", "other", "farm", 3, (first.id,), True)
+    assert load_or_create(str(tmp_path), "node1", "other") == clone
+    save(str(tmp_path), replace(clone, cloned=False))
+    assert not load_or_create(str(tmp_path), "node1", "other").cloned
+
+
+def test_previous_ids_are_bounded_newest_first(tmp_path: Path) -> None:
+    ids = [load_or_create(str(tmp_path), "node1", str(n)).id for n in range(module.MAX_PREVIOUS + 5)]
+    kept = load_or_create(str(tmp_path), "node1", str(module.MAX_PREVIOUS + 4))
+    assert kept.previous == tuple(reversed(ids[4:-1]))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{}",
+        '{"id": "", "name": "a", "fingerprint": "b"}',
+        '{"id": 5, "name": "a", "fingerprint": "b"}',
+        '{"id": "x", "name": "a", "fingerprint": "b", "epoch": "1"}',
+        '{"id": "x", "name": "a", "fingerprint": "b", "epoch": -1}',
+    ],
+)
+def test_a_damaged_identity_is_refused_and_left_alone(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "identity.json"
+    path.write_text(content)
+    with pytest.raises(StateError, match=r"identity\.json is damaged"):
+        load_or_create(str(tmp_path), "node1", "print")
+    assert path.read_text() == content
+
+
+def test_limits_are_kept_whole(tmp_path: Path) -> None:
+    assert load_limits(str(tmp_path)) == SlaveLimits()
+    limits = SlaveLimits(enabled=False, max_cpus=3, max_load=1.5, pools=("A", "B"), autoenable="21:00")
+    save_limits(str(tmp_path), limits)
+    assert load_limits(str(tmp_path)) == limits
+    save_limits(str(tmp_path), SlaveLimits())
+    assert json.loads((tmp_path / "limits.json").read_text())["enabled"] is True
+
+
+@pytest.mark.parametrize(
+    "content", ['{"enabled": 1}', '{"autoenable": "25:00"}', '{"pools": [1]}', '{"max_cpus": -1}']
+)
+def test_damaged_limits_are_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "limits.json").write_text(content)
+    with pytest.raises(StateError, match=r"limits\.json is damaged"):
+        load_limits(str(tmp_path))
+
+
+def machine(root: Path, machine_id: str = "abc\n") -> Path:
+    (root / "etc").mkdir(parents=True)
+    (root / "etc/machine-id").write_text(machine_id)
+    (root / "sys/class/net").mkdir(parents=True)
+    return root
+
+
+def card(
+    root: Path, name: str, address: str, *, bus: str | None = "pci", assign: str = "0", wifi: bool = False
+) -> Path:
+    folder = root / "sys/class/net" / name
+    folder.mkdir()
+    (folder / "address").write_text(address + "\n")
+    (folder / "addr_assign_type").write_text(assign + "\n")
+    if wifi:
+        (folder / "phy80211").mkdir()
+    if bus is not None:
+        device = root / "devices" / bus / name
+        device.mkdir(parents=True)
+        (folder / "device").symlink_to(device)
+    return folder
+
+
+def test_the_fingerprint_is_of_machine_id_and_built_in_cards(tmp_path: Path) -> None:
+    root = machine(tmp_path / "a")
+    card(root, "eth0", "00:11:22:33:44:55")
+    before = machine_fingerprint(str(root))
+    other = machine(tmp_path / "b")
+    card(other, "enp3s0", "00:11:22:33:44:55")
+    assert machine_fingerprint(str(other)) == before
+    card(other, "enp4s0", "00:11:22:33:44:66")
+    assert machine_fingerprint(str(other)) != before
+    (root / "etc/machine-id").write_text("def\n")
+    assert machine_fingerprint(str(root)) != before
+
+
+def test_cards_that_come_and_go_do_not_count(tmp_path: Path) -> None:
+    root = machine(tmp_path / "a")
+    card(root, "eth0", "00:11:22:33:44:55")
+    before = machine_fingerprint(str(root))
+    card(root, "docker0", "02:42:00:00:00:01", bus=None)
+    card(root, "usb0", "00:11:22:33:44:77", bus="usb1")
+    card(root, "wlan0", "00:11:22:33:44:88", wifi=True)
+    card(root, "eth1", "00:11:22:33:44:99", assign="3")
+    card(root, "ib0", "00:00:00:00:00:00")
+    assert machine_fingerprint(str(root)) == before
+
+
+def test_a_card_in_a_bond_counts_with_its_own_address(tmp_path: Path) -> None:
+    root = machine(tmp_path / "a")
+    folder = card(root, "eth0", "00:11:22:33:44:55")
+    before = machine_fingerprint(str(root))
+    (folder / "address").write_text("aa:aa:aa:aa:aa:aa")
+    (folder / "addr_assign_type").write_text("2")
+    (folder / "bonding_slave").mkdir()
+    (folder / "bonding_slave/perm_hwaddr").write_text("00:11:22:33:44:55\n")
+    assert machine_fingerprint(str(root)) == before
+
+
+def test_a_machine_that_shows_nothing_has_a_fingerprint_too(tmp_path: Path) -> None:
+    assert len(machine_fingerprint(str(tmp_path))) == 64
+    assert boot_id(str(tmp_path)) == ""
+
+
+def test_this_machines_boot_id_is_the_kernels() -> None:
+    assert boot_id() == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert machine_fingerprint() == machine_fingerprint()
