@@ -53,7 +53,7 @@ class NoSuchLayer(NotFound):
 class NoSuchFrame(NotFound):
     """The layer has no such frame, or the frame no such attempt."""
 
-    codes = ("no-such-frame",)
+    codes = ("no-such-frame", "no-such-attempt")
 
 
 class NoSuchSlave(NotFound):
@@ -77,7 +77,7 @@ class NotAllowed(Refused):
 class BadRequest(Refused):
     """What was asked for makes no sense: a malformed range, a job without a command, too much at once."""
 
-    codes = ("bad-range", "bad-job", "too-large")
+    codes = ("bad-range", "bad-job", "bad-limits", "bad-request", "too-large")
 
 
 class BadState(Refused):

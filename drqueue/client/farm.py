@@ -12,7 +12,6 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
 
 import trio
 
@@ -52,17 +51,19 @@ class Daemon:
     async def start(self) -> None:
         """Start the process; its output is appended to its log."""
         self.wanted = True
-        log = _open_log(self.log_path)
-        with log:
-            self.log_start = log.tell()
+        log = os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            self.log_start = os.lseek(log, 0, os.SEEK_END)
             self.process = await trio.lowlevel.open_process(
                 list(self.argv),
                 stdin=subprocess.DEVNULL,
-                stdout=log.fileno(),
-                stderr=log.fileno(),
+                stdout=log,
+                stderr=log,
                 env=dict(self.env),
                 start_new_session=True,
             )
+        finally:
+            os.close(log)
         self.started(self, self.process)
 
     async def end(self, sign: signal.Signals = signal.SIGTERM, patience_s: float = END_S) -> int | None:
@@ -178,7 +179,7 @@ async def local_farm(
 ) -> AsyncIterator[tuple[LocalFarm, AsyncClient]]:
     """A running farm (its slaves perhaps not linked yet, see `ready`) and a client of it.
 
-    `cores` are those that each slave offers (default: the machine's, divided). Everything is ended at the end.
+    `cores` are those that each slave offers (default: the machine's, divided). All is ended at the end.
     FarmFailed where a daemon ends unasked; `Daemon.end` and `Daemon.start` are for those who mean it.
     """
     failure: BaseException | None = None
@@ -221,13 +222,6 @@ def daemon_env(env: Mapping[str, str]) -> dict[str, str]:
 def _home(view: SlaveView) -> str:
     """The state directory of a slave on this machine, as its control socket tells."""
     return os.path.join(os.path.dirname(view.control.removeprefix("unix:")), "")
-
-
-def _open_log(path: str) -> BinaryIO:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    log = open(descriptor, "ab")
-    log.seek(0, os.SEEK_END)
-    return log
 
 
 def _obituary(daemon: Daemon, status: int | None) -> str:

@@ -90,6 +90,7 @@ class LogStream:
         self._offset = 0
         self._read_up_to = 0
         self._source: Link | None = None
+        self._slave = ""
         self._ended = False
 
     def __aiter__(self) -> Self:
@@ -154,10 +155,16 @@ class LogStream:
         if self._source is None:
             place = await self._find(key.attempt)
             self._source = await self._reach(place)
+            self._slave = place.slave
             if self._source is None:
                 return await self._unreachable(key, place, None)
         request = messages.ReadLog(
-            rq=0, key=key, offset=self._offset, limit=_PART, wait_s=LONG_POLL_S if self._follow else 0
+            rq=0,
+            slave=self._slave,
+            key=key,
+            offset=self._offset,
+            limit=_PART,
+            wait_s=LONG_POLL_S if self._follow else 0,
         )
         try:
             part = await self._source.ask(request, messages.LogPart)

@@ -33,7 +33,13 @@ class Control:
         self._clients = 0
 
     async def run(self) -> None:
-        """Accept links until cancelled."""
+        """Accept links until cancelled; the listening socket is closed then."""
+        try:
+            await self._accept()
+        finally:
+            self._listener.close()
+
+    async def _accept(self) -> None:
         async with trio.open_nursery() as nursery:
             while True:
                 await trio.lowlevel.wait_readable(self._listener)

@@ -93,7 +93,7 @@ class Journal:
         return True
 
     async def _drain(self) -> None:
-        """Write what waits, in order; raises OSError or StateError, and what is not written goes on waiting."""
+        """Write what waits, in order; OSError or StateError, and the rest goes on waiting."""
         waiting = self._waiting
         if not any(isinstance(record, _Special) for record in waiting):
             # The hot path: nothing here waits for anybody.

@@ -1,6 +1,6 @@
 """What every Storage must do, tried on each of them alike."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -94,11 +94,12 @@ Reopen = Callable[[], Storage]
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Reopen:
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Reopen]:
     """Opens the same storage again, after closing the one it gave before."""
     if request.param == "memory":
         memory = MemoryStorage()
-        return lambda: memory
+        yield lambda: memory
+        return
     opened: list[SqliteStorage] = []
 
     def open_again() -> Storage:
@@ -107,8 +108,9 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Reopen:
         opened.append(SqliteStorage(str(tmp_path / "master.db")))
         return opened[0]
 
-    request.addfinalizer(lambda: [storage.close() for storage in opened])
-    return open_again
+    yield open_again
+    for storage in opened:
+        storage.close()
 
 
 def test_a_new_storage_is_empty(reopen: Reopen) -> None:
@@ -166,14 +168,15 @@ def test_a_forgotten_job_is_gone_with_all_its_rows(reopen: Reopen) -> None:
     ]
     storage.commit([job(1), *rows, job(2), frame(2, 0)])
     storage.commit([JobForget(1)])
-    for again in (storage, reopen()):
-        saved = taken(again.load())
+    for again in (lambda: storage, reopen):
+        found = again()
+        saved = taken(found.load())
         assert saved["jobs"] == [job(2)]
         assert saved["frames"] == [frame(2, 0)]
         assert saved["layers"] == saved["live"] == saved["totals"] == []
-        assert again.attempts(1, 0, 1) == []
-        assert again.latest_attempts(1, 0, [1, 2]) == {}
-        assert again.log(key) is None
+        assert found.attempts(1, 0, 1) == []
+        assert found.latest_attempts(1, 0, [1, 2]) == {}
+        assert found.log(key) is None
 
 
 def test_a_forgotten_slave_is_gone(reopen: Reopen) -> None:

@@ -1,7 +1,8 @@
 """`drqueue`: the command line's entry, its table of commands, and what errors look like.
 
-Rules: a command's module is imported when the command is used; `--help` reads the table below instead. Every error is
-one sentence on stderr. Exit status: 0 ok, 1 failed, 2 usage, 3 not found or not allowed, 69 no master, 130 Ctrl-C.
+Rules: a command's module is imported when the command is used; `--help` reads the table below instead. Every
+error is one sentence on stderr. Exit status: 0 ok, 1 failed, 2 usage, 3 not found or not allowed, 69 master
+unreachable, 130 Ctrl-C.
 """
 
 import os

@@ -76,7 +76,10 @@ async def _run(state_dir: str, slaves: int, cores: int | None, as_json: bool, us
 async def _end_on_signal(scope: "trio.CancelScope", *, task_status: "trio.TaskStatus[None]") -> None:
     import trio
 
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+    ending = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup means what it says
+        ending.append(signal.SIGHUP)
+    with trio.open_signal_receiver(*ending) as signals:
         task_status.started()
         async for _ in signals:
             if not scope.cancel_called:

@@ -1,0 +1,318 @@
+"""`Client`: the methods of `AsyncClient`, blocking, for programs without trio.
+
+One thread runs trio with the one `AsyncClient`; every call is a task there, and any number of threads
+may call. A call that is interrupted (Ctrl-C) is cancelled there. Parameters and meaning are `AsyncClient`'s.
+"""
+
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+import trio
+
+from drqueue.client.async_client import RESTART_PATIENCE_S, AsyncClient, Did, connect
+from drqueue.client.errors import DrQueueError
+from drqueue.client.waiting import WaitProgress
+from drqueue.proto.ids import AttemptKey
+from drqueue.proto.messages import Changed, Farm
+from drqueue.proto.model import JobChange, JobSpec, LimitsChange
+from drqueue.proto.views import AttemptView, FrameView, JobView, LayerView, Reason, SlaveView
+
+T = TypeVar("T")
+
+
+class _Portal:
+    """A thread that runs trio with a client in it."""
+
+    def __init__(self, address: str | None, patience_s: float) -> None:
+        self._ready: Future[AsyncClient] = Future()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._nursery: trio.Nursery | None = None
+        self._leave = trio.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(address, patience_s), name="drqueue client", daemon=True
+        )
+        self._thread.start()
+        self.client = self._ready.result()
+
+    def _run(self, address: str | None, patience_s: float) -> None:
+        try:
+            trio.run(self._serve, address, patience_s)
+        except BaseException as error:  # noqa: BLE001  (handed to whoever waits for the thread)
+            if not self._ready.done():
+                self._ready.set_exception(error)
+
+    async def _serve(self, address: str | None, patience_s: float) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        async with connect(address, patience_s=patience_s) as client, trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self._ready.set_result(client)
+            await self._leave.wait()
+            nursery.cancel_scope.cancel()
+
+    def call(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run `work` in the thread and wait for what comes of it."""
+        future: Future[T] = Future()
+        scope = trio.CancelScope()
+
+        async def task() -> None:
+            try:
+                with scope:
+                    future.set_result(await work())
+            except Exception as error:  # noqa: BLE001  (raised again where the call was made)
+                future.set_exception(error)
+            finally:
+                if not future.done():
+                    future.set_exception(DrQueueError("the client was closed"))
+
+        self._soon(lambda: self._start(task, future))
+        try:
+            return future.result()
+        except (KeyboardInterrupt, SystemExit):
+            self._soon(scope.cancel)
+            raise
+
+    def _start(self, task: Callable[[], Awaitable[None]], future: "Future[T]") -> None:
+        assert self._nursery is not None
+        try:
+            self._nursery.start_soon(task)
+        except RuntimeError:
+            future.set_exception(DrQueueError("the client was closed"))
+
+    def _soon(self, work: Callable[[], object]) -> None:
+        assert self._token is not None
+        try:
+            self._token.run_sync_soon(work)
+        except trio.RunFinishedError:
+            raise DrQueueError("the client was closed") from None
+
+    def close(self) -> None:
+        """End the thread; calls that wait in it end with an error."""
+        if self._thread.is_alive():
+            try:
+                self._soon(self._leave.set)
+            except DrQueueError:
+                pass  # it is ending already
+            self._thread.join()
+
+
+class Stream(Generic[T]):
+    """A blocking iterator over something that happens in the client's thread; `close` ends it."""
+
+    def __init__(self, portal: _Portal, source: AsyncIterator[T], end: Callable[[], Awaitable[None]]) -> None:
+        self._portal = portal
+        self._source = source
+        self._end = end
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        done, item = self._portal.call(self._step)
+        if done:
+            raise StopIteration
+        assert item is not None
+        return item
+
+    async def _step(self) -> tuple[bool, T | None]:
+        try:
+            return False, await anext(self._source)
+        except StopAsyncIteration:
+            return True, None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Want no more of it."""
+        self._portal.call(self._end)
+
+
+async def _nothing() -> None:
+    return None
+
+
+class Client:
+    """A farm's master, and through it the farm. Use `with`, or call `close`.
+
+    Raises MasterUnreachable where none answers within `patience_s` seconds, VersionMismatch, SettingsError.
+    """
+
+    def __init__(self, address: str | None = None, *, patience_s: float = 0) -> None:
+        self._portal = _Portal(address, patience_s)
+        self._client = self._portal.client
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the farm and end the thread."""
+        self._portal.close()
+
+    # -- jobs -------------------------------------------------------------------------------------
+
+    def submit(self, spec: JobSpec, *, token: str = "", note: Callable[[str], object] | None = None) -> int:
+        """Queue a job and return its id. Calling again with the same `token` never makes a second one."""
+        return self._portal.call(lambda: self._client.submit(spec, token=token, note=note))
+
+    def jobs(self, *, all: bool = False, owner: str = "") -> tuple[JobView, ...]:
+        """Every job that is not finished (or every one at all), by id."""
+        return self._portal.call(lambda: self._client.jobs(all=all, owner=owner))
+
+    def each_job(self, *, all: bool = False, owner: str = "") -> Iterator[JobView]:
+        """The same, fetched while iterated over."""
+        return Stream(self._portal, self._client.each_job(all=all, owner=owner), _nothing)
+
+    def job(self, job: int) -> tuple[JobView, tuple[LayerView, ...]]:
+        """One job and its layers."""
+        return self._portal.call(lambda: self._client.job(job))
+
+    def frames(self, job: int, *, layer: str = "", states: Iterable[str] = ()) -> tuple[FrameView, ...]:
+        """A job's frames in order: of one layer only, in some states only."""
+        return self._portal.call(lambda: self._client.frames(job, layer=layer, states=states))
+
+    def each_frame(self, job: int, *, layer: str = "", states: Iterable[str] = ()) -> Iterator[FrameView]:
+        """The same, fetched while iterated over."""
+        return Stream(self._portal, self._client.each_frame(job, layer=layer, states=states), _nothing)
+
+    def attempts(self, job: int, number: int, *, layer: str = "") -> tuple[AttemptView, ...]:
+        """Every attempt at the frame of that number, oldest first."""
+        return self._portal.call(lambda: self._client.attempts(job, number, layer=layer))
+
+    def why(self, job: int, number: int | None = None, *, layer: str = "") -> tuple[Reason, ...]:
+        """Why a job, or one frame of it, does not render; empty: it does not wait."""
+        return self._portal.call(lambda: self._client.why(job, number, layer=layer))
+
+    def stop(self, job: int) -> Did:
+        """Start no more frames of a job; running ones end normally."""
+        return self._portal.call(lambda: self._client.stop(job))
+
+    def hard_stop(self, job: int) -> Did:
+        """Stop a job and end its running frames, which will be WAITING again."""
+        return self._portal.call(lambda: self._client.hard_stop(job))
+
+    def continue_(self, job: int) -> Did:
+        """Let a stopped job go on."""
+        return self._portal.call(lambda: self._client.continue_(job))
+
+    def rerun(self, job: int) -> Did:
+        """Render all frames of a job again."""
+        return self._portal.call(lambda: self._client.rerun(job))
+
+    def delete(self, job: int) -> Did:
+        """End a job and forget it."""
+        return self._portal.call(lambda: self._client.delete(job))
+
+    def change_job(self, job: int, change: JobChange) -> Did:
+        """Change a live job's priority, range, limits and the like."""
+        return self._portal.call(lambda: self._client.change_job(job, change))
+
+    # -- frames -----------------------------------------------------------------------------------
+
+    def frame_kill(self, job: int, frames: str, *, layer: str = "") -> Did:
+        """Stop running frames of a range; they are WAITING again, or FAILED after too many times."""
+        return self._portal.call(lambda: self._client.frame_kill(job, frames, layer=layer))
+
+    def frame_requeue(self, job: int, frames: str, *, layer: str = "", now: bool = False) -> Did:
+        """Render frames of a range again; running ones once more after this run, or at once with `now`."""
+        return self._portal.call(lambda: self._client.frame_requeue(job, frames, layer=layer, now=now))
+
+    def frame_finish(self, job: int, frames: str, *, layer: str = "") -> Did:
+        """Call frames of a range DONE; running attempts at them are stopped."""
+        return self._portal.call(lambda: self._client.frame_finish(job, frames, layer=layer))
+
+    # -- slaves -----------------------------------------------------------------------------------
+
+    def slaves(self) -> tuple[SlaveView, ...]:
+        """Every slave that the farm knows, by id."""
+        return self._portal.call(self._client.slaves)
+
+    def slave(self, name: str) -> SlaveView:
+        """One slave by its name, host name or address, with the frames that run on it."""
+        return self._portal.call(lambda: self._client.slave(name))
+
+    def set_slave(self, name: str, change: LimitsChange) -> Did:
+        """Change what a slave lets the farm use. `name` may be the `unix:PATH` of its control port, too."""
+        return self._portal.call(lambda: self._client.set_slave(name, change))
+
+    def enable_slave(self, name: str) -> Did:
+        """Let a slave take frames."""
+        return self._portal.call(lambda: self._client.enable_slave(name))
+
+    def disable_slave(self, name: str) -> Did:
+        """Give a slave no new frames; running ones end normally."""
+        return self._portal.call(lambda: self._client.disable_slave(name))
+
+    def kill_attempts(self, name: str, *, keys: Iterable[AttemptKey] = (), job: int | None = None) -> Did:
+        """Stop these attempts on a slave, or all those of a job, as a frame kill does."""
+        return self._portal.call(lambda: self._client.kill_attempts(name, keys=keys, job=job))
+
+    def forget_slave(self, name: str) -> Did:
+        """Strike a slave that is gone off the list."""
+        return self._portal.call(lambda: self._client.forget_slave(name))
+
+    def declare_dead(self, name: str) -> Did:
+        """Vouch that a slave runs nothing any more: its frames go elsewhere at once."""
+        return self._portal.call(lambda: self._client.declare_dead(name))
+
+    # -- logs -------------------------------------------------------------------------------------
+
+    def read_log(self, job: int, number: int, *, layer: str = "", attempt: int | None = None) -> bytes:
+        """The log of a frame's attempt (default: the latest one) as far as it has been written."""
+        return self._portal.call(lambda: self._client.read_log(job, number, layer=layer, attempt=attempt))
+
+    def follow_log(
+        self,
+        job: int,
+        number: int,
+        *,
+        layer: str = "",
+        attempt: int | None = None,
+        patience_s: float = RESTART_PATIENCE_S,
+    ) -> Stream[bytes]:
+        """A frame's log as it is written, until the frame is over; or one attempt's, till its end."""
+        source = self._client.follow_log(job, number, layer=layer, attempt=attempt, patience_s=patience_s)
+        return Stream(self._portal, source, source.aclose)
+
+    # -- the farm ---------------------------------------------------------------------------------
+
+    def wait(
+        self,
+        jobs: Iterable[int],
+        progress: WaitProgress | None = None,
+        *,
+        patience_s: float = RESTART_PATIENCE_S,
+    ) -> tuple[JobView, ...]:
+        """Return once all these jobs are FINISHED, with how they ended.
+
+        `progress` hears of every change, in the client's thread.
+        """
+        return self._portal.call(lambda: self._client.wait(jobs, progress, patience_s=patience_s))
+
+    def watch(
+        self,
+        *,
+        jobs: bool = False,
+        slaves: bool = False,
+        job: int | None = None,
+        patience_s: float = RESTART_PATIENCE_S,
+    ) -> Stream[Changed]:
+        """Changes of all jobs, all slaves, one job and its frames, as they happen."""
+        source = self._client.watch(jobs=jobs, slaves=slaves, job=job, patience_s=patience_s)
+        return Stream(self._portal, source, source.aclose)
+
+    def farm_info(self) -> Farm:
+        """Who this master is and how the farm does."""
+        return self._portal.call(self._client.farm_info)

@@ -1,0 +1,483 @@
+"""The database file: who may open it, what survives, and what happens when it is damaged or full."""
+
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from drqueue.master.core.records import AnyRecord, AttemptRecord, JobForget, LogRecord, MetaRecord
+from drqueue.master.storage import StorageCorrupt, StorageError, StorageFull
+from drqueue.master.storage.migrations import APPLICATION_ID, MIGRATIONS
+from drqueue.master.storage.rows import ATTEMPT_FIELDS
+from drqueue.master.storage.sqlite import BACKUPS, SqliteStorage
+from drqueue.proto.model import LogEnds
+from tests.master.test_storage import attempt, frame, job, slave, taken
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def some_rows() -> list[AnyRecord]:
+    """A few pages' worth of every kind."""
+    frames = [frame(1, n, state="DONE", attempt=1) for n in range(300)]
+    tries = [attempt(1, n, outcome="done" if n % 2 else "", text="word " * 5) for n in range(300)]
+    logs = [LogRecord(row.key, LogEnds(size=9, head=b"head" * 30)) for row in tries[:50]]
+    return [job(1), MetaRecord("a", "b"), slave(0), *frames, *tries, *logs]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "master.db"
+
+
+@pytest.fixture
+def storage(path: Path) -> Iterator[SqliteStorage]:
+    with closing(SqliteStorage(str(path))) as storage:
+        yield storage
+
+
+def test_the_packed_row_has_every_field_of_an_attempt() -> None:
+    """A new field must be added at the end of ATTEMPT_FIELDS, and have a default."""
+    assert set(ATTEMPT_FIELDS) == set(AttemptRecord.__struct_fields__)
+    assert len(ATTEMPT_FIELDS) == len(set(ATTEMPT_FIELDS))
+
+
+def test_its_files_are_private_whatever_they_were(path: Path, storage: SqliteStorage) -> None:
+    storage.commit([job(1)])
+    assert mode(path) == mode(path.with_name("master.db-wal")) == 0o600
+    storage.close()
+    path.chmod(0o644)
+    with closing(SqliteStorage(str(path))):
+        assert mode(path) == 0o600
+
+
+def test_it_writes_through_to_the_disk_with_one_private_log(path: Path, storage: SqliteStorage) -> None:
+    def ask(name: str) -> object:
+        return storage._connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+    assert (ask("journal_mode"), ask("synchronous"), ask("locking_mode")) == ("wal", 2, "exclusive")
+    assert ask("application_id") == APPLICATION_ID
+    assert not path.with_name("master.db-shm").exists()
+
+
+def test_a_second_opener_is_told_so(path: Path, storage: SqliteStorage) -> None:
+    with pytest.raises(StorageError, match="in use by another program"):
+        SqliteStorage(str(path))
+    code = "import sys; from drqueue.master.storage.sqlite import SqliteStorage; SqliteStorage(sys.argv[1])"
+    other = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+    assert f"StorageError: {path} is in use by another program" in other.stderr
+    storage.commit([job(1)])
+
+
+def test_a_commit_that_fails_leaves_nothing_of_itself(path: Path, storage: SqliteStorage) -> None:
+    with pytest.raises(OverflowError):
+        storage.commit([job(1), frame(1, 0), frame(1, 1 << 70)])
+    with pytest.raises(TypeError, match="str is no row"):
+        storage.commit([job(1), "nonsense"])  # type: ignore[list-item]
+    assert taken(storage.load())["jobs"] == []
+    storage.commit([job(2)])
+    assert taken(storage.load())["jobs"] == [job(2)]
+
+
+def test_frames_are_read_in_parts_without_a_gap(
+    storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drqueue.master.storage.sqlite._FRAMES_AT_ONCE", 4)
+    rows = [frame(j, n, layer=layer) for j in (1, 2, 4) for layer in (0, 1) for n in range(4 + layer)]
+    storage.commit([job(1), job(2), job(3), job(4), *rows])
+    assert list(storage.load().frames) == rows
+
+
+def test_the_log_beside_the_file_stays_small(path: Path, storage: SqliteStorage) -> None:
+    storage.commit([job(1)])
+    log = path.with_name("master.db-wal")
+    for n in range(60):
+        storage.commit([attempt(1, n * 100 + k, text="x" * 1000) for k in range(100)])
+    assert path.stat().st_size > 5 << 20
+    assert log.stat().st_size < 6 << 20
+
+
+# In use, damaged, not ours
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path) -> None:
+    path.write_bytes(b"this is a letter, not a database\n" * 300)
+    before = path.read_bytes()
+    with pytest.raises(
+        StorageCorrupt, match=r"is damaged: file is not a database; no backup was found in .*backups"
+    ):
+        SqliteStorage(str(path))
+    assert path.read_bytes() == before
+
+
+def test_another_programs_database_is_refused_and_left_alone(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE their (own)")
+        other.commit()
+    before = path.read_bytes()
+    with pytest.raises(StorageError, match="is not a DrQueue master's database"):
+        SqliteStorage(str(path))
+    assert path.read_bytes() == before
+    assert not path.with_name("master.db-wal").exists()
+
+
+def test_a_newer_programs_database_is_refused(path: Path) -> None:
+    newer = [*MIGRATIONS, ["CREATE TABLE news (id)"]]
+    with closing(SqliteStorage(str(path), newer)) as storage:
+        storage.commit([job(1)])
+    with pytest.raises(StorageError, match=r"written by a newer DrQueue .*version 2, this one knows 1"):
+        SqliteStorage(str(path))
+    with closing(SqliteStorage(str(path), newer)) as storage:
+        assert taken(storage.load())["jobs"] == [job(1)]
+
+
+def test_a_folder_in_its_place_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot open"):
+        SqliteStorage(str(tmp_path))
+    with pytest.raises(StorageError, match="cannot open .*No such file"):
+        SqliteStorage(str(tmp_path / "none" / "master.db"))
+
+
+def damaged(path: Path, how: Callable[[bytearray], None]) -> str:
+    """Damage a copy and open it: "refused", or "whole" where every row is still there; anything else fails."""
+    broken = path.with_name("broken.db")
+    data = bytearray(path.read_bytes())
+    how(data)
+    broken.write_bytes(data)
+    try:
+        with closing(SqliteStorage(str(broken))) as storage:
+            saved = taken(storage.load())
+            history = sum(len(storage.attempts(1, 0, n)) for n in range(300))
+    except StorageError as error:
+        assert "\n" not in str(error)
+        return "refused"
+    assert [len(saved[name]) for name in ("jobs", "slaves", "frames", "live")] == [1, 1, 300, 150]  # type: ignore[arg-type]
+    assert history == 300
+    return "whole"
+
+
+def test_a_truncated_file_is_refused(path: Path, storage: SqliteStorage) -> None:
+    storage.commit(some_rows())
+    storage.close()
+    size = path.stat().st_size
+    assert size > 20 * 4096
+    for length in (1, 50, 99, 100, 4095, 4096, 4097, 8192, size // 2, size - 4096, size - 1):
+
+        def cut(data: bytearray, length: int = length) -> None:
+            del data[length:]
+
+        assert damaged(path, cut) == "refused", length
+
+
+def test_a_zeroed_block_is_refused(path: Path, storage: SqliteStorage) -> None:
+    storage.commit(some_rows())
+    storage.close()
+    for start in range(0, path.stat().st_size - 8192, 5 * 4096):
+
+        def zero(data: bytearray, start: int = start) -> None:
+            data[start : start + 8192] = bytes(8192)
+
+        assert damaged(path, zero) == "refused", start
+
+
+def test_a_flipped_bit_is_refused_or_loses_no_row(path: Path, storage: SqliteStorage) -> None:
+    storage.commit(some_rows())
+    storage.close()
+    dice = random.Random(4)
+    outcomes = []
+    for _ in range(80):
+        bit = dice.randrange(path.stat().st_size * 8)
+
+        def flip(data: bytearray, bit: int = bit) -> None:
+            data[bit // 8] ^= 1 << bit % 8
+
+        outcomes.append(damaged(path, flip))
+    assert outcomes.count("refused") > 20
+
+
+def test_damage_names_the_newest_backup(path: Path, storage: SqliteStorage) -> None:
+    storage.commit(some_rows())
+    folder = path.with_name(BACKUPS)
+    folder.mkdir()
+    for age, name in ((300, "b.db"), (100, "a.db"), (200, "c.db")):
+        storage.backup(str(folder / name))
+        os.utime(folder / name, (1e9 - age, 1e9 - age))
+    (folder / "d.db.new").write_bytes(b"half of one")
+    storage.close()
+    path.write_bytes(path.read_bytes()[:9000])
+    expected = f"to restore, stop the master, copy {folder}/a.db over {path} and delete {path}-wal"
+    with pytest.raises(StorageCorrupt, match=re.escape(expected)):
+        SqliteStorage(str(path))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE job SET spec = x'93'",
+        "UPDATE job SET spec = x'80'",
+        "UPDATE job SET token = CAST(x'ff' AS TEXT)",
+        "UPDATE slave SET machine = x'c0'",
+        "UPDATE slave SET limits = x'00'",
+        "UPDATE slave SET wish = x'00'",
+        "UPDATE frame SET state = 'DONF' WHERE frame = 7",
+        "UPDATE frame SET avoid = '1,x' WHERE frame = 7",
+        "UPDATE attempt SET rest = x'00' WHERE number = 8",
+        "UPDATE attempt SET rest = x'9105' WHERE number = 8",
+        "UPDATE attempt SET rest = (SELECT rest FROM attempt WHERE number = 9) WHERE number = 8",
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused(path: Path, storage: SqliteStorage, statement: str) -> None:
+    storage.commit(some_rows())
+    assert storage._connection.execute(statement).rowcount == 1
+    with pytest.raises(StorageCorrupt, match=f"{path} is damaged: .*no backup was found"):
+        taken(storage.load())
+
+
+# Full disks
+
+
+def refused(storage: SqliteStorage, rows: Callable[[int], Sequence[AnyRecord]]) -> int:
+    """Commit until there is no room; how many went well."""
+    for n in range(100_000):
+        try:
+            storage.commit(rows(n))
+        except StorageFull as error:
+            assert "\n" not in str(error)
+            return n
+    pytest.fail("it never got full")
+
+
+def big(n: int) -> list[AnyRecord]:
+    return [attempt(1, n, text="x" * 3000), frame(1, n)]
+
+
+def check_recovers(storage: SqliteStorage, make_room: Callable[[], None]) -> None:
+    """Fill up, make room, go on with the same object; all that was said to be saved is there, no more."""
+    storage.commit([job(1)])
+    n = refused(storage, big)
+    assert n > 5
+    for _ in range(3):
+        with pytest.raises(StorageFull):
+            storage.commit([row for k in range(n, n + 50) for row in big(k)])
+    assert len(list(storage.load().frames)) == n
+    make_room()
+    storage.commit(big(n))
+    path = storage.path
+    storage.close()
+    with closing(SqliteStorage(path)) as again:
+        saved = taken(again.load())
+    assert saved["frames"] == [frame(1, k) for k in range(n + 1)]
+    assert len(saved["live"]) == n + 1  # type: ignore[arg-type]
+
+
+def test_a_full_database_goes_on_once_there_is_room(storage: SqliteStorage) -> None:
+    storage._connection.execute("PRAGMA max_page_count = 100")
+    check_recovers(storage, lambda: storage._connection.execute("PRAGMA max_page_count = 100000"))
+
+
+def test_a_file_size_limit_is_a_full_disk(path: Path, storage: SqliteStorage) -> None:
+    """As a quota: SQLite calls it an I/O error, without the cause."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def lift() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        check_recovers(storage, lift)
+    finally:
+        lift()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a file system needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_goes_on_once_there_is_room(small_disk: Path) -> None:
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(1 << 20))
+    with closing(SqliteStorage(str(small_disk / "master.db"))) as storage:
+        check_recovers(storage, ballast.unlink)
+
+
+def test_a_database_on_a_full_disk_is_not_opened(small_disk: Path) -> None:
+    with pytest.raises(OSError, match="No space left"), (small_disk / "ballast").open("wb", 0) as file:
+        while True:
+            file.write(bytes(4096))
+    with pytest.raises(StorageFull, match="cannot open .*no space left on the disk"):
+        SqliteStorage(str(small_disk / "master.db"))
+
+
+def test_a_backup_without_room_leaves_no_half_one(small_disk: Path, storage: SqliteStorage) -> None:
+    storage.commit([row for n in range(2000) for row in big(n)])
+    with pytest.raises(StorageFull, match="cannot back up to"):
+        storage.backup(str(small_disk / "copy.db"))
+    assert list(small_disk.iterdir()) == []
+    storage.commit([job(3)])
+
+
+# Backup and migration
+
+
+def test_a_backup_is_a_whole_private_database(tmp_path: Path, storage: SqliteStorage) -> None:
+    storage.commit(some_rows())
+    copy = tmp_path / "copy.db"
+    copy.write_bytes(b"an older one")
+    copy.chmod(0o644)
+    storage.backup(str(copy))
+    assert mode(copy) == 0o600
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["copy.db", "master.db", "master.db-wal"]
+    storage.commit([JobForget(1)])
+    with closing(SqliteStorage(str(copy))) as restored:
+        assert taken(restored.load())["frames"] == [frame(1, n, state="DONE", attempt=1) for n in range(300)]
+        assert restored.log(attempt(1, 49).key) == LogEnds(size=9, head=b"head" * 30)
+
+
+def test_commits_go_on_during_a_backup_and_each_is_whole_in_it(
+    tmp_path: Path, storage: SqliteStorage
+) -> None:
+    storage.commit([job(1), *(row for n in range(1500) for row in big(n))])
+    copy, trouble = str(tmp_path / "copy.db"), []
+
+    def back_up() -> None:
+        try:
+            storage.backup(copy)
+        except StorageError as error:
+            trouble.append(error)
+
+    thread = threading.Thread(target=back_up)
+    thread.start()
+    during = 0
+    while thread.is_alive():
+        during += 1
+        storage.commit([frame(1, 0, attempt=during), frame(1, 1499, attempt=during)])
+    thread.join()
+    assert trouble == []
+    assert during > 5
+    with closing(SqliteStorage(copy)) as restored:
+        frames = list(restored.load().frames)
+    assert len(frames) == 1500
+    assert frames[0].attempt == frames[-1].attempt >= 1
+    assert list(storage.load().frames)[0].attempt == during
+
+
+def test_closing_ends_a_backup(
+    tmp_path: Path, storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drqueue.master.storage.sqlite._BACKUP_PAGES", 1)
+    storage.commit([job(1), *(row for n in range(1000) for row in big(n))])
+    begun, trouble = threading.Event(), []
+    monkeypatch.setattr("drqueue.master.storage.sqlite.time.sleep", lambda _: begun.set())
+
+    def back_up() -> None:
+        try:
+            storage.backup(str(tmp_path / "copy.db"))
+        except StorageError as error:
+            trouble.append(str(error))
+
+    thread = threading.Thread(target=back_up)
+    thread.start()
+    assert begun.wait(10)
+    storage.close()
+    thread.join()
+    assert trouble == [f"backup to {tmp_path / 'copy.db'} was given up: the master stops"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["master.db"]
+    with pytest.raises(StorageError, match="closed"):
+        storage.backup(str(tmp_path / "copy.db"))
+    storage.close()
+
+
+COLUMN = ["ALTER TABLE slave ADD COLUMN note TEXT NOT NULL DEFAULT 'none'", "CREATE TABLE audit (id INTEGER)"]
+
+
+def columns(storage: SqliteStorage, table: str) -> list[str]:
+    return [row[1] for row in storage._connection.execute(f"PRAGMA table_info({table})")]
+
+
+def test_an_older_database_is_migrated_after_a_copy(path: Path, storage: SqliteStorage) -> None:
+    storage.commit(some_rows())
+    before = taken(storage.load())
+    storage.close()
+    with closing(SqliteStorage(str(path), [*MIGRATIONS, COLUMN, ["CREATE TABLE more (id INTEGER)"]])) as new:
+        assert columns(new, "slave")[-1] == "note"
+        assert columns(new, "more") == ["id"]
+        assert list(new.load().frames) == before["frames"]
+    copy = path.with_name("master.db.before-2")
+    assert mode(copy) == 0o600
+    assert sorted(p.name for p in path.parent.iterdir()) == ["master.db", "master.db.before-2"]
+    with closing(SqliteStorage(str(copy))) as old:
+        assert taken(old.load()) == before
+
+
+def test_a_migration_that_fails_changes_nothing(path: Path, storage: SqliteStorage) -> None:
+    storage.commit([job(1)])
+    storage.close()
+    with pytest.raises(StorageError, match="cannot open .*no such table: nowhere"):
+        SqliteStorage(str(path), [*MIGRATIONS, COLUMN, ["DROP TABLE nowhere"]])
+    with closing(SqliteStorage(str(path))) as old:
+        assert "note" not in columns(old, "slave")
+        assert taken(old.load())["jobs"] == [job(1)]
+
+
+# Sudden death
+
+WRITER = """
+import sys
+from drqueue.master.core.records import FrameRecord, JobRecord, MetaRecord
+from drqueue.master.storage.sqlite import SqliteStorage
+from drqueue.proto.model import JobSpec
+storage = SqliteStorage(sys.argv[1])
+n = int(storage.meta().get("n", "0"))
+if n == 0:
+    storage.commit([JobRecord(id=1, token="t", spec=JobSpec(name="j", layers=()), submitted_at=1)])
+while True:
+    n += 1
+    rows = [FrameRecord(job=1, layer=0, frame=(n * 7 + k) % 5000, state="DONE", attempt=n) for k in range(40)]
+    storage.commit([MetaRecord("n", str(n)), *rows])
+    print(n, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_in_the_middle_of_commits_loses_none_that_was_acknowledged(path: Path) -> None:
+    dice, last = random.Random(1), 0
+    for _ in range(6):
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, path], stdout=subprocess.PIPE, text=True
+        ) as writer:
+            assert writer.stdout is not None
+            for _ in range(dice.randrange(5, 150)):
+                writer.stdout.readline()
+            writer.send_signal(signal.SIGKILL)
+            rest = writer.stdout.read()
+        assert writer.returncode == -signal.SIGKILL
+        said = rest.split("\n")[:-1]
+        with closing(SqliteStorage(str(path))) as storage:
+            kept = int(storage.meta()["n"])
+            frames = {row.frame: row.attempt for row in storage.load().frames}
+        assert kept > last
+        if said:
+            assert kept >= int(said[-1])
+        assert max(frames.values()) == kept
+        assert [frames[(kept * 7 + k) % 5000] for k in range(40)] == [kept] * 40
+        last = kept
