@@ -21,6 +21,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Machines are shared and noisy: a slow example is no failure.
+settings.register_profile("drqueue", deadline=None)
+settings.load_profile("drqueue")
 
 SESSION_VARIABLE = "DRQUEUE_TEST_SESSION"
 REQUIRE_VARIABLE = "DRQUEUE_REQUIRE"

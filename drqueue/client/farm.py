@@ -24,7 +24,7 @@ START_S = 60.0
 END_S = 40.0
 LOG_LINES = 5
 #: What would give the daemons another place or name than they are meant to have.
-_NOT_INHERITED = ("STATE_DIR", "SOCKET", "MASTER", "NAME", "CORES", "CONTROL")
+_NOT_INHERITED = ("STATE_DIR", "SOCKET", "MASTER", "NAME", "CORES", "MEMORY_MB", "CONTROL")
 
 
 @dataclass(eq=False)
@@ -101,7 +101,10 @@ class LocalFarm:
         self.obituary = ""
         self._nursery = nursery
         self.master = self._daemon("master", self.state_dir, "drqueue.master", ())
-        offered = cores or max(1, len(os.sched_getaffinity(0)) // max(1, slaves))
+        offered = ["--cores", str(cores or max(1, len(os.sched_getaffinity(0)) // max(1, slaves)))]
+        if slaves > 1:
+            memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
+            offered += ["--memory", str(max(1, memory_mb // slaves))]
         self.slaves = [self._slave(f"s{number}", offered) for number in range(1, slaves + 1)]
 
     @property
@@ -154,9 +157,9 @@ class LocalFarm:
         log_path = os.path.join(self.state_dir, f"{name}.log")
         return Daemon(name, argv, self.env, log_path, state_dir, self._started)
 
-    def _slave(self, name: str, cores: int) -> Daemon:
+    def _slave(self, name: str, offered: Sequence[str]) -> Daemon:
         state_dir = os.path.join(self.state_dir, f"slave-{name}")
-        options = ["--name", name, "--master", self.address, "--cores", str(cores), "--kill-frames-on-exit"]
+        options = ["--name", name, "--master", self.address, *offered, "--kill-frames-on-exit"]
         return self._daemon(f"slave-{name}", state_dir, "drqueue.slave", options)
 
     def _started(self, daemon: Daemon, process: trio.Process) -> None:

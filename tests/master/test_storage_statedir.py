@@ -105,8 +105,10 @@ def test_two_farms_are_not_mixed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", '{"farm": "f"}', '{"farm": "", "epoch": 1}', '{"farm": "f", "epoch": true}']
-    + ['{"farm": "f", "epoch": -1}', '{"farm": 3, "epoch": 1}'],
+    [
+        *("", "{", "[]", '{"farm": "f"}', '{"farm": "", "epoch": 1}', '{"farm": "f", "epoch": true}'),
+        *('{"farm": "f", "epoch": -1}', '{"farm": 3, "epoch": 1}'),
+    ],
 )
 def test_a_damaged_farm_file_is_refused_and_kept(state: Path, text: str) -> None:
     run(state)

@@ -1,5 +1,7 @@
 """IntervalSet against the built-in set, by random operations and at its limits."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -203,6 +205,20 @@ def test_discarding_from_within_a_stretch_leaves_both_sides() -> None:
     held.discard_range(18, 11)
     assert list(held.intervals()) == [(0, 2), (10, 15), (16, 19), (31, 35), (37, 40)]
     assert len(held) == 17
+
+
+def test_a_queue_that_moves_on_for_ever_stays_small() -> None:
+    held = IntervalSet()
+    tracemalloc.start()
+    try:
+        for place in range(0, 40_000, 2):
+            held.add(place)
+            if len(held) > 10:
+                held.pop_first()
+        assert tracemalloc.get_traced_memory()[1] < 50_000
+    finally:
+        tracemalloc.stop()
+    assert list(held) == list(range(39_980, 40_000, 2))
 
 
 def test_comparison_text_and_hash() -> None:

@@ -311,6 +311,7 @@ def test_disjoint_even_parts_cost_no_memory_per_frame(text: str, size: int) -> N
         ("1-30x6,4-30x4", True, None),
         ("100-1x6,4-100x9", False, None),
         ("1-30x6,3-30x4", False, None),
+        ("0-100x6,50-100x4", False, None),
         ("1-10,10-20", False, None),
         ("1-10y3", False, None),
         ("1-10:3", False, None),
@@ -319,6 +320,17 @@ def test_disjoint_even_parts_cost_no_memory_per_frame(text: str, size: int) -> N
 def test_what_stays_symbolic(text: str, symbolic: bool, single: tuple[int, int, int] | None) -> None:
     frames = FrameRange.parse(text)
     assert (frames.symbolic, frames.single) == (symbolic, single)
+
+
+@given(*[st.tuples(st.integers(0, 300), st.integers(-400, 400), st.integers(1, 40))] * 2)
+def test_two_even_parts_stay_symbolic_exactly_where_they_share_nothing(
+    one: tuple[int, int, int], two: tuple[int, int, int]
+) -> None:
+    members = [naive_part(first, first + span, "x", step) for first, span, step in (one, two)]
+    assume(min(map(len, members)) > 1 and not set(members[0]) <= set(members[1]))
+    assume(not set(members[1]) <= set(members[0]))  # else one of them is dropped
+    text = ",".join(f"{first}-{first + span}x{step}" for first, span, step in (one, two))
+    assert FrameRange.parse(text).symbolic == set(members[0]).isdisjoint(members[1])
 
 
 @pytest.mark.parametrize("spread", [1, 10**9])

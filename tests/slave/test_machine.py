@@ -86,6 +86,8 @@ def test_rates_are_means_over_the_time_between_samples(
     assert meter.sample().net_rx_bytes_s == 0, "no time has passed"
     now[0], counters[0] = 120.0, (0, 0, 0, 0)
     assert meter.sample().net_rx_bytes_s == 0, "an interface went away"
+    now[0], counters[0] = 122.0, (500, 0, 0, 0)
+    assert meter.sample().net_rx_bytes_s == 250
 
 
 def test_loopback_is_no_network(monkeypatch: pytest.MonkeyPatch) -> None:

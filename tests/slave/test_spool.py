@@ -138,6 +138,13 @@ def test_a_flipped_byte_never_yields_a_wrong_record(
     assert loaded(path) == records[:intact]
 
 
+def test_the_format_is_fixed(tmp_path: Path) -> None:
+    """Journals outlive upgrades: these bytes are what version 1 is."""
+    assert written(tmp_path / "spool", [{"a": [1, b"x"]}]) == bytes.fromhex(
+        "44725173706f6f6c 00000001  00000008 bff100d0 81a1619201c40178"
+    )
+
+
 def test_damage_in_the_middle_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "spool"
     whole = bytearray(written(path, ["a", "b", "c"]))

@@ -126,8 +126,8 @@ def _slave_lines(view: "SlaveView") -> list[str]:
             ("processor", machine.cpu_model),
             ("measured", f"{measured} cores, {output.memory(machine.memory_mb)} memory"),
             ("GPUs", gpus),
-            ("offers", f"{view.cores} cores, {output.memory(view.memory_mb)} memory"),
-            ("in use", f"{view.cores_used} cores, {output.memory(view.memory_used_mb)} memory"),
+            ("offers", f"{_cores(view.cores)}, {output.memory(view.memory_mb)} memory"),
+            ("in use", f"{_cores(view.cores_used)}, {output.memory(view.memory_used_mb)} memory"),
             ("load", f"{load.load1:.2f} {load.load5:.2f} {load.load15:.2f}, CPU {load.cpu_percent:.0f}%"),
             ("free", f"{output.memory(load.memory_free_mb)} memory, {output.memory(load.disk_free_mb)} disk"),
             ("max cpus", "" if limits.max_cpus is None else str(limits.max_cpus)),
@@ -139,6 +139,10 @@ def _slave_lines(view: "SlaveView") -> list[str]:
             ("last heard", output.moment(view.last_heard_at)),
         )
     )
+
+
+def _cores(count: int) -> str:
+    return f"{count} core{'' if count == 1 else 's'}"
 
 
 @slave.command("enable")

@@ -2,16 +2,12 @@
 
 import os
 import shlex
-import signal
-from typing import TYPE_CHECKING
 
 import click
 
 from drqueue.client.cli import output
 from drqueue.client.cli.common import asked, common, say
-
-if TYPE_CHECKING:
-    import trio
+from drqueue.client.cli.signals import Ending
 
 
 @click.command(short_help="Run a farm on this machine, in the foreground.")
@@ -57,7 +53,7 @@ async def _run(state_dir: str, slaves: int, cores: int | None, as_json: bool, us
 
     async with trio.open_nursery() as nursery:
         with trio.CancelScope() as scope:
-            await nursery.start(_end_on_signal, scope)
+            await nursery.start(Ending(scope, "ending the farm and its frames ...").watch)
             async with local_farm(state_dir, slaves=slaves, cores=cores) as (farm, client):
                 views = await farm.ready(client)
                 if as_json:
@@ -71,17 +67,3 @@ async def _run(state_dir: str, slaves: int, cores: int | None, as_json: bool, us
                 await trio.sleep_forever()
         nursery.cancel_scope.cancel()
     return 0
-
-
-async def _end_on_signal(scope: "trio.CancelScope", *, task_status: "trio.TaskStatus[None]") -> None:
-    import trio
-
-    ending = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup means what it says
-        ending.append(signal.SIGHUP)
-    with trio.open_signal_receiver(*ending) as signals:
-        task_status.started()
-        async for _ in signals:
-            if not scope.cancel_called:
-                say("ending the farm and its frames ...")
-            scope.cancel()

@@ -81,6 +81,9 @@ _JOB_TABLES = (
 )
 _START: Final = (0, -1, -(1 << 62), -1)
 
+#: SQLite takes some shorter files for empty databases.
+_SMALLEST = 512
+
 #: What the system says where there is no room.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -340,7 +343,8 @@ class SqliteStorage:
             self._damaged(error, str(error))
         except (sqlite3.Error, OSError) as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            undecodable = isinstance(error, sqlite3.OperationalError) and code == 0  # text that is not UTF-8
+            if undecodable or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
                 self._damaged(error, f"{self.path} is damaged: {error}")
             if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise StorageError(f"{self.path} is in use by another program") from error
@@ -379,12 +383,14 @@ def _names(folder: str) -> list[str]:
 
 
 def _make_private(path: str) -> None:
-    """Make the file where it is missing, for its owner alone; tighten an older one."""
+    """Make the file where it is missing, for its owner alone; tighten an older one. A stump is refused."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         sync_dir(os.path.dirname(path))
     except FileExistsError:
         os.chmod(path, 0o600)
+        if 0 < os.path.getsize(path) < _SMALLEST:
+            raise StorageCorrupt(f"{path} is damaged: cut off") from None
 
 
 def _is_full(error: Exception, path: str) -> bool:

@@ -135,9 +135,8 @@ class Core:
             work.do.append(Unlink(event.link, text))
             return
         state.linked = True
-        granted = state.grant_s > 0
         self._see_master(event.farm, event.epoch)
-        self._heard(keep=granted)
+        self._heard(keep=True)
         self._limits_told = state.limits
         held = tuple([Held(key, attempt.phase is Phase.ENDED) for key, attempt in state.held.items()])
         work.do.append(SayHello(event.link, held))
@@ -195,13 +194,13 @@ class Core:
         self.state.grant_s = event.lease_s
         self._heard(keep=True)
 
-    def _heard(self, keep: bool = False) -> None:
-        """The master lives: leases count from here."""
+    def _heard(self, *, keep: bool = False, holding: bool = False) -> None:
+        """The master lives: leases count from here. `holding`: something is about to be held."""
         state, now = self.state, self._work.now
         if not state.linked:
             return
         state.heard_at = now
-        if keep or (state.held and now - state.heard_kept_at >= HEARD_KEPT_S):
+        if keep or ((state.held or holding) and now - state.heard_kept_at >= HEARD_KEPT_S):
             state.heard_kept_at = now
             self._work.save.append(MasterHeard(now, state.grant_s))
 
@@ -211,7 +210,7 @@ class Core:
         if not state.linked or orders.epoch < state.epoch:
             return
         self._see_master(state.farm, orders.epoch)
-        self._heard()
+        self._heard(holding=bool(orders.run))
         for key in orders.noted:
             work.note(key)
         for order in orders.run:
