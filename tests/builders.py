@@ -1,7 +1,9 @@
 """One line each for what tests of the core need: a job, a slave, a farm that drives a Core by hand.
 
 `CoreFarm` checks all invariants after every step, sends every message through the codec (one that
-cannot travel should fail the cheapest test), and keeps what was said per link.
+cannot travel should fail the cheapest test), and keeps what was said per link. It also checks what no
+single test should have to: an attempt's name is given once and saved with its order, an exit is noted
+only with (or after) its final row, and a restarted master knows all that the former one knew.
 """
 
 from collections.abc import Sequence
@@ -12,17 +14,28 @@ from msgspec import structs
 
 from drqueue.master.core.core import Core
 from drqueue.master.core.effects import Answer, AskHistory, Effect, Publish, Tell, Unlink
-from drqueue.master.core.events import ClientAsked, Event, SlaveLinked, SlaveSaid, SlaveUnlinked
+from drqueue.master.core.events import (
+    ClientAsked,
+    ClockRead,
+    Event,
+    SlaveLinked,
+    SlaveSaid,
+    SlaveUnlinked,
+    Stopping,
+)
 from drqueue.master.core.invariants import check
-from drqueue.master.core.records import AnyRecord
+from drqueue.master.core.records import AnyRecord, AttemptRecord
+from drqueue.master.core.state import FarmState
 from drqueue.master.core.turn import Policy
 from drqueue.master.storage.memory import MemoryStorage
 from drqueue.proto.codec import decode, encode
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.messages import (
+    ChangeJob,
     Exited,
     FrameVerb,
     GetJob,
+    GetSlave,
     Held,
     Hello,
     Job,
@@ -30,15 +43,19 @@ from drqueue.proto.messages import (
     ListFrames,
     Message,
     Orders,
+    Reasons,
     Refusal,
     Report,
     Request,
+    SlaveInfo,
+    SlaveVerb,
     Started,
     Submit,
     Submitted,
+    Why,
 )
-from drqueue.proto.model import Exit, JobSpec, LayerSpec, MachineInfo, RunOrder, SlaveLimits
-from drqueue.proto.views import FrameView, JobView
+from drqueue.proto.model import Exit, JobChange, JobSpec, LayerSpec, MachineInfo, RunOrder, SlaveLimits
+from drqueue.proto.views import FrameView, JobView, Reason, SlaveView
 
 WALL = 1_000_000.0
 
@@ -90,6 +107,7 @@ class CoreFarm:
         self.published: list[Publish] = []
         self.asked_history: list[AskHistory] = []
         self.saved: list[AnyRecord] = []
+        self._ordered: set[AttemptKey] = set()
         self._links = count(1)
         self._rq = count(1)
         self._tokens = count(1)
@@ -98,10 +116,12 @@ class CoreFarm:
 
     def step(self, *events: Event) -> Sequence[Effect]:
         """One step; commits, checks, and keeps what is said."""
+        live = set(self.core.state.attempts)
         outcome = self.core.step(events, self.now)
         self.storage.commit(outcome.save)
         self.saved += outcome.save
         check(self.core.state)
+        self._check_orders(live, outcome.save, outcome.do)
         wake = self.core.next_wakeup()
         assert wake is None or wake > self.now - 1e-6, "a deadline that passed was not met"
         for effect in outcome.do:
@@ -120,6 +140,19 @@ class CoreFarm:
                     self.asked_history.append(effect)
         return outcome.do
 
+    def _check_orders(
+        self, live: set[AttemptKey], save: Sequence[AnyRecord], effects: Sequence[Effect]
+    ) -> None:
+        rows = {row.key: row for row in save if isinstance(row, AttemptRecord)}
+        orders = [e.message for e in effects if isinstance(e, Tell) and isinstance(e.message, Orders)]
+        for key in [run.key for message in orders for run in message.run]:
+            assert key not in self._ordered, f"attempt {key} is ordered twice"
+            assert key in rows, f"attempt {key} is ordered, but not saved"
+            self._ordered.add(key)
+        for key in [key for message in orders for key in message.noted]:
+            assert key not in self.core.state.attempts, f"attempt {key} is noted, but lives"
+            assert key not in live or rows[key].outcome, f"attempt {key} is noted, but not saved as over"
+
     def wait(self, seconds: float) -> None:
         """Let time pass, waking the core whenever it wants to be."""
         until = self.now + seconds
@@ -133,8 +166,21 @@ class CoreFarm:
         """Kill the master and start another from what was committed; every link is gone."""
         epoch = self.policy.epoch + 1
         self.policy = structs_replace(self.policy, epoch=epoch)
+        before = picture(self.core.state)
         self.core = Core(self.policy, self.storage.load(), self.now, WALL + self.now)
         check(self.core.state)
+        after = picture(self.core.state)
+        for what, was in before.items():
+            assert after[what] == was, f"a restart changed {what}"
+
+    def stop_well(self, grant_s: float = 86400.0) -> None:
+        """The master stops in good order, and starts again."""
+        self.step(Stopping(grant_s))
+        self.restart()
+
+    def read_clock(self, forward_s: float = 0.0) -> None:
+        """The wall clock is read; it may have been set forward."""
+        self.step(ClockRead(self.core.turn.wall + forward_s))
 
     # -- slaves ---------------------------------------------------------------------------------------
 
@@ -154,6 +200,15 @@ class CoreFarm:
         kept = [structs.replace(m, run=()) if isinstance(m, Orders) else m for m in self.said.get(link, [])]
         self.said[link] = kept
         return runs
+
+    def order(self, link: int) -> RunOrder:
+        """The one order that came."""
+        (order,) = self.orders(link)
+        return order
+
+    def keys(self, link: int) -> dict[int, AttemptKey]:
+        """The attempts that it was told to run since last asked for, by first frame number."""
+        return {order.start: order.key for order in self.orders(link)}
 
     def stops(self, link: int) -> list[tuple[AttemptKey, str]]:
         """All it was ever told to stop, and why."""
@@ -180,6 +235,25 @@ class CoreFarm:
                 total += 1
                 self.exited(link, order.key)
         return total
+
+    def fail_all(self, link: int, result: Exit | None = None) -> int:
+        """All that it was told to run ends badly; how many those were."""
+        orders = self.orders(link)
+        for order in orders:
+            self.exited(link, order.key, result or badly())
+        return len(orders)
+
+    def slave(self, who: str = "s1") -> SlaveView:
+        """A slave as clients see it."""
+        answer = self.ask(GetSlave(rq=0, slave=who))
+        assert isinstance(answer, SlaveInfo), answer
+        return answer.slave
+
+    def slave_verb(self, who: str, verb: Any) -> int:
+        """A verb on a slave, which must be done; its count."""
+        answer = self.ask(SlaveVerb(rq=0, slave=who, verb=verb))
+        assert not isinstance(answer, Refusal), answer
+        return answer.count  # type: ignore[attr-defined,no-any-return]
 
     # -- clients ----------------------------------------------------------------------------------------
 
@@ -224,14 +298,73 @@ class CoreFarm:
         assert isinstance(answer, Job), answer
         return answer.job
 
-    def frames(self, job: int = 0) -> dict[int, FrameView]:
-        """A job's frames by number."""
-        answer: Any = self.ask(ListFrames(rq=0, job=job, limit=1000))
-        return {view.number: view for view in answer.frames}
+    def change(self, job: int = 0, **fields: Any) -> None:
+        """Change a live job, which must be accepted."""
+        answer = self.ask(ChangeJob(rq=0, job=job, change=JobChange(**fields)))
+        assert not isinstance(answer, Refusal), answer
 
-    def states(self, job: int = 0) -> dict[int, str]:
+    def why(self, job: int = 0, number: int | None = None, layer: str = "") -> list[Reason]:
+        """Why it waits."""
+        answer = self.ask(Why(rq=0, job=job, number=number, layer=layer))
+        assert isinstance(answer, Reasons), answer
+        return list(answer.reasons)
+
+    def codes(self, job: int = 0, number: int | None = None, layer: str = "") -> list[str]:
+        """Why it waits, in codes."""
+        return [reason.code for reason in self.why(job, number, layer)]
+
+    def frames(self, job: int = 0, layer: str = "") -> dict[int, FrameView]:
+        """A job's frames by number (of one layer, if it has several)."""
+        found: dict[int, FrameView] = {}
+        cursor: int | None = 0
+        while cursor is not None:
+            page: Any = self.ask(ListFrames(rq=0, job=job, layer=layer, cursor=cursor, limit=1000))
+            found |= {view.number: view for view in page.frames}
+            cursor = page.next
+        return found
+
+    def outcomes(self, job: int = 0, number: int = 1, layer: int = 0) -> list[str]:
+        """The outcomes of all attempts at a frame, oldest first."""
+        return [row.outcome for row in self.storage.attempts(job, layer, number)]
+
+    def states(self, job: int = 0, layer: str = "") -> dict[int, str]:
         """A job's frames' states by number."""
-        return {number: view.state for number, view in self.frames(job).items()}
+        return {number: view.state for number, view in self.frames(job, layer).items()}
+
+    def state_set(self, job: int = 0, layer: str = "") -> set[str]:
+        """The states that a job's frames have."""
+        return set(self.states(job, layer).values())
+
+
+def picture(state: FarmState) -> dict[str, Any]:
+    """All that a restart must not change, by name. What only a slave can say (RUNNING) counts as live."""
+    frames = {}
+    for job in state.jobs.values():
+        for layer in job.layers:
+            for index in range(layer.size):
+                name, past = layer.state_of(index), layer.history.get(index)
+                attempt = layer.live.get(index)
+                frames[job.id, layer.index, index] = (
+                    "live" if attempt else name,
+                    attempt.requeued if attempt else past.requeued if past else 0,
+                    past.avoid if past else (),
+                )
+    return {
+        "frames": frames,
+        "jobs": {
+            j.id: (j.spec, j.token, j.stopped, j.deleted, j.finished, j.waits_for, j.live, j.on_slave)
+            for j in state.jobs.values()
+        },
+        "attempts": {
+            key: (a.number, a.slave.id, a.stop, a.again, a.orphan, a.cores, a.memory_mb, a.lease_s)
+            for key, a in state.attempts.items()
+        },
+        "slaves": {
+            s.id: (s.name, s.identity, s.limits, s.wish, s.used_cores, s.used_memory_mb)
+            for s in state.slaves.values()
+        },
+        "what was counted": (state.next_job, state.next_slave, state.tokens),
+    }
 
 
 def structs_replace(policy: Policy, **fields: Any) -> Policy:

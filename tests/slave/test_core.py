@@ -255,7 +255,11 @@ def test_outputs_are_looked_at_before_and_after(bench: Bench) -> None:
     assert bench.out.save == []
     bench.step(Verified(key(), "output /a.png is missing"))
     (told,) = bench.exits()
-    assert (told.exit.code, told.exit.reason, told.exit.text) == (0, "missing-output", "output /a.png is missing")
+    assert (told.exit.code, told.exit.reason, told.exit.text) == (
+        0,
+        "missing-output",
+        "output /a.png is missing",
+    )
     assert told.exit.cpu_s == 1.5
 
 
@@ -323,5 +327,3 @@ def test_another_boot_runs_nothing_of_the_spool(bench: Bench) -> None:
     assert check == {key(1): "", key(0): "lost", key(2): "lost"}
     assert again.state.cores_used == 0
     assert bench.restored(BOOT).ended.keys() == {key(1)}
-
-

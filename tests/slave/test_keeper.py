@@ -292,6 +292,38 @@ def test_a_stray_without_marks_ends_with_the_last_that_could_own_it(keeper: Clie
     until(lambda: living([stray]) == [], "the stray's end")
 
 
+def test_a_stray_without_a_suspect_left_is_killed(keeper: Client, ward: Ward) -> None:
+    """Both frames that could own it end in one moment, so that it is neither's and nobody's."""
+    first = keeper.launch(K2, "/bin/sleep", "600")["pid"]
+    hide = (
+        "import os,time\nif os.fork(): os.wait(); time.sleep(600)\nos.setsid()\nif os.fork(): os._exit(0)\n"
+    )
+    hide += "open('pids','w').write(f'{os.getpid()}\\n'); time.sleep(600)"
+    second = keeper.launch(K1, *PYTHON, "-c", hide, env={})["pid"]
+    (stray,) = until(lambda: pids_in(ward.work / "pids"))
+    os.kill(keeper.child, signal.SIGSTOP)
+    until(lambda: stat_state(keeper.child) == "T")
+    for pid in (first, second):
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: living([first, second]) == [])
+    os.kill(keeper.child, signal.SIGCONT)
+    until(lambda: living([stray]) == [], "the stray's end")
+    assert {keeper.next()["signal"], keeper.next()["signal"]} == {signal.SIGKILL}
+
+
+def test_a_stray_is_known_by_its_session(keeper: Client, ward: Ward) -> None:
+    """It has no environment to tell, and another frame runs."""
+    keeper.launch(K2, "/bin/sleep", "600")
+    leave = "(env -i sleep 600 & echo $! > pids); p=$(cat pids)"
+    settled = 'while [ "$(cat /proc/$p/comm)" != sleep ]; do :; done'
+    keeper.launch(K1, "/bin/sh", "-c", f"{leave}; {settled}; exit 4")
+    ended = keeper.next()
+    assert (ended["key"], ended["code"]) == (K1, 4)
+    assert living(pids_in(ward.work / "pids")) == []
+    keeper.send({"do": "signal", "key": K2, "kill": True})
+    assert keeper.next()["key"] == K2
+
+
 # --- logs
 
 
@@ -421,15 +453,23 @@ def test_it_ends_by_itself_after_its_last_frame(ward: Ward) -> None:
     keeper = Client.start(ward, linger=0.2)
     keeper.launch(K1, "/bin/sh", "-c", "while [ ! -e go ]; do sleep 0.05; done")
     keeper.close()
-    child = keeper.child
-    (ward.work / "late").touch()
-    assert stat_state(child) not in ("", "Z")
     second = Client.attach(ward)  # it waits for its frame, however short it lingers
     assert len(second.greet()) == 1
     second.close()
     (ward.work / "go").touch()
     keeper.wait()
     assert not (ward.state / "keeper.sock").exists()
+
+
+def test_alone_with_a_frame_it_sleeps(ward: Ward) -> None:
+    """Without a daemon, however short it lingers, it only looks four times a second."""
+    keeper = Client.start(ward, linger=0.0)
+    keeper.launch(K1, "/bin/sleep", "1.5")
+    keeper.close()
+    until(lambda: stat_state(keeper.child) == "Z")
+    _, status, usage = os.wait4(keeper.child, 0)
+    assert status == 0
+    assert usage.ru_utime + usage.ru_stime < 0.5
 
 
 def test_it_does_not_end_while_a_daemon_is_there(ward: Ward) -> None:

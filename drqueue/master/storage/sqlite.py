@@ -191,7 +191,7 @@ class SqliteStorage:
                 # and `purge` drops them in small batches.
                 execute("DELETE FROM job WHERE id = ?", (job,))
                 execute("DELETE FROM layer WHERE job = ?", (job,))
-                pass
+                execute("INSERT OR IGNORE INTO forgotten VALUES (?)", (job,))
             case _:
                 raise TypeError(f"{type(record).__name__} is no row")
 

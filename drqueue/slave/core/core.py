@@ -136,7 +136,10 @@ class Core:
             return
         state.linked = True
         self._see_master(event.farm, event.epoch)
+        granted, state.grant_s = state.grant_s, 0.0
         self._heard(keep=True)
+        if granted:
+            work.leases_changed()
         self._limits_told = state.limits
         held = tuple([Held(key, attempt.phase is Phase.ENDED) for key, attempt in state.held.items()])
         work.do.append(SayHello(event.link, held))
@@ -162,9 +165,6 @@ class Core:
         if (farm, epoch) != (state.farm, state.epoch):
             state.farm, state.epoch = farm, epoch
             self._work.save.append(MasterSeen(farm, epoch))
-        if state.grant_s:
-            state.grant_s = 0
-            self._work.leases_changed()
 
     def _unlinked(self, event: Unlinked) -> None:
         if event.link == self.state.link:

@@ -1,0 +1,409 @@
+"""Writes the documents, and the parts of documents, that the program itself knows best.
+
+    python docs/generate.py            write what is out of date, and name it
+    python docs/generate.py --check    only name it; status 1 if there is any
+
+`states.md` and `cli.md` are written whole. In other documents only what stands between a line
+`<!-- generated: NAME -->` and the next `<!-- end -->` is. Rules: what the program says of itself is taken
+from it, what only people know stands here; a state, reason or status that nobody described is an error.
+"""
+
+import difflib
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+import msgspec
+from msgspec import inspect
+
+from drqueue.client.cli import main as cli_main
+from drqueue.master.core import layer, records
+from drqueue.proto import model
+from drqueue.settings import OCTAL_FIELDS, MasterSettings, SlaveSettings, help_of
+from drqueue.slave.core.state import ALIVE, TRANSITIONS, USING, Phase
+
+DOCS = Path(__file__).parent
+_WRITTEN_BY = "<!-- written by docs/generate.py: change the program or that file, not this one -->"
+_PART = re.compile(r"(<!-- generated: (?P<name>[\w -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+FRAME_STATES = {
+    "WAITING": "it waits for room, for its turn, for what its layer waits for, or for the end of a back-off",
+    "ASSIGNED": "an attempt was ordered from a slave, whose word that it runs has not come yet",
+    "RUNNING": "the slave said that the command runs",
+    "DONE": "an attempt ended well, or somebody said `frame finish`",
+    "FAILED": "the last permitted attempt failed, or was killed",
+    "CANCELLED": "its job was deleted, or a job that it depends on was",
+}
+JOB_STATES = (
+    ("FINISHED", "no frame is WAITING, ASSIGNED or RUNNING (some may be FAILED or CANCELLED)"),
+    ("STOPPED", "it was stopped (`drqueue stop`, `hard-stop`, or submitted `--stopped`)"),
+    ("ACTIVE", "at least one frame is ASSIGNED or RUNNING"),
+    ("WAITING", "none of the above"),
+)
+PHASES = {
+    Phase.QUEUED: "accepted, waits for free cores on this slave",
+    Phase.PREPARING: "its declared outputs are looked at, as they lie there before the start",
+    Phase.LAUNCHING: "the keeper was asked to start it",
+    Phase.RUNNING: "the command runs",
+    Phase.VERIFYING: "it ended with exit status 0, its declared outputs are looked at",
+    Phase.ENDED: "it is over; held until the master has noted that",
+}
+SLAVE_STATES = (
+    ("idle", "linked, enabled, holds no attempt"),
+    ("busy", "linked, enabled, holds attempts"),
+    ("disabled", "linked; gets no new frames, those that it has end normally"),
+    ("unlinked", "no link; what it holds may go on, see leases in [operations](operations.md)"),
+    ("lost", "no link, and its attempts were given up: a lease ended, or somebody declared it dead"),
+)
+OUTCOMES = {
+    "": "it has not ended",
+    "done": "it ended well, and the frame is DONE",
+    "failed": "it failed; the frame is WAITING again, or FAILED",
+    "killed": "somebody killed it, or stopped the job hard",
+    "requeued": "somebody asked for the frame again while it ran",
+    "lost": "nobody's failure: its slave or keeper was lost, or its slave was shut down",
+    "superseded": "the frame no longer waited for it (finish, rerun, new range): its report changed nothing",
+    "cancelled": "its job was deleted, or a job that it depends on was",
+}
+REASONS = {
+    "no-command": "the program does not exist on this node, or cannot be run",
+    "no-cwd": "the working directory does not exist on this node",
+    "spawn-failed": "the system could not start it (processes, memory, descriptors, disk)",
+    "timeout": "it ran longer than the layer's time limit",
+    "missing-output": "it exited with 0, but a declared output is missing, empty, unchanged or no whole PNG",
+    "log-limit": "its log reached the cap on a file system that cannot punch holes",
+    "bad-order": "a placeholder, a variable or the working directory cannot be used",
+    "keeper-died": "the keeper died, so how the command ended is unknown",
+    "lease": "the slave had not heard the master for the length of the lease, and ended it",
+    "stopped": "the master asked for its end; where that was a frame kill, it counts as one",
+    "shutdown": "the slave was shut down together with its frames",
+    "lost": "its slave is gone, came back without it, or was started anew",
+    "killed": "somebody killed it at the slave itself",
+    "": "the command ended by itself: exit status and signal say how",
+}
+EXIT_STATUSES = (
+    (cli_main.OK, "it worked; for `wait` and `submit --wait`: every frame is DONE"),
+    (cli_main.FAILED, "it failed; for `wait` and `submit --wait`: some frame is not DONE"),
+    (cli_main.USAGE, "wrong usage: an unknown option, a malformed range, a job without a command"),
+    (cli_main.NOT_FOUND, "what was named does not exist, or is not allowed"),
+    (cli_main.UNREACHABLE, "no master answers"),
+    (cli_main.INTERRUPTED, "ended by Ctrl-C"),
+)
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    names = list(head)
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+# -- states ---------------------------------------------------------------------------------------------
+
+
+def states() -> str:
+    """The whole of states.md."""
+    every = list(get_args(layer.FrameState))
+    return f"""{_WRITTEN_BY}
+
+# States
+
+Facts and wishes are separate. A state says what is known; what was asked for meanwhile (a kill, a requeue)
+is a field of the attempt beside it, and the attempt's end fulfils it. So there is no state "killing".
+
+## Frames
+
+`drqueue.master.core.layer.TRANSITIONS` is the only table of what a frame can go through; anything else is a
+bug and raises.
+
+{_diagram(((a, b) for a, b in layer.TRANSITIONS), "WAITING")}
+
+{table(("state", "meaning"), ((f"`{name}`", FRAME_STATES[name]) for name in every))}
+
+{
+        table(
+            ("from", "to", "what makes it go there"),
+            ((f"`{a}`", f"`{b}`", why) for (a, b), why in layer.TRANSITIONS.items()),
+        )
+    }
+
+`BLOCKED` is shown instead of `WAITING` where the layer waits for another layer, or the job for another job.
+It is derived, never stored.
+
+## Jobs
+
+A job's state is derived from its frames; the first line that applies is shown.
+
+{table(("state", "when"), ((f"`{name}`", when) for name, when in JOB_STATES))}
+
+## Attempts on a slave
+
+From `drqueue.slave.core.state.TRANSITIONS`. The master knows three steps of these: an order sent (ASSIGNED),
+a command that runs (RUNNING), an end.
+
+{_diagram(((a.name, b.name) for a in Phase for b in Phase if b in TRANSITIONS[a]), "QUEUED")}
+
+{
+        table(
+            ("phase", "meaning", "takes cores", "may have a process"),
+            ((f"`{p.name}`", PHASES[p], _yes(p in USING), _yes(p in ALIVE)) for p in Phase),
+        )
+    }
+
+## How an attempt ended
+
+The slave reports an exit: the process's exit status or signal, and a reason where there is more to say.
+
+{
+        table(
+            ("reason", "meaning", "counts as"),
+            ((f"`{r}`" if r else "(none)", t, _counts(r)) for r, t in _reasons()),
+        )
+    }
+
+"Counts as" says what it means for the frame's retries. A failure, or a kill, raises the frame's `requeued`
+by one and makes it WAITING again; the one that finds `requeued` at the layer's `retries` makes it FAILED.
+After a failure the frame waits for a while (back-off) and goes to another slave first. What is nobody's
+failure makes it WAITING again and is not counted.
+
+The master's history then says of the attempt:
+
+{
+        table(
+            ("outcome", "meaning"),
+            ((f"`{o}`" if o else "(none)", OUTCOMES[o]) for o in get_args(records.Outcome)),
+        )
+    }
+
+## Slaves
+
+{table(("state", "meaning"), ((f"`{name}`", meaning) for name, meaning in SLAVE_STATES))}
+"""
+
+
+def _diagram(pairs: Iterable[tuple[str, str]], first: str) -> str:
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {first}"]
+    return "\n".join([*lines, *(f"    {a} --> {b}" for a, b in pairs), "```"])
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else ""
+
+
+def _reasons() -> Iterator[tuple[str, str]]:
+    if set(REASONS) != set(model.REASONS):
+        raise KeyError(f"not described, or not known: {set(REASONS) ^ set(model.REASONS)}")
+    yield from REASONS.items()
+
+
+def _counts(reason: str) -> str:
+    if reason in model.FAILURES:
+        return "failure"
+    if reason == model.KILLED:
+        return "kill"
+    return "nobody's failure" if reason in model.NOBODYS else "success for exit status 0, else failure"
+
+
+# -- the command line -----------------------------------------------------------------------------------
+
+
+def cli() -> str:
+    """The whole of cli.md."""
+    root = cli_main.cli
+    parts = [
+        f"""{_WRITTEN_BY}
+
+# The command line
+
+{_prose(root.help)}
+
+Every command takes these options, before or after its name:
+
+{_options(root, ("version",))}
+
+`drqueue --version` says the version. Answers go to stdout, everything else to stderr. With `--json` the
+answer is JSON; its names are the fields of the [views](protocol.md#views). `FRAME` is a frame's number N, or
+LAYER:N; `FRAMES` is a [frame range](jobs.md#frame-ranges), or LAYER:RANGE.
+
+Completion of the shell: `eval "$(drqueue completion bash)"`.
+
+## Exit status
+
+{table(("status", "meaning"), ((str(status), meaning) for status, meaning in EXIT_STATUSES))}
+"""
+    ]
+    parts += _commands(root, "drqueue", shown=set(_names(root)))
+    return "\n".join(parts)
+
+
+def _names(command: click.Command) -> list[str]:
+    return [parameter.name or "" for parameter in command.params]
+
+
+def _commands(group: click.Group, path: str, shown: set[str]) -> Iterator[str]:
+    context = click.Context(group, info_name=path)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command is None:
+            raise LookupError(f"{path} {name} is listed, but is no command")
+        yield _command(command, f"{path} {name}", shown)
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{path} {name}", shown)
+
+
+def _command(command: click.Command, path: str, shown: set[str]) -> str:
+    arguments = [p.metavar or (p.name or "").upper() for p in command.params if isinstance(p, click.Argument)]
+    if path == "drqueue submit":
+        arguments = ["-- COMMAND ..."]
+    if isinstance(command, click.Group):
+        arguments = ["COMMAND ..."]
+    lines = [f"## {path}", "", f"    {' '.join([path, *arguments])}", "", _prose(command.help)]
+    options = _options(command, shown)
+    if options:
+        lines += ["", options]
+    return "\n".join([*lines, ""])
+
+
+def _prose(text: str | None) -> str:
+    return re.sub(r"[ \t]*\n[ \t]*", "\n", (text or "").strip())
+
+
+def _options(command: click.Command, but: Iterable[str] = ()) -> str:
+    rows = [
+        (f"`{_spelled(option)}`", _described(option))
+        for option in command.params
+        if isinstance(option, click.Option) and option.name not in but
+    ]
+    return table(("option", "meaning"), rows) if rows else ""
+
+
+def _spelled(option: click.Option) -> str:
+    names = ", ".join([*option.opts, *option.secondary_opts])
+    if option.is_flag:
+        return names
+    if option.metavar is None and isinstance(option.type, click.Choice):
+        return f"{names} {'|'.join(map(str, option.type.choices))}"
+    return f"{names} {option.metavar or 'TEXT'}"
+
+
+def _described(option: click.Option) -> str:
+    text = option.help or ""
+    if option.show_default and isinstance(option.default, str | int | float) and not option.is_flag:
+        text += f" Default: {option.default}."
+    return text
+
+
+# -- settings and types -----------------------------------------------------------------------------------
+
+
+def settings(program: type[MasterSettings] | type[SlaveSettings]) -> str:
+    """Every setting of a daemon as a table."""
+    rows = []
+    for field in msgspec.structs.fields(program):
+        default = field.default
+        if default == "" or default is None:
+            shown = ""
+        elif field.name in OCTAL_FIELDS:
+            shown = f"`0o{default:03o}`"
+        elif isinstance(default, bool):
+            shown = f"`{'true' if default else 'false'}`"
+        elif isinstance(default, float):
+            shown = f"`{default:g}`"
+        else:
+            shown = f"`{','.join(default) if isinstance(default, tuple) else default}`"
+        rows.append((f"`{field.name}`", shown, help_of(field)))
+    return table(("setting", "default", "meaning"), rows)
+
+
+def type_text(kind: Any) -> str:
+    """A field's type in words, as protocol.md has it; `kind` is a type or msgspec's description of one."""
+    if not isinstance(kind, inspect.Type):
+        kind = inspect.type_info(kind)
+    match kind:
+        case inspect.Metadata(type=inner):
+            return type_text(inner)
+        case inspect.IntType() | inspect.FloatType():
+            word = "int" if isinstance(kind, inspect.IntType) else "float"
+            if kind.ge is None:
+                return word
+            return f"{word}, {kind.ge:g} or more" if kind.le is None else f"{word}, {kind.ge} to {kind.le}"
+        case inspect.StrType(min_length=least, max_length=most):
+            return "text" if most is None else f"text, {least} to {most} long"
+        case inspect.BoolType():
+            return "bool"
+        case inspect.BytesType():
+            return "bytes"
+        case inspect.LiteralType(values=values):
+            return " or ".join(f"`{value}`" for value in values)
+        case inspect.VarTupleType(item_type=item):
+            return f"list of {type_text(item)}"
+        case inspect.DictType():
+            return "map of text to text"
+        case inspect.StructType(cls=cls) | inspect.NamedTupleType(cls=cls):
+            return f"[{cls.__name__}](#{cls.__name__.lower()})"
+        case inspect.UnionType(types=types):
+            words = [type_text(one) for one in types if not isinstance(one, inspect.NoneType)]
+            return " or ".join([*words, "null"] if len(words) < len(types) else words)
+        case _:
+            raise TypeError(f"no words for {kind!r}")
+
+
+def default_text(field: inspect.Field) -> str:
+    """A field's default, as protocol.md has it; "" where it must be given."""
+    if field.required:
+        return ""
+    value = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+    if value is msgspec.UNSET:
+        return "unchanged"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, msgspec.Struct):
+        return "its own"
+    if isinstance(value, tuple) and value:
+        return f"`{','.join(map(str, value))}`"
+    return "empty" if value in ("", b"", (), {}) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# -- writing ----------------------------------------------------------------------------------------------
+
+_PARTS: dict[str, Callable[[], str]] = {
+    "master settings": lambda: settings(MasterSettings),
+    "slave settings": lambda: settings(SlaveSettings),
+}
+
+
+def documents() -> dict[Path, str]:
+    """Every document that is written here, whole or in part, and what it must say."""
+    made = {DOCS / "states.md": states(), DOCS / "cli.md": cli()}
+    for path in sorted(DOCS.rglob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        if path not in made and _PART.search(text):
+            made[path] = _PART.sub(lambda part: f"{part[1]}{_PARTS[part['name']]()}\n{part[3]}", text)
+    return made
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check; returns the exit status."""
+    check = arguments == ["--check"]
+    status = 0
+    for path, wanted in documents().items():
+        found = path.read_text(encoding="utf-8") if path.exists() else ""
+        if found == wanted:
+            continue
+        print(f"{path.relative_to(DOCS.parent)} {'is out of date' if check else 'written'}")
+        if check:
+            status = 1
+            sys.stdout.writelines(difflib.unified_diff(found.splitlines(True), wanted.splitlines(True), n=0))
+        else:
+            path.write_text(wanted, encoding="utf-8")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,169 @@
+"""A scripted master, or slave's control port, on a Unix socket: says what a test tells it to say."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from drqueue.channel import Channel, LinkClosed
+from drqueue.proto.handshake import Answerer
+from drqueue.proto.messages import Beat, Hi, Rejected, Request, Welcome
+from drqueue.proto.model import MachineInfo, MachineLoad, SlaveLimits
+from drqueue.proto.views import Counts, FrameView, JobView, SlaveView
+from drqueue.unixpath import bind_unix
+
+Reply = Callable[[Channel, Any], object]
+
+
+class Peer:
+    """`on[Kind]` answers requests of a kind: it gets the channel and the request; `heard` keeps them all."""
+
+    def __init__(self, path: str, peer: str = "master") -> None:
+        self.path = path
+        self.peer = peer
+        self.heard: list[Request] = []
+        self.on: dict[type, Reply] = {}
+        self.links: list[Channel] = []
+        self.reject: Rejected | None = None
+        self.news = trio.Event()
+        self._scope = trio.CancelScope()
+
+    @property
+    def address(self) -> str:
+        return f"unix:{self.path}"
+
+    def kinds(self) -> list[str]:
+        return [type(message).__name__ for message in self.heard]
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Return once the condition holds; looked at whenever something is heard."""
+        while not condition():
+            self.news = trio.Event()
+            await self.news.wait()
+
+    def drop_links(self) -> None:
+        for channel in self.links:
+            channel.close()
+        self.links.clear()
+
+    async def serve(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen until `stop`; may be called again for a restarted peer."""
+        self._scope = trio.CancelScope()
+        sock = bind_unix(self.path)
+        sock.setblocking(False)
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    task_status.started()
+                    while True:
+                        await trio.lowlevel.wait_readable(sock)
+                        link, _ = sock.accept()
+                        nursery.start_soon(self._link, Channel(link))
+        finally:
+            sock.close()
+            self.drop_links()
+
+    def stop(self) -> None:
+        self._scope.cancel()
+
+    async def _link(self, channel: Channel) -> None:
+        async with channel:
+            self.links.append(channel)
+            try:
+                if self.reject is not None:
+                    assert isinstance(await channel.receive(), Hi)
+                    channel.send(self.reject)
+                    return
+                welcome = Welcome(version=1, peer=self.peer, software="test")  # type: ignore[arg-type]
+                await channel.answer(Answerer(welcome, ["client"]))
+                while True:
+                    message = await channel.receive()
+                    if isinstance(message, Beat):
+                        continue
+                    assert isinstance(message, Request)
+                    self.heard.append(message)
+                    reply = self.on.get(type(message))
+                    answer = reply(channel, message) if reply is not None else None
+                    if isinstance(answer, Request):
+                        channel.send(answer)
+                    self.news.set()
+            except LinkClosed:
+                return
+
+
+@asynccontextmanager
+async def serving(*peers: Peer) -> Any:
+    """The peers listen inside."""
+    async with trio.open_nursery() as nursery:
+        for peer in peers:
+            await nursery.start(peer.serve)
+        yield nursery
+        nursery.cancel_scope.cancel()
+
+
+async def soon(work: Awaitable[Any]) -> Any:
+    """The result, within 20 s."""
+    with trio.fail_after(20):
+        return await work
+
+
+def job_view(number: int = 1, state: str = "ACTIVE", **changed: Any) -> JobView:
+    given: dict[str, Any] = {
+        "id": number,
+        "name": f"job{number}",
+        "owner": "ann",
+        "project": "",
+        "state": state,
+        "priority": 500,
+        "pool": "Default",
+        "counts": Counts(total=10, done=10 if state == "FINISHED" else 3, running=2),
+        "progress": 1.0 if state == "FINISHED" else 0.3,
+        "submitted_at": 1000.0,
+        "started_at": 1001.0,
+        "finished_at": 0.0,
+        "eta_at": 0.0,
+        "mean_frame_s": 1.5,
+        "cpu_s": 4.0,
+        "max_running": 0,
+        "max_per_slave": 0,
+        "not_before": 0.0,
+        "depends": (),
+        "blocked_hosts": (),
+        "on_unreachable": "lease",
+        "layers": ("main",),
+    }
+    return JobView(**{**given, **changed})
+
+
+def frame_view(number: int = 1, state: str = "RUNNING", **changed: Any) -> FrameView:
+    given: dict[str, Any] = {
+        "job": 1,
+        "layer": 0,
+        "layer_name": "main",
+        "index": number - 1,
+        "number": number,
+        "last": number,
+        "count": 1,
+        "state": state,
+    }
+    return FrameView(**{**given, **changed})
+
+
+def slave_view(name: str = "s1", control: str = "", **changed: Any) -> SlaveView:
+    given: dict[str, Any] = {
+        "id": 0,
+        "name": name,
+        "state": "idle",
+        "linked": True,
+        "cores": 4,
+        "memory_mb": 1000,
+        "cores_used": 0,
+        "memory_used_mb": 0,
+        "limits": SlaveLimits(),
+        "machine": MachineInfo(hostname="host", os="linux"),
+        "load": MachineLoad(),
+        "control": control,
+        "last_heard_at": 1000.0,
+    }
+    return SlaveView(**{**given, **changed})
