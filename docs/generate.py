@@ -353,12 +353,12 @@ def type_text(kind: Any) -> str:
 
 
 def default_text(field: inspect.Field) -> str:
-    """A field's default, as protocol.md has it; "" where it must be given."""
+    """A field's default, as protocol.md has it."""
     if field.required:
-        return ""
+        return "required"
+    if field.default is msgspec.NODEFAULT and field.default_factory is msgspec.NODEFAULT:
+        return "unchanged"  # msgspec's UNSET: what is left out stays as it is
     value = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
-    if value is msgspec.UNSET:
-        return "unchanged"
     if value is None:
         return "null"
     if isinstance(value, bool):

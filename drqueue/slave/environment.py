@@ -95,7 +95,8 @@ def working_directory(order: RunOrder, node: Node) -> str:
 def output_fields(order: RunOrder) -> dict[str, object]:
     """The placeholders of outputs, besides the frame's number."""
     fields = _Fields(order)
-    return {name: fields.value(name) for name in (*_NUMBERS[1:], "frames")}
+    names = [*_NUMBERS[1:], *(["frames"] if any("{frames}" in text for text in order.outputs) else [])]
+    return {name: fields.value(name) for name in names}
 
 
 def members(order: RunOrder) -> range:
@@ -104,11 +105,15 @@ def members(order: RunOrder) -> range:
 
 
 def members_text(order: RunOrder) -> str:
-    """The same as text: one number, FIRST-LAST for a step of 1, else a list with commas."""
+    """The same as text: one number, FIRST-LAST for a step of 1, else a list; raises BadOrderError."""
     if order.count == 1:
         return str(order.start)
     if order.step == 1:
         return f"{order.start}-{order.start + order.count - 1}"
+    if 2 * order.count > MAX_TEXT:
+        raise BadOrderError(
+            f"a list of {order.count} pictures is too long for a command; use {{start}}, {{end}} and {{step}}"
+        )
     return ",".join(map(str, members(order)))
 
 
@@ -122,9 +127,9 @@ def _environment(order: RunOrder, node: Node, cwd: str) -> dict[str, str]:
     env["DRQUEUE_PADFRAME"] = padded = _pad(order.start)
     if order.count == 1:
         env["DRQUEUE_PADFRAMES"] = padded
-    else:
-        padded = " ".join(map(_pad, members(order)))
+    elif 5 * order.count <= MAX_TEXT:
         # Longer ones would keep the command from being started at all.
+        padded = " ".join(map(_pad, members(order)))
         if len(padded) <= MAX_TEXT:
             env["DRQUEUE_PADFRAMES"] = padded
     env["DRQUEUE_STARTFRAME"] = str(order.range_start)

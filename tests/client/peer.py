@@ -27,6 +27,7 @@ class Peer:
         self.links: list[Channel] = []
         self.reject: Rejected | None = None
         self.news = trio.Event()
+        self.stopped = trio.Event()
         self._scope = trio.CancelScope()
 
     @property
@@ -63,8 +64,11 @@ class Peer:
         finally:
             sock.close()
             self.drop_links()
+            self.stopped.set()
 
     def stop(self) -> None:
+        """End; `stopped` tells when."""
+        self.stopped = trio.Event()
         self._scope.cancel()
 
     async def _link(self, channel: Channel) -> None:

@@ -322,7 +322,7 @@ async def test_wait_survives_a_restart_of_the_master(master: Peer) -> None:
         async def restart() -> None:
             await master.until(lambda: "GetJob" in master.kinds())
             master.stop()
-            await trio.sleep(0.1)
+            await master.stopped.wait()
             master.on[messages.GetJob] = lambda _, asked: messages.Job(
                 rq=asked.rq, job=job_view(asked.job, "FINISHED"), layers=()
             )
@@ -375,13 +375,17 @@ async def test_a_watch_stands_before_it_is_entered_and_is_ended_after(master: Pe
 
 
 async def test_a_watch_goes_on_after_a_restart_with_a_resync(master: Peer) -> None:
-    async with serving(master) as nursery, connect(master.address) as farm:
-        async with farm.watch(slaves=True) as changes:
-            master.stop()
-            nursery.start_soon(master.serve)
-            assert (await soon(anext(changes))).resync
-            master.links[0].send(messages.Changed(watch=7, slaves_gone=(4,)))
-            assert (await soon(anext(changes))).slaves_gone == (4,)
+    async with (
+        serving(master) as nursery,
+        connect(master.address) as farm,
+        farm.watch(slaves=True) as changes,
+    ):
+        master.stop()
+        await soon(master.stopped.wait())
+        nursery.start_soon(master.serve)
+        assert (await soon(anext(changes))).resync
+        master.links[0].send(messages.Changed(watch=7, slaves_gone=(4,)))
+        assert (await soon(anext(changes))).slaves_gone == (4,)
 
 
 async def test_a_slow_watcher_holds_a_bounded_number_of_changes(master: Peer) -> None:

@@ -153,9 +153,10 @@ def test_a_later_row_replaces_an_earlier_one_also_within_a_commit(reopen: Reopen
 def test_frames_forgotten_are_those_of_the_range_and_of_before(reopen: Reopen) -> None:
     storage = reopen()
     storage.commit([job(1), *(frame(1, n) for n in range(10)), frame(1, 3, layer=1), job(2), frame(2, 3)])
-    storage.commit([frame(1, 9), FramesForget(1, 0, 2, 10), frame(1, 4, state="FAILED")])
+    storage.commit([frame(1, 8, requeued=1), FramesForget(1, 0, 2, 9), frame(1, 4, state="FAILED")])
     saved = taken(reopen().load())
-    kept = [frame(1, 0), frame(1, 1), frame(1, 4, state="FAILED"), frame(1, 3, layer=1), frame(2, 3)]
+    kept = [frame(1, 0), frame(1, 1), frame(1, 4, state="FAILED"), frame(1, 9)]
+    kept += [frame(1, 3, layer=1), frame(2, 3)]
     assert saved["frames"] == kept
 
 

@@ -230,6 +230,20 @@ def test_a_flipped_bit_is_refused_or_loses_no_row(path: Path, storage: SqliteSto
     assert outcomes.count("refused") > 8  # SQLite has no checksums: most bits lie in text
 
 
+def test_an_index_that_misses_rows_is_refused(path: Path, storage: SqliteStorage) -> None:
+    """Else the attempts that it misses would be forgotten while they run."""
+    storage.commit(some_rows())
+    storage.close()
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA writable_schema = ON")
+        other.execute(
+            "UPDATE sqlite_master SET sql = replace(sql, '''''', '''done''') WHERE name = 'attempt_live'"
+        )
+        other.commit()
+    with pytest.raises(StorageCorrupt, match="attempt_live"):
+        SqliteStorage(str(path))
+
+
 def test_damage_names_the_newest_backup(path: Path, storage: SqliteStorage) -> None:
     storage.commit(some_rows())
     folder = path.with_name(BACKUPS)
@@ -363,11 +377,13 @@ def test_a_backup_without_room_leaves_no_half_one(small_disk: Path, storage: Sql
 def test_a_backup_is_a_whole_private_database(tmp_path: Path, storage: SqliteStorage) -> None:
     storage.commit(some_rows())
     copy = tmp_path / "copy.db"
-    copy.write_bytes(b"an older one")
-    copy.chmod(0o644)
+    for older in (copy, tmp_path / "copy.db.new"):
+        older.write_bytes(b"an older one")
+        older.chmod(0o644)
     storage.backup(str(copy))
     assert mode(copy) == 0o600
     assert sorted(p.name for p in tmp_path.iterdir()) == ["copy.db", "master.db", "master.db-wal"]
+    assert copy.read_bytes()[18:20] == b"\1\1"  # no file beside it, also while others read it
     storage.commit([JobForget(1)])
     with closing(SqliteStorage(str(copy))) as restored:
         assert taken(restored.load())["frames"] == [frame(1, n, state="DONE", attempt=1) for n in range(300)]

@@ -60,7 +60,7 @@ def words(*argv: str, **fields: object) -> tuple[str, ...]:
         ("{frames}", "8,10,12"),
         ("try {attempt} on {threads}", "try 2 on 4"),
         ("{{frame}} {{frame:04d}}", "{frame} {frame:04d}"),
-        ("{{{frame}}}", "{8}"),
+        ("{{{frame}}}", "{{frame}}"),
         ("${HOME} {a,b} {} {0} {Frame} {frame_} {frame.x} {frame!r}", None),
         ('{"a": {"b": 1}, "c": {{}}}', None),
         ("awk '{ print $1 }'", None),
@@ -150,8 +150,8 @@ def test_the_first_output_is_named_with_its_directory() -> None:
         "step": 2,
         "attempt": 2,
         "threads": 4,
-        "frames": "8,10,12",
     }
+    assert output_fields(an_order(outputs=("{frames}.exr",)))["frames"] == "8,10,12"
 
 
 def test_working_directories() -> None:
@@ -166,6 +166,14 @@ def test_a_list_too_long_for_any_process_is_left_out_of_the_environment() -> Non
     env = command(an_order(count=1_000_000), NODE).env
     assert "DRQUEUE_PADFRAMES" not in env
     assert env["DRQUEUE_FRAME"] == "8"
+
+
+def test_a_list_too_long_for_an_argument_is_refused_where_it_is_used() -> None:
+    assert words("x", "{start}-{end}", count=1_000_000) == ("x", "8-2000006")
+    assert words("x", "{frames}", count=1_000_000, step=1) == ("x", "8-1000007")
+    with pytest.raises(BadOrderError, match="1000000 pictures"):
+        words("x", "{frames}", count=1_000_000)
+    assert "frames" not in output_fields(an_order(count=1_000_000, outputs=("{frame}.png",)))
 
 
 @pytest.mark.parametrize(

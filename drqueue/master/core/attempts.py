@@ -65,6 +65,7 @@ def end(state: FarmState, attempt: Attempt, result: Exit, now: float, backoff: B
     layer, slave = attempt.layer, attempt.slave
     layer.top = max(layer.top, attempt.key.attempt)
     if attempt.orphan:
+        layer.dying.pop(attempt.key, None)
         state.save.append(_over(attempt, result, "superseded", state.wall(now)))
         return
     verdict = judge(attempt, result)
@@ -97,6 +98,7 @@ def supersede(state: FarmState, attempt: Attempt, to: Resting, stop: str) -> Non
     """The frame no longer waits for this attempt, which still runs: stop it, ignore its report."""
     layer = attempt.layer
     past = History(attempt.key.attempt, 0)
+    layer.dying[attempt.key] = layer.chunks.members(attempt.index)
     layer.release(attempt, to, past if to in ("WAITING", "FAILED") else None)
     layer.has_row(attempt.index)
     attempt.orphan = True

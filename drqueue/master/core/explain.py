@@ -70,6 +70,10 @@ def why(state: FarmState, job: Job, layer: Layer | None, index: int | None, now:
                     count=1 if index is not None else len(one.delayed),
                 )
             )
+        if one.dying and index is not None and one.is_dying(index):
+            reasons.append(
+                Reason(code="ending", text="an earlier attempt at it is still being stopped", count=1)
+            )
         if not reasons:
             reasons += _slaves(state, job, one)
     return reasons

@@ -30,6 +30,7 @@ def check(state: FarmState) -> None:
         assert attempt.key == key
         assert attempt.slave.live.get(key) is attempt, f"attempt {key}: its slave does not know it"
         assert state.jobs.get(key.job) is attempt.layer.job, f"attempt {key}: of a job that is gone"
+        assert attempt.orphan == (key in attempt.layer.dying), f"attempt {key}: dying is wrong"
         if not attempt.orphan:
             assert attempt.layer.live.get(attempt.index) is attempt, f"attempt {key}: not its frame's"
     held = sum(len(slave.live) for slave in state.slaves.values())

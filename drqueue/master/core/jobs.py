@@ -127,8 +127,8 @@ def _set_stopped(turn: Turn, job: Job, stopped: bool) -> None:
 def rerun(turn: Turn, job: Job) -> int:
     """All frames again, with a fresh set of retries; running ones are killed first."""
     for attempt in live_attempts(job):
-        supersede(turn.state, attempt, "WAITING", "rerun")
-        turn.stop(attempt)
+        attempt.again = True
+        ask_stop(turn.state, attempt, attempt.stop or "requeue", turn.stop)
     for layer in job.layers:
         layer.floor = layer.top
         for state_name, positions in layer.sets():

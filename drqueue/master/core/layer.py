@@ -7,6 +7,7 @@ Rules of this file:
 3. Facts and wishes are separate: `Attempt.stop` is what was asked, never a state.
 """
 
+from collections.abc import Sequence
 from heapq import heappush
 from typing import TYPE_CHECKING, Literal
 
@@ -153,6 +154,7 @@ class Layer:
         "cpu_s",
         "delayed",
         "done",
+        "dying",
         "ended",
         "env",
         "failed",
@@ -175,6 +177,9 @@ class Layer:
         self.history: dict[int, History] = {}
         #: Positions WAITING, but not before a time of the core's clock (back-off).
         self.delayed: dict[int, float] = {}
+        #: Attempts that no frame waits for any more but that still run, and the frame numbers they render:
+        #: until they are over, no other attempt at any of these may start (P4).
+        self.dying: dict[AttemptKey, Sequence[int]] = {}
         self.floor = 0
         self.top = 0
         self.blocked = ""
@@ -243,6 +248,11 @@ class Layer:
             ("FAILED", self._base_failed),
             ("CANCELLED", self._base_cancelled),
         )
+
+    def is_dying(self, index: int) -> bool:
+        """Whether an attempt that was given up still renders numbers of this frame."""
+        members = self.chunks.members(index)
+        return any(number in members for numbers in self.dying.values() for number in numbers)
 
     def next_attempt(self, index: int) -> int:
         """The number that the frame's next attempt bears."""

@@ -68,7 +68,7 @@ def on_linked(turn: Turn, event: SlaveLinked) -> None:
         )
         state.next_slave += 1
         state.save.append(MetaRecord("next_slave", str(state.next_slave)))
-    elif slave.name != hello.name and not slave.name.startswith(f"{hello.name}-"):
+    elif slave.name != hello.name and not _is_suffixed(slave.name, hello.name):
         slave.name = free_name(turn, hello.name)
     slave.fingerprint = hello.fingerprint
     slave.machine, slave.limits = hello.machine, hello.limits
@@ -113,6 +113,12 @@ def _reconcile(turn: Turn, slave: Slave, event: SlaveLinked) -> None:
         known = slave.live.get(key)
         if known is None:
             turn.stop_stale(event.link, key)
+
+
+def _is_suffixed(name: str, wanted: str) -> bool:
+    """Whether a slave that wants one name goes by it with a suffix, because it was taken."""
+    head, _, number = name.rpartition("-")
+    return head == wanted and number.isdecimal()
 
 
 def free_name(turn: Turn, wanted: str) -> str:

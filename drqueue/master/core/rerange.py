@@ -8,10 +8,10 @@ Attempt numbers start above all earlier ones, so that no two attempts ever share
 from msgspec import structs
 
 from drqueue.master.core.attempts import supersede
-from drqueue.master.core.layer import Layer, Resting
+from drqueue.master.core.layer import Attempt, Layer, Resting
 from drqueue.master.core.records import FramesForget
 from drqueue.master.core.turn import Turn
-from drqueue.proto.ranges import Chunks
+from drqueue.proto.ranges import Chunks, FrameRange
 
 
 def rerange(turn: Turn, layer: Layer, frames: str, chunk: int) -> None:
@@ -24,29 +24,23 @@ def rerange(turn: Turn, layer: Layer, frames: str, chunk: int) -> None:
         for name, positions in layer.sets()
         if name != "WAITING"
     }
-    running = list(layer.live.values())
+    new = Chunks(FrameRange.parse(frames), chunk)
+    stays: list[tuple[Attempt, int]] = []
+    for attempt in list(layer.live.values()):
+        members = old.members(attempt.index)
+        index = new.chunk_of(members[0])
+        if index is not None and tuple(new.members(index)) == tuple(members):
+            stays.append((attempt, index))
+        else:
+            supersede(turn.state, attempt, "WAITING", "range")
+            turn.stop(attempt)
+
     spec = structs.replace(layer.spec, frames=frames, chunk=chunk)
     specs = list(job.spec.layers)
     specs[layer.index] = spec
     job.spec = structs.replace(job.spec, layers=tuple(specs))
-
     layer.floor = layer.top
-    kept = {}
-    for attempt in running:
-        members = tuple(old.members(attempt.index))
-        kept[members] = attempt
     layer.take_spec(spec)
-    new = layer.chunks
-    stays = []
-    for members, attempt in kept.items():
-        index = new.chunk_of(members[0])
-        if index is not None and tuple(new.members(index)) == members:
-            stays.append((attempt, index))
-    staying = {id(attempt) for attempt, _index in stays}
-    for attempt in running:
-        if id(attempt) not in staying:
-            supersede(turn.state, attempt, "WAITING", "range")
-            turn.stop(attempt)
     layer.live.clear()
     layer.clear_frames()
     for attempt, index in stays:

@@ -73,5 +73,7 @@ def _restore_attempt(state: FarmState, live: AttemptRecord) -> None:
     attempt.orphan = live.orphan or index is None
     layer.top = max(layer.top, live.attempt)
     state.book(attempt)
-    if not attempt.orphan:
+    if attempt.orphan:
+        layer.dying[attempt.key] = (live.number,) if index is None else layer.chunks.members(index)
+    else:
         layer.restore_live(attempt)

@@ -51,6 +51,9 @@ def _place_one(
         for _ in range(_LOOK_PAST):
             if index is None:
                 break
+            if layer.dying and layer.is_dying(index):
+                index = layer.waiting.next_from(index + 1)
+                continue
             past = layer.history.get(index)
             slave = able.take(past)
             if slave is None and past is not None and not _elsewhere(state, job, layer, past.avoid):
