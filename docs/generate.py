@@ -65,7 +65,7 @@ OUTCOMES = {
     "killed": "somebody killed it, or stopped the job hard",
     "requeued": "somebody asked for the frame again while it ran",
     "lost": "nobody's failure: its slave or keeper was lost, or its slave was shut down",
-    "superseded": "the frame no longer waited for it (finish, rerun, new range): its report changed nothing",
+    "superseded": "the frame no longer waited for it (finish, new range): its report changed nothing",
     "cancelled": "its job was deleted, or a job that it depends on was",
 }
 REASONS = {

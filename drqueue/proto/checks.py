@@ -113,6 +113,8 @@ def _env_problems(where: str, env: dict[str, str]) -> Iterable[str]:
 def _text_problems(what: str, text: str, *, newlines: bool = False) -> Iterable[str]:
     if "\x00" in text:
         yield f"{what} holds a NUL character"
+    elif any("\ud800" <= char <= "\udfff" for char in text):
+        yield f"{what} is not valid UTF-8 text"
     elif not newlines and any(ord(char) < 32 or ord(char) == 127 for char in text):
         yield f"{what} holds a control character"
 

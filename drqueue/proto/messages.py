@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from drqueue.proto.ids import AttemptKey
+from drqueue.proto.ids import AttemptKey, Natural
 from drqueue.proto.model import (
     Exit,
     JobChange,
@@ -18,11 +18,11 @@ from drqueue.proto.model import (
     LogEnds,
     MachineInfo,
     MachineLoad,
-    Natural,
     Positive,
     RunOrder,
     Seconds,
     SlaveLimits,
+    Whole,
 )
 from drqueue.proto.views import AttemptView, FrameView, JobView, LayerView, Reason, SlaveView
 
@@ -123,7 +123,7 @@ class Started(Struct, frozen=True, array_like=True):
     """An attempt's process runs since `at` (the slave's wall clock)."""
 
     key: AttemptKey
-    at: float
+    at: Seconds
 
 
 class Exited(Struct, frozen=True, array_like=True):
@@ -137,7 +137,7 @@ class Progressed(Struct, frozen=True, array_like=True):
     """How far an attempt says it is: `done` from 0 to 1, and its latest word."""
 
     key: AttemptKey
-    done: float
+    done: Seconds
     activity: str = ""
 
 
@@ -185,7 +185,7 @@ class Stop(Struct, frozen=True, array_like=True):
 
     key: AttemptKey
     why: str
-    grace_s: float | None = None
+    grace_s: Seconds | None = None
 
 
 class Orders(Message, frozen=True, kw_only=True):
@@ -280,7 +280,7 @@ class ListAttempts(Request, frozen=True, kw_only=True):
 
     job: Natural
     layer: str = ""
-    number: int
+    number: Whole
 
 
 class ListSlaves(Request, frozen=True, kw_only=True):
@@ -326,7 +326,7 @@ class Why(Request, frozen=True, kw_only=True):
 
     job: Natural
     layer: str = ""
-    number: int | None = None
+    number: Whole | None = None
 
 
 class FindLog(Request, frozen=True, kw_only=True):
@@ -334,7 +334,7 @@ class FindLog(Request, frozen=True, kw_only=True):
 
     job: Natural
     layer: str = ""
-    number: int
+    number: Whole
     attempt: Natural | None = None
 
 
@@ -385,7 +385,7 @@ class Jobs(Request, frozen=True, kw_only=True):
     """A page of jobs; `next` is the cursor of the next one, None at the end."""
 
     jobs: tuple[JobView, ...]
-    next: int | None = None
+    next: Natural | None = None
 
 
 class Job(Request, frozen=True, kw_only=True):
@@ -399,7 +399,7 @@ class Frames(Request, frozen=True, kw_only=True):
     """A page of frames; `next` is the cursor of the next one, None at the end."""
 
     frames: tuple[FrameView, ...]
-    next: int | None = None
+    next: Natural | None = None
 
 
 class Attempts(Request, frozen=True, kw_only=True):
@@ -412,7 +412,7 @@ class Slaves(Request, frozen=True, kw_only=True):
     """A page of slaves; `next` is the cursor of the next one, None at the end."""
 
     slaves: tuple[SlaveView, ...]
-    next: int | None = None
+    next: Natural | None = None
 
 
 class SlaveInfo(Request, frozen=True, kw_only=True):
@@ -431,7 +431,7 @@ class LogPlace(Request, frozen=True, kw_only=True):
     """Where a log lies: the attempt, its slave and that slave's control address; what the master kept."""
 
     key: AttemptKey
-    number: int
+    number: Whole
     slave: str
     control: str = ""
     linked: bool = False
@@ -454,7 +454,7 @@ class Farm(Request, frozen=True, kw_only=True):
     farm: str
     epoch: Natural
     software: str
-    started_at: float
+    started_at: Seconds
     jobs: Natural
     slaves: Natural
     slaves_linked: Natural
@@ -476,10 +476,10 @@ class Changed(Message, frozen=True, kw_only=True):
 
     watch: Natural
     jobs: tuple[JobView, ...] = ()
-    jobs_gone: tuple[int, ...] = ()
+    jobs_gone: tuple[Natural, ...] = ()
     frames: tuple[FrameView, ...] = ()
     slaves: tuple[SlaveView, ...] = ()
-    slaves_gone: tuple[int, ...] = ()
+    slaves_gone: tuple[Natural, ...] = ()
     resync: bool = False
 
 

@@ -9,12 +9,14 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from drqueue.proto.ids import AttemptKey
+from drqueue.proto.ids import BIG, AttemptKey, Natural
 
-Natural = Annotated[int, Meta(ge=0)]
-Positive = Annotated[int, Meta(ge=1)]
+Positive = Annotated[int, Meta(ge=1, le=BIG)]
+Whole = Annotated[int, Meta(ge=-BIG, le=BIG)]
 Priority = Annotated[int, Meta(ge=0, le=2**32 - 1)]
-Seconds = Annotated[float, Meta(ge=0)]
+#: Bounds keep NaN and infinity out, too.
+Seconds = Annotated[float, Meta(ge=0, le=1e15)]
+Number = Annotated[float, Meta(ge=-1e15, le=1e15)]
 Name = Annotated[str, Meta(min_length=1, max_length=127)]
 
 OnUnreachable = Literal["lease", "hold", "requeue-fast"]
@@ -136,18 +138,18 @@ class MachineInfo(Value, frozen=True, kw_only=True):
 class MachineLoad(Value, frozen=True, kw_only=True):
     """How busy a slave's machine is, sampled at a calm rate."""
 
-    load1: float = 0
-    load5: float = 0
-    load15: float = 0
-    cpu_percent: float = 0
+    load1: Number = 0
+    load5: Number = 0
+    load15: Number = 0
+    cpu_percent: Number = 0
     memory_free_mb: Natural = 0
     swap_free_mb: Natural = 0
     disk_free_mb: Natural = 0
-    net_rx_bytes_s: float = 0
-    net_tx_bytes_s: float = 0
-    disk_read_bytes_s: float = 0
-    disk_write_bytes_s: float = 0
-    gpu_percent: tuple[float, ...] = ()
+    net_rx_bytes_s: Number = 0
+    net_tx_bytes_s: Number = 0
+    disk_read_bytes_s: Number = 0
+    disk_write_bytes_s: Number = 0
+    gpu_percent: tuple[Number, ...] = ()
 
 
 class SlaveLimits(Value, frozen=True, kw_only=True):
@@ -178,8 +180,8 @@ class Exit(Value, frozen=True, kw_only=True):
     `text` is the sentence for people.
     """
 
-    code: int | None = None
-    signal: int | None = None
+    code: Whole | None = None
+    signal: Whole | None = None
     reason: str = ""
     text: str = ""
     started_at: Seconds = 0
@@ -205,8 +207,8 @@ class RunOrder(Value, frozen=True, kw_only=True):
     """All that a slave needs to run one attempt. The frame's numbers are start, start+step ... (count)."""
 
     key: AttemptKey
-    start: int
-    step: int = 1
+    start: Whole
+    step: Whole = 1
     count: Positive = 1
     argv: tuple[str, ...] = ()
     shell: str = ""
@@ -223,9 +225,9 @@ class RunOrder(Value, frozen=True, kw_only=True):
     owner: str = ""
     pool: str = ""
     layer_name: str = ""
-    range_start: int = 0
-    range_end: int = 0
-    range_step: int = 1
+    range_start: Whole = 0
+    range_end: Whole = 0
+    range_step: Whole = 1
     block: Positive = 1
 
 

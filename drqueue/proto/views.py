@@ -10,36 +10,38 @@ from drqueue.proto.model import (
     MachineInfo,
     MachineLoad,
     Needs,
+    Number,
     OnUnreachable,
     SlaveLimits,
     Value,
+    Whole,
 )
 
 
 class Counts(Value, frozen=True, kw_only=True):
     """Frames by state. `total` is their sum; `blocked` ones are part of `waiting` no more."""
 
-    total: int = 0
-    waiting: int = 0
-    blocked: int = 0
-    assigned: int = 0
-    running: int = 0
-    done: int = 0
-    failed: int = 0
-    cancelled: int = 0
+    total: Whole = 0
+    waiting: Whole = 0
+    blocked: Whole = 0
+    assigned: Whole = 0
+    running: Whole = 0
+    done: Whole = 0
+    failed: Whole = 0
+    cancelled: Whole = 0
 
 
 class LayerView(Value, frozen=True, kw_only=True):
     """One layer of a job."""
 
-    index: int
+    index: Whole
     name: str
     command: str
     frames: str
-    chunk: int
+    chunk: Whole
     needs: Needs
-    retries: int
-    timeout_s: float
+    retries: Whole
+    timeout_s: Number
     cwd: str
     outputs: tuple[str, ...]
     after: tuple[str, ...]
@@ -49,24 +51,24 @@ class LayerView(Value, frozen=True, kw_only=True):
 class JobView(Value, frozen=True, kw_only=True):
     """One job. `eta_at` is 0 while nothing can be said."""
 
-    id: int
+    id: Whole
     name: str
     owner: str
     project: str
     state: JobStateName
-    priority: int
+    priority: Whole
     pool: str
     counts: Counts
-    progress: float
-    submitted_at: float
-    started_at: float
-    finished_at: float
-    eta_at: float
-    mean_frame_s: float
-    cpu_s: float
-    max_running: int
-    max_per_slave: int
-    not_before: float
+    progress: Number
+    submitted_at: Number
+    started_at: Number
+    finished_at: Number
+    eta_at: Number
+    mean_frame_s: Number
+    cpu_s: Number
+    max_running: Whole
+    max_per_slave: Whole
+    not_before: Number
     depends: tuple[Depend, ...]
     blocked_hosts: tuple[str, ...]
     on_unreachable: OnUnreachable
@@ -77,73 +79,73 @@ class JobView(Value, frozen=True, kw_only=True):
 class FrameView(Value, frozen=True, kw_only=True):
     """One frame (or chunk): its numbers, where it stands, and its latest attempt."""
 
-    job: int
-    layer: int
+    job: Whole
+    layer: Whole
     layer_name: str
-    index: int
-    number: int
-    last: int
-    count: int
+    index: Whole
+    number: Whole
+    last: Whole
+    count: Whole
     state: FrameStateName
-    attempt: int = 0
-    requeued: int = 0
+    attempt: Whole = 0
+    requeued: Whole = 0
     slave: str = ""
-    slave_id: int | None = None
-    started_at: float = 0
-    ended_at: float = 0
-    code: int | None = None
-    signal: int | None = None
+    slave_id: Whole | None = None
+    started_at: Number = 0
+    ended_at: Number = 0
+    code: Whole | None = None
+    signal: Whole | None = None
     reason: str = ""
     text: str = ""
-    progress: float = 0
+    progress: Number = 0
     activity: str = ""
-    cpu_s: float = 0
-    peak_mb: float = 0
+    cpu_s: Number = 0
+    peak_mb: Number = 0
     stop: str = ""
 
 
 class AttemptView(Value, frozen=True, kw_only=True):
     """One try at a frame, running or over. `outcome` is "" while it runs."""
 
-    job: int
-    layer: int
-    frame: int
-    number: int
-    attempt: int
+    job: Whole
+    layer: Whole
+    frame: Whole
+    number: Whole
+    attempt: Whole
     slave: str
-    slave_id: int
-    assigned_at: float
-    started_at: float
-    ended_at: float
+    slave_id: Whole
+    assigned_at: Number
+    started_at: Number
+    ended_at: Number
     outcome: str
-    code: int | None = None
-    signal: int | None = None
+    code: Whole | None = None
+    signal: Whole | None = None
     reason: str = ""
     text: str = ""
-    cpu_s: float = 0
-    peak_mb: float = 0
-    log_bytes: int = 0
+    cpu_s: Number = 0
+    peak_mb: Number = 0
+    log_bytes: Whole = 0
 
 
 class SlaveView(Value, frozen=True, kw_only=True):
     """One slave. `state` is idle, busy, disabled, unlinked or lost."""
 
-    id: int
+    id: Whole
     name: str
     state: str
     linked: bool
-    cores: int
-    memory_mb: int
-    cores_used: int
-    memory_used_mb: int
+    cores: Whole
+    memory_mb: Whole
+    cores_used: Whole
+    memory_used_mb: Whole
     limits: SlaveLimits
     machine: MachineInfo
     load: MachineLoad
     control: str
-    last_heard_at: float
+    last_heard_at: Number
     running: tuple[FrameView, ...] = ()
-    frames_done: int = 0
-    frames_failed: int = 0
+    frames_done: Whole = 0
+    frames_failed: Whole = 0
 
 
 class Reason(Value, frozen=True, kw_only=True):
@@ -151,4 +153,4 @@ class Reason(Value, frozen=True, kw_only=True):
 
     code: str
     text: str
-    count: int = 0
+    count: Whole = 0

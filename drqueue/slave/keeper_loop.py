@@ -29,6 +29,7 @@ DEAF_S = 0.25
 
 Message = dict[str, object]
 _encode = json.JSONEncoder(separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode
 
 
 class BadMessageError(Exception):
@@ -168,7 +169,7 @@ class Keeper:
 
     def obey(self, caller: Caller, line: bytes) -> None:
         try:
-            message = json.loads(line)
+            message = _decode(line.decode())
         except (ValueError, RecursionError) as error:
             raise BadMessageError(f"not JSON: {error}") from None
         if type(message) is not dict:

@@ -1,7 +1,8 @@
 """A scripted master, or slave's control port, on a Unix socket: says what a test tells it to say."""
 
-from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import trio
@@ -104,6 +105,32 @@ async def serving(*peers: Peer) -> Any:
             await nursery.start(peer.serve)
         yield nursery
         nursery.cancel_scope.cancel()
+
+
+@contextmanager
+def in_thread(path: str, on: dict[type, Reply]) -> Iterator[Peer]:
+    """A scripted master in a thread of its own, for what blocks."""
+    made: list[tuple[Peer, trio.lowlevel.TrioToken]] = []
+    ready = threading.Event()
+
+    async def main() -> None:
+        peer = Peer(path)
+        peer.on = on
+        async with trio.open_nursery() as nursery:
+            await nursery.start(peer.serve)
+            made.append((peer, trio.lowlevel.current_trio_token()))
+            ready.set()
+
+    thread = threading.Thread(target=trio.run, args=(main,))
+    thread.start()
+    assert ready.wait(20)
+    peer, token = made[0]
+    try:
+        yield peer
+    finally:
+        token.run_sync_soon(peer.stop)
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 async def soon(work: Awaitable[Any]) -> Any:

@@ -111,7 +111,7 @@ def story(tmp_path: Path) -> Story:
     return Story(tmp_path)
 
 
-# -- reading --------------------------------------------------------------------------------------------------
+# -- reading ----------------------------------------------------------------
 
 
 async def test_a_log_is_read_whole_from_the_slave_itself(story: Story) -> None:
@@ -170,7 +170,7 @@ async def test_damaged_kept_logs_are_told_as_such(story: Story) -> None:
             await soon(farm.read_log(1, 3))
 
 
-# -- following ------------------------------------------------------------------------------------------------
+# -- following ----------------------------------------------------------------
 
 
 async def test_following_goes_from_attempt_to_attempt_until_the_frame_is_over(story: Story) -> None:
@@ -240,7 +240,7 @@ async def test_following_outlives_a_slave_daemon_that_is_away_for_a_while(story:
         assert await soon(anext(farm.follow_log(1, 3))) == b"one\n"
 
 
-# -- kept ends ------------------------------------------------------------------------------------------------
+# -- kept ends ----------------------------------------------------------------
 
 
 @given(

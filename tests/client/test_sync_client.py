@@ -1,58 +1,41 @@
 """The blocking client: the same answers and errors, from any thread, and no thread left behind."""
 
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trio
 
 from drqueue.client import Client, DrQueueError, JobSpec, LayerSpec, MasterUnreachable, NoSuchJob
 from drqueue.proto import messages
-from tests.client.peer import Peer, frame_view, job_view
+from tests.client.peer import Peer, Reply, frame_view, in_thread, job_view
 
 
 @pytest.fixture
 def master(tmp_path: Path) -> Iterator[Peer]:
-    """A scripted master in a thread of its own."""
-    peer = Peer.__new__(Peer)
-    ready = threading.Event()
-    token: list[trio.lowlevel.TrioToken] = []
-
-    async def main() -> None:
-        peer.__init__(str(tmp_path / "master.sock"))  # type: ignore[misc]
-        peer.on = {
-            messages.GetJob: lambda _, asked: (
-                messages.Job(rq=asked.rq, job=job_view(asked.job), layers=())
-                if asked.job < 100
-                else messages.Refusal(rq=asked.rq, code="no-such-job", text=f"there is no job {asked.job}")
-            ),
-            messages.Submit: lambda _, asked: messages.Submitted(rq=asked.rq, job=5),
-            messages.ListFrames: lambda _, asked: messages.Frames(
-                rq=asked.rq,
-                frames=(frame_view(asked.cursor + 1),),
-                next=asked.cursor + 1 if asked.cursor < 2 else None,
-            ),
-            messages.Watch: lambda channel, asked: channel.send_many(
-                [
-                    messages.Watching(rq=asked.rq, watch=1),
-                    messages.Changed(watch=1, jobs=(job_view(3, "FINISHED"),)),
-                ]
-            ),
-            # messages.Why is never answered.
-        }
-        async with trio.open_nursery() as nursery:
-            await nursery.start(peer.serve)
-            token.append(trio.lowlevel.current_trio_token())
-            ready.set()
-
-    thread = threading.Thread(target=trio.run, args=(main,))
-    thread.start()
-    assert ready.wait(20)
-    yield peer
-    token[0].run_sync_soon(peer.stop)
-    thread.join(20)
-    assert not thread.is_alive()
+    """A scripted master that answers some requests, and never `Why`."""
+    on: dict[type, Reply] = {
+        messages.GetJob: lambda _, asked: (
+            messages.Job(rq=asked.rq, job=job_view(asked.job), layers=())
+            if asked.job < 100
+            else messages.Refusal(rq=asked.rq, code="no-such-job", text=f"there is no job {asked.job}")
+        ),
+        messages.Submit: lambda _, asked: messages.Submitted(rq=asked.rq, job=5),
+        messages.ListFrames: lambda _, asked: messages.Frames(
+            rq=asked.rq,
+            frames=(frame_view(asked.cursor + 1),),
+            next=asked.cursor + 1 if asked.cursor < 2 else None,
+        ),
+        messages.Watch: lambda channel, asked: channel.send_many(
+            [
+                messages.Watching(rq=asked.rq, watch=1),
+                messages.Changed(watch=1, jobs=(job_view(3, "FINISHED"),)),
+            ]
+        ),
+    }
+    with in_thread(str(tmp_path / "master.sock"), on) as peer:
+        yield peer
 
 
 def client_threads() -> list[threading.Thread]:
@@ -103,6 +86,23 @@ def test_several_threads_share_one_client(master: Peer) -> None:
         for thread in threads:
             thread.join(20)
     assert sorted(got) == list(range(8))
+
+
+def test_an_interrupt_ends_the_call_and_not_the_client(master: Peer) -> None:
+    main = threading.get_ident()
+
+    def interrupt() -> None:
+        while "Why" not in master.kinds():
+            assert threading.main_thread().is_alive()
+        signal.pthread_kill(main, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    with Client(master.address) as farm:
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            farm.why(1)
+        assert farm.job(1)[0].id == 1
+    thread.join(20)
 
 
 def test_closing_ends_calls_that_wait_in_other_threads(master: Peer) -> None:

@@ -79,6 +79,11 @@ def slave(number: int, **more: object) -> SlaveRecord:
     return replace(row, **more)
 
 
+def big(n: int) -> list[AnyRecord]:
+    """A frame of job 1 with an attempt that fills most of a page."""
+    return [attempt(1, n, text="x" * 3000), frame(1, n)]
+
+
 def taken(saved: Saved) -> dict[str, object]:
     """What was loaded, with sums of floats rounded, since the order of adding is not promised."""
     rows = {name: value if name == "meta" else list(value) for name, value in asdict(saved).items()}

@@ -3,26 +3,24 @@
 import os
 import random
 import re
-import resource
-import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from drqueue.master.core.records import AnyRecord, AttemptRecord, JobForget, LogRecord, MetaRecord
-from drqueue.master.storage import StorageCorrupt, StorageError, StorageFull
+from drqueue.master.storage import StorageCorrupt, StorageError
 from drqueue.master.storage.migrations import APPLICATION_ID, MIGRATIONS
 from drqueue.master.storage.rows import ATTEMPT_FIELDS
 from drqueue.master.storage.sqlite import BACKUPS, SqliteStorage
 from drqueue.proto.model import LogEnds
-from tests.master.test_storage import attempt, frame, job, slave, taken
+from tests.master.test_storage import attempt, big, frame, job, slave, taken
 
 
 def mode(path: Path) -> int:
@@ -247,7 +245,6 @@ def test_an_index_that_misses_rows_is_refused(path: Path, storage: SqliteStorage
 def test_damage_names_the_newest_backup(path: Path, storage: SqliteStorage) -> None:
     storage.commit(some_rows())
     folder = path.with_name(BACKUPS)
-    folder.mkdir()
     for age, name in ((300, "b.db"), (100, "a.db"), (200, "c.db")):
         storage.backup(str(folder / name))
         os.utime(folder / name, (1e9 - age, 1e9 - age))
@@ -282,95 +279,6 @@ def test_a_value_that_does_not_fit_is_refused(path: Path, storage: SqliteStorage
         taken(storage.load())
 
 
-# Full disks
-
-
-def refused(storage: SqliteStorage, rows: Callable[[int], Sequence[AnyRecord]]) -> int:
-    """Commit until there is no room; how many went well."""
-    for n in range(100_000):
-        try:
-            storage.commit(rows(n))
-        except StorageFull:
-            return n
-    pytest.fail("it never got full")
-
-
-def big(n: int) -> list[AnyRecord]:
-    return [attempt(1, n, text="x" * 3000), frame(1, n)]
-
-
-def check_recovers(storage: SqliteStorage, make_room: Callable[[], None]) -> None:
-    """Fill up, make room, go on with the same object; all that was said to be saved is there, no more."""
-    storage.commit([job(1)])
-    n = refused(storage, big)
-    assert n > 5
-    for _ in range(3):
-        with pytest.raises(StorageFull):
-            storage.commit([row for k in range(n, n + 50) for row in big(k)])
-    assert len(list(storage.load().frames)) == n
-    make_room()
-    storage.commit(big(n))
-    path = storage.path
-    storage.close()
-    with closing(SqliteStorage(path)) as again:
-        saved = taken(again.load())
-    assert saved["frames"] == [frame(1, k) for k in range(n + 1)]
-    assert len(saved["live"]) == n + 1  # type: ignore[arg-type]
-
-
-def test_a_full_database_goes_on_once_there_is_room(storage: SqliteStorage) -> None:
-    storage._connection.execute("PRAGMA max_page_count = 100")
-    check_recovers(storage, lambda: storage._connection.execute("PRAGMA max_page_count = 100000"))
-
-
-def test_a_file_size_limit_is_a_full_disk(path: Path, storage: SqliteStorage) -> None:
-    """As a quota: SQLite calls it an I/O error, without the cause."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def lift() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
-    try:
-        check_recovers(storage, lift)
-    finally:
-        lift()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a file system needs root")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-def test_a_full_disk_goes_on_once_there_is_room(small_disk: Path) -> None:
-    ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes(1 << 20))
-    with closing(SqliteStorage(str(small_disk / "master.db"))) as storage:
-        check_recovers(storage, ballast.unlink)
-
-
-def test_a_database_on_a_full_disk_is_not_opened(small_disk: Path) -> None:
-    free = os.statvfs(small_disk)
-    (small_disk / "ballast").write_bytes(bytes(free.f_bavail * free.f_frsize))
-    with pytest.raises(StorageFull, match=r"cannot open .*no space left on the disk"):
-        SqliteStorage(str(small_disk / "master.db"))
-
-
-def test_a_backup_without_room_leaves_no_half_one(small_disk: Path, storage: SqliteStorage) -> None:
-    storage.commit([row for n in range(2000) for row in big(n)])
-    with pytest.raises(StorageFull, match="cannot back up to"):
-        storage.backup(str(small_disk / "copy.db"))
-    assert list(small_disk.iterdir()) == []
-    storage.commit([job(3)])
-
-
 # Backup and migration
 
 
@@ -388,6 +296,18 @@ def test_a_backup_is_a_whole_private_database(tmp_path: Path, storage: SqliteSto
     with closing(SqliteStorage(str(copy))) as restored:
         assert taken(restored.load())["frames"] == [frame(1, n, state="DONE", attempt=1) for n in range(300)]
         assert restored.log(attempt(1, 49).key) == LogEnds(size=9, head=b"head" * 30)
+
+
+def test_a_damaged_database_makes_no_backup(tmp_path: Path, storage: SqliteStorage) -> None:
+    storage.commit(some_rows())
+    storage._connection.execute("PRAGMA writable_schema = ON")
+    storage._connection.execute("UPDATE sqlite_master SET rootpage = 3 WHERE name = 'attempt_live'")
+    copy = tmp_path / BACKUPS / "copy.db"
+    with pytest.raises(
+        StorageCorrupt, match=r"master.db is damaged, so no backup was made: .*no backup was found"
+    ):
+        storage.backup(str(copy))
+    assert list(copy.parent.iterdir()) == []
 
 
 def test_commits_go_on_during_a_backup_and_each_is_whole_in_it(

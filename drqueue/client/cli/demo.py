@@ -14,7 +14,7 @@ import click
 from drqueue.client.cli import output
 from drqueue.client.cli.common import asked, common, say
 from drqueue.client.cli.output import Column, Table
-from drqueue.client.cli.signals import Ending
+from drqueue.client.cli.signals import ended_by_signals
 from drqueue.client.demo.scenes import RENDERERS
 from drqueue.client.errors import DrQueueError
 
@@ -86,20 +86,14 @@ async def _run(
     from drqueue.client.farm import local_farm
 
     result: dict[str, Any] = {}
-    async with trio.open_nursery() as nursery:
-        with trio.CancelScope() as scope:
-            ending = Ending(scope, "ending the demo ...")
-            await nursery.start(ending.watch)
-            _clear(folder)
-            scene = await trio.to_thread.run_sync(
-                prepare, renderer, size, frames, folder, abandon_on_cancel=True
-            )
-            async with local_farm(state_dir, slaves=SLAVES) as (farm, client):
-                await farm.ready(client)
-                result = await _render(client, scene)
-            say("drawing the contact sheet ...")
-            result["contact_sheet"] = str(await trio.to_thread.run_sync(_draw_sheet, scene))
-        nursery.cancel_scope.cancel()
+    async with ended_by_signals("ending the demo ...") as ending:
+        _clear(folder)
+        scene = await trio.to_thread.run_sync(prepare, renderer, size, frames, folder, abandon_on_cancel=True)
+        async with local_farm(state_dir, slaves=SLAVES) as (farm, client):
+            await farm.ready(client)
+            result = await _render(client, scene)
+        say("drawing the contact sheet ...")
+        result["contact_sheet"] = str(await trio.to_thread.run_sync(_draw_sheet, scene))
     if ending.by is not None:
         return 128 + ending.by if ending.by != signal.SIGINT else 130
     if as_json:

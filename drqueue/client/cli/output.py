@@ -193,7 +193,7 @@ def duration(seconds: float) -> str:
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"
-    for small, large, signs in ((60, 60, "ms"), (3600, 24, "hm"), (86400, 1000, "dh")):
+    for small, large, signs in ((60, 60, "ms"), (3600, 24, "hm"), (86400, 100, "dh")):
         if whole < small * large:
             rest = whole % small // {60: 1, 3600: 60, 86400: 3600}[small]
             return f"{whole // small}{signs[0]}{rest:02d}{signs[1]}"

@@ -1,6 +1,8 @@
 """Ending in good order when a signal says so."""
 
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from drqueue.client.cli.common import say
@@ -31,3 +33,23 @@ class Ending:
                     self.by = number
                     say(self._text)
                 self._scope.cancel()
+
+
+@asynccontextmanager
+async def ended_by_signals(text: str) -> "AsyncIterator[Ending]":
+    """The body ends at the first INT, TERM or HUP, after saying `text`; what it raises comes out bare."""
+    import trio
+
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            ending = Ending(scope, text)
+            await nursery.start(ending.watch)
+            try:
+                yield ending
+            except Exception as error:  # noqa: BLE001  (raised again below)
+                # Raised outside the nursery, so that callers meet it bare and not in a group.
+                failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

@@ -7,7 +7,7 @@ import click
 
 from drqueue.client.cli import output
 from drqueue.client.cli.common import asked, common, say
-from drqueue.client.cli.signals import Ending
+from drqueue.client.cli.signals import ended_by_signals
 
 
 @click.command(short_help="Run a farm on this machine, in the foreground.")
@@ -51,19 +51,18 @@ async def _run(state_dir: str, slaves: int, cores: int | None, as_json: bool, us
 
     from drqueue.client.farm import local_farm
 
-    async with trio.open_nursery() as nursery:
-        with trio.CancelScope() as scope:
-            await nursery.start(Ending(scope, "ending the farm and its frames ...").watch)
-            async with local_farm(state_dir, slaves=slaves, cores=cores) as (farm, client):
-                views = await farm.ready(client)
-                if as_json:
-                    print(output.json_line({"state_dir": state_dir, "master": farm.address, "slaves": views}))
-                print("farm is up", flush=True)
-                say(f"state and logs: {state_dir}")
-                if state_dir != usual_dir:
-                    say(f"to talk to it: export DRQUEUE_STATE_DIR={shlex.quote(state_dir)}")
-                else:
-                    say("to talk to it: drqueue slaves, drqueue submit -- COMMAND ...")
-                await trio.sleep_forever()
-        nursery.cancel_scope.cancel()
+    async with (
+        ended_by_signals("ending the farm and its frames ..."),
+        local_farm(state_dir, slaves=slaves, cores=cores) as (farm, client),
+    ):
+        views = await farm.ready(client)
+        if as_json:
+            print(output.json_line({"state_dir": state_dir, "master": farm.address, "slaves": views}))
+        print("farm is up", flush=True)
+        say(f"state and logs: {state_dir}")
+        if state_dir != usual_dir:
+            say(f"to talk to it: export DRQUEUE_STATE_DIR={shlex.quote(state_dir)}")
+        else:
+            say("to talk to it: drqueue slaves, drqueue submit -- COMMAND ...")
+        await trio.sleep_forever()
     return 0

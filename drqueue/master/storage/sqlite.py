@@ -310,7 +310,10 @@ class SqliteStorage:
             try:
                 if self._closing:
                     raise StorageError(f"cannot back up {self.path}: it is closed")
+                os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
                 copy_database(self._connection, path, _BACKUP_PAGES, between)
+            except StorageCorrupt as error:
+                self._damaged(error, f"{self.path} is damaged, so no backup was made: {error}")
             except (sqlite3.Error, OSError) as error:
                 room = f": {error.strerror}" if isinstance(error, OSError) else f": {error}"
                 full = _is_full(error, path)

@@ -1,0 +1,341 @@
+"""Slaves that link: names, identities, and every row of the reconcile table."""
+
+import pytest
+
+from drqueue.master.core.events import SlaveLinked, SlaveSaid
+from drqueue.master.core.records import AttemptRecord, LogRecord
+from drqueue.proto.ids import AttemptKey
+from drqueue.proto.messages import (
+    Beat,
+    Exited,
+    Held,
+    LimitsNow,
+    LogKept,
+    Progressed,
+    Registered,
+    Report,
+    SetLimits,
+    SlaveVerb,
+    Started,
+    Status,
+)
+from drqueue.proto.model import LimitsChange, LogEnds, MachineInfo, MachineLoad, SlaveLimits
+from tests.builders import CoreFarm, a_hello, a_job, badly, well
+
+
+@pytest.fixture
+def farm() -> CoreFarm:
+    return CoreFarm()
+
+
+def registered(farm: CoreFarm, link: int) -> Registered:
+    (message,) = [m for m in farm.said[link] if isinstance(m, Registered)]
+    return message
+
+
+# -- who it is --------------------------------------------------------------------------------------------
+
+
+def test_a_slave_is_registered_before_it_gets_orders(farm: CoreFarm) -> None:
+    farm.submit()
+    link = farm.link()
+    assert registered(farm, link) == Registered(slave=0, name="s1", beat_s=10, silence_s=30)
+    assert isinstance(farm.said[link][0], Registered)
+    assert len(farm.orders(link)) == 4
+
+
+def test_a_taken_name_gets_a_suffix_and_keeps_it(farm: CoreFarm) -> None:
+    names = [registered(farm, farm.link("node", identity=i)).name for i in "abc"]
+    assert names == ["node", "node-2", "node-3"]
+    farm.restart()
+    assert registered(farm, farm.link("node", identity="b")).name == "node-2"
+
+
+def test_a_slave_that_is_called_otherwise_now_is_renamed(farm: CoreFarm) -> None:
+    farm.link("other", identity="o")
+    farm.unlink(farm.link("node-gpu-2", identity="i"))
+    link = farm.link("node", identity="i")
+    assert registered(farm, link).name == "node", "node-gpu-2 is no suffixed form of node"
+    farm.unlink(link)
+    assert registered(farm, farm.link("other", identity="i")).name == "other-2"
+
+
+def test_slave_ids_are_never_used_again(farm: CoreFarm) -> None:
+    farm.unlink(farm.link("a"))
+    farm.slave_verb("a", "forget")
+    farm.restart()
+    assert registered(farm, farm.link("b")).slave == 1
+
+
+def test_an_identity_in_use_is_refused_naming_both(farm: CoreFarm) -> None:
+    first = farm.link("one", identity="same")
+    second = farm.link("two", identity="same")
+    refused = farm.unlinked[second]
+    assert (refused.code, refused.retry) == ("identity-in-use", True)
+    assert "one" in refused.text
+    assert "two" in refused.text
+    assert Beat(echo=True) in farm.said[first], "the first one is asked for a sign of life"
+    assert farm.slave("one").linked
+    farm.unlink(second)
+    assert farm.slave("one").linked
+    farm.unlink(first)
+    assert farm.link("one", identity="same") not in farm.unlinked
+
+
+def test_an_unknown_link_is_told_to_say_hello_again(farm: CoreFarm) -> None:
+    farm.step(SlaveSaid(99, Status(load=MachineLoad())))
+    assert (farm.unlinked[99].code, farm.unlinked[99].retry) == ("say-hello", True)
+
+
+def test_what_the_slave_is_now_replaces_what_it_was(farm: CoreFarm) -> None:
+    farm.unlink(farm.link(cores=4))
+    machine = MachineInfo(hostname="new", os="darwin", boot_id="boot-2")
+    farm.link(cores=8, memory_mb=1, machine=machine, control="unix:/x", limits=SlaveLimits(max_cpus=6))
+    farm.restart()
+    view = farm.slave()
+    assert (view.machine, view.cores, view.memory_mb, view.control) == (machine, 6, 1, "unix:/x")
+
+
+# -- the table --------------------------------------------------------------------------------------------
+
+
+def a_running_frame(farm: CoreFarm) -> tuple[int, AttemptKey]:
+    link = farm.link()
+    farm.submit(a_job("1", layer={"retries": 0}))
+    return link, farm.order(link).key
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_live_here_and_held_goes_on(farm: CoreFarm, restart: bool) -> None:
+    link, key = a_running_frame(farm)
+    farm.restart() if restart else farm.unlink(link)
+    link = farm.link(held=[Held(key)])
+    assert farm.stops(link) == farm.orders(link) == farm.noted(link) == []
+    farm.exited(link, key)
+    assert farm.states() == {1: "DONE"}
+    assert farm.outcomes() == ["done"]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_live_here_with_a_wish_is_told_again(farm: CoreFarm, restart: bool) -> None:
+    link, key = a_running_frame(farm)
+    farm.verb(0, "hard-stop")
+    farm.restart() if restart else farm.unlink(link)
+    link = farm.link(held=[Held(key)])
+    assert farm.stops(link) == [(key, "hard-stop")]
+
+
+def test_a_wish_made_while_the_slave_is_away_is_told_when_it_comes(farm: CoreFarm) -> None:
+    link, key = a_running_frame(farm)
+    farm.unlink(link)
+    farm.frame(0, "kill", "1")
+    assert farm.stops(link) == []
+    assert farm.stops(farm.link(held=[Held(key)])) == [(key, "kill")]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_live_here_but_not_held_is_over_and_nobodys_failure(farm: CoreFarm, restart: bool) -> None:
+    link, key = a_running_frame(farm)
+    farm.restart() if restart else farm.unlink(link)
+    link = farm.link()
+    assert farm.outcomes() == ["lost", ""]
+    assert farm.order(link).key.attempt == key.attempt + 1
+    assert farm.frames()[1].requeued == 0
+
+
+@pytest.mark.parametrize("held", [AttemptKey(0, 0, 0, 9), AttemptKey(5, 0, 0, 1), AttemptKey(0, 3, 0, 1)])
+def test_held_but_nothing_known_of_it_is_stopped(farm: CoreFarm, held: AttemptKey) -> None:
+    farm.submit(a_job("1", stopped=True))
+    link = farm.link(held=[Held(held)])
+    assert farm.stops(link) == [(held, "stale")]
+    farm.exited(link, held)
+    assert farm.noted(link) == [held]
+    assert farm.states() == {1: "WAITING"}
+
+
+def test_held_but_live_elsewhere_is_stopped_and_its_report_is_ignored(farm: CoreFarm) -> None:
+    link, key = a_running_frame(farm)
+    farm.unlink(link)
+    farm.slave_verb("s1", "declare-dead")
+    other = farm.link("s2")
+    second = farm.order(other).key
+    link = farm.link(held=[Held(key)])
+    assert farm.stops(link) == [(key, "stale")]
+    farm.exited(link, key, badly())
+    assert farm.noted(link) == [key]
+    assert farm.states() == {1: "ASSIGNED"}
+    assert farm.slave("s1").cores_used == 0
+    farm.exited(other, second)
+    farm.exited(link, key)
+    assert farm.outcomes() == ["lost", "done"]
+
+
+def test_the_very_attempt_of_another_slave_is_not_this_ones_to_report(farm: CoreFarm) -> None:
+    """A stranger that knows the right name changes nothing."""
+    link, key = a_running_frame(farm)
+    other = farm.link("s2", held=[Held(key)])
+    assert farm.stops(other) == [(key, "stale")]
+    farm.started(other, key)
+    farm.exited(other, key, badly())
+    assert farm.states() == {1: "ASSIGNED"}
+    assert farm.slave("s1").cores_used == 1
+    farm.exited(link, key)
+    assert farm.outcomes() == ["done"]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_ended_and_not_noted_is_applied_when_its_report_comes(farm: CoreFarm, restart: bool) -> None:
+    link, key = a_running_frame(farm)
+    farm.restart() if restart else farm.unlink(link)
+    link = farm.link(held=[Held(key, ended=True)])
+    assert farm.states() == {1: "ASSIGNED"}
+    assert farm.stops(link) == farm.noted(link) == []
+    farm.exited(link, key)
+    assert farm.noted(link) == [key]
+    assert farm.states() == {1: "DONE"}
+
+
+def test_an_ended_attempt_that_is_current_no_more_is_noted_without_effect(farm: CoreFarm) -> None:
+    link, key = a_running_frame(farm)
+    farm.unlink(link)
+    farm.slave_verb("s1", "declare-dead")
+    link = farm.link(held=[Held(key, ended=True)])
+    assert farm.stops(link) == []
+    farm.exited(link, key, badly())
+    assert farm.noted(link) == [key]
+    assert farm.outcomes() == ["lost", ""]
+
+
+def test_an_exit_is_noted_in_the_step_that_saves_it(farm: CoreFarm) -> None:
+    link, key = a_running_frame(farm)
+    before = len(farm.saved)
+    farm.exited(link, key)
+    rows = [r for r in farm.saved[before:] if isinstance(r, AttemptRecord)]
+    assert [(r.key, r.outcome) for r in rows] == [(key, "done")]
+    assert farm.noted(link) == [key]
+
+
+def test_an_exit_said_twice_is_noted_twice_and_counted_once(farm: CoreFarm) -> None:
+    link, key = a_running_frame(farm)
+    farm.exited(link, key)
+    farm.exited(link, key, badly())
+    assert farm.noted(link) == [key, key]
+    assert farm.outcomes() == ["done"]
+    assert farm.slave().frames_done == 1
+
+
+def test_a_report_is_taken_in_its_order(farm: CoreFarm) -> None:
+    """Started and ended between two reports."""
+    link, key = a_running_frame(farm)
+    news = Report(
+        started=(Started(key, 5.0),), exited=(Exited(key, well()),), progressed=(Progressed(key, 0.5),)
+    )
+    farm.step(SlaveSaid(link, news))
+    (row,) = farm.storage.attempts(0, 0, 1)
+    assert (row.outcome, row.started_at) == ("done", 5.0)
+
+
+def test_progress_is_shown_and_bounded(farm: CoreFarm) -> None:
+    link, key = a_running_frame(farm)
+    for said, shown in ((0.25, 0.25), (7.0, 1.0), (-1.0, 0.0), (float("nan"), 0.0)):
+        farm.step(SlaveSaid(link, Report(progressed=(Progressed(key, said, "x" * 500),))))
+        view = farm.frames()[1]
+        assert (view.progress, len(view.activity)) == (shown, 200)
+
+
+def test_two_links_at_once_in_one_step(farm: CoreFarm) -> None:
+    farm.submit(a_job("1-8"))
+    farm.step(SlaveLinked(71, a_hello("a"), ()), SlaveLinked(72, a_hello("b"), ()))
+    assert len(farm.orders(71)) == len(farm.orders(72)) == 4
+
+
+# -- limits and logs --------------------------------------------------------------------------------------
+
+
+def test_a_slave_that_drains_gets_nothing_more(farm: CoreFarm) -> None:
+    link = farm.link(cores=1)
+    farm.submit(a_job("1-3"))
+    key = farm.order(link).key
+    farm.step(SlaveSaid(link, LimitsNow(limits=SlaveLimits(enabled=False))))
+    farm.exited(link, key)
+    assert farm.orders(link) == []
+    assert farm.slave().state == "disabled"
+    farm.step(SlaveSaid(link, LimitsNow(limits=SlaveLimits())))
+    assert farm.order(link).start == 2
+
+
+def set_limits(farm: CoreFarm, **change: object) -> None:
+    farm.ask(SetLimits(rq=0, slave="s1", change=LimitsChange(**change)))  # type: ignore[arg-type]
+
+
+def told_limits(farm: CoreFarm, link: int) -> list[LimitsChange]:
+    return [m.change for m in farm.said[link] if isinstance(m, SetLimits)]
+
+
+def test_limits_of_a_slave_that_is_away_wait_for_it(farm: CoreFarm) -> None:
+    farm.unlink(farm.link())
+    set_limits(farm, enabled=False, max_cpus=2)
+    set_limits(farm, max_cpus=3)
+    farm.restart()
+    link = farm.link()
+    assert told_limits(farm, link) == [LimitsChange(enabled=False, max_cpus=3)]
+    farm.restart()
+    link = farm.link()
+    assert len(told_limits(farm, link)) == 1, "not yet taken up: said again"
+    farm.step(SlaveSaid(link, LimitsNow(limits=SlaveLimits(enabled=False, max_cpus=3))))
+    farm.restart()
+    assert told_limits(farm, farm.link()) == []
+
+
+def test_a_wish_that_was_taken_up_unheard_is_not_made_again(farm: CoreFarm) -> None:
+    """It obeyed, but its link dropped before it said so; what is set there later stands."""
+    farm.unlink(farm.link())
+    set_limits(farm, enabled=False)
+    farm.unlink(farm.link())
+    link = farm.link(limits=SlaveLimits(enabled=False))
+    assert told_limits(farm, link) == []
+    farm.unlink(link)
+    assert told_limits(farm, farm.link(limits=SlaveLimits(enabled=True))) == []
+
+
+def test_a_later_wish_replaces_one_that_is_under_way(farm: CoreFarm) -> None:
+    farm.unlink(farm.link())
+    set_limits(farm, enabled=False)
+    link = farm.link()
+    set_limits(farm, enabled=True)
+    farm.step(SlaveSaid(link, LimitsNow(limits=SlaveLimits(enabled=True))))
+    farm.unlink(link)
+    assert told_limits(farm, farm.link()) == []
+
+
+def test_a_linked_slaves_limits_are_passed_on(farm: CoreFarm) -> None:
+    link = farm.link()
+    set_limits(farm, max_load=2.0)
+    assert told_limits(farm, link) == [LimitsChange(max_load=2.0)]
+
+
+def test_log_ends_are_kept_for_known_jobs_only(farm: CoreFarm) -> None:
+    link, key = a_running_frame(farm)
+    farm.exited(link, key)
+    ends = LogEnds(size=3, head=b"abc")
+    farm.step(SlaveSaid(link, LogKept(key=key, ends=ends)))
+    farm.step(SlaveSaid(link, LogKept(key=AttemptKey(9, 0, 0, 1), ends=ends)))
+    assert [r for r in farm.saved if isinstance(r, LogRecord)] == [LogRecord(key, ends)]
+
+
+# -- forget -----------------------------------------------------------------------------------------------
+
+
+def test_forget_is_for_slaves_that_are_gone_and_hold_nothing(farm: CoreFarm) -> None:
+    link, _key = a_running_frame(farm)
+    for verb in ("forget", "declare-dead"):
+        assert farm.refusal(SlaveVerb(rq=0, slave="s1", verb=verb)).code == "bad-state"  # type: ignore[arg-type]
+    farm.unlink(link)
+    refusal = farm.refusal(SlaveVerb(rq=0, slave="s1", verb="forget"))
+    assert "declare it dead" in refusal.text
+    assert farm.slave_verb("s1", "declare-dead") == 1
+    assert farm.slave("s1").state == "lost"
+    assert farm.slave_verb("s1", "forget") == 1
+    assert farm.refusal(SlaveVerb(rq=0, slave="s1", verb="forget")).code == "no-such-slave"
+    farm.restart()
+    assert farm.core.state.slaves == {}
