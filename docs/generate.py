@@ -3,14 +3,16 @@
     python docs/generate.py            write what is out of date, and name it
     python docs/generate.py --check    only name it; status 1 if there is any
 
-`states.md` and `cli.md` are written whole. In other documents only what stands between a line
-`<!-- generated: NAME -->` and the next `<!-- end -->` is. Rules: what the program says of itself is taken
-from it, what only people know stands here; a state, reason or status that nobody described is an error.
+`states.md` and `cli.md` are written whole; of the tables of fields in `protocol.md` all but the meanings; in
+other documents what stands between a line `<!-- generated: NAME -->` and the next `<!-- end -->`. Rules:
+what the program says of itself is taken from it, what only people know stands here or in the document; a
+state, reason or status that nobody described is an error, a field is shown as "(not described)".
 """
 
 import difflib
 import re
 import sys
+import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -21,11 +23,18 @@ from msgspec import inspect
 
 from drqueue.client.cli import main as cli_main
 from drqueue.master.core import layer, records
-from drqueue.proto import model
+from drqueue.proto import messages, model, views
+from drqueue.proto.ids import BIG
 from drqueue.settings import OCTAL_FIELDS, MasterSettings, SlaveSettings, help_of
 from drqueue.slave.core.state import ALIVE, TRANSITIONS, USING, Phase
 
 DOCS = Path(__file__).parent
+#: Bounds that every number has, which need no mention beside each.
+_BIGGEST = {"int": BIG, "float": 1e15}
+_UNSAID = "(not described)"
+_SECTION = re.compile(r"^### (?P<name>\w+)\n(?P<text>.*?)(?=^##|\Z)", re.DOTALL | re.MULTILINE)
+_ROW = re.compile(r"^\| `(?P<name>\w+)` \|.*\| (?P<meaning>[^|]*) \|$", re.MULTILINE)
+_TABLE = re.compile(r"(^\|.*\n)+", re.MULTILINE)
 _WRITTEN_BY = "<!-- written by docs/generate.py: change the program or that file, not this one -->"
 _PART = re.compile(r"(<!-- generated: (?P<name>[\w -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -328,9 +337,11 @@ def type_text(kind: Any) -> str:
             return type_text(inner)
         case inspect.IntType() | inspect.FloatType():
             word = "int" if isinstance(kind, inspect.IntType) else "float"
-            if kind.ge is None:
+            least = None if kind.ge is None or kind.ge <= -_BIGGEST[word] else kind.ge
+            most = None if kind.le is None or kind.le >= _BIGGEST[word] else kind.le
+            if least is None:
                 return word
-            return f"{word}, {kind.ge:g} or more" if kind.le is None else f"{word}, {kind.ge} to {kind.le}"
+            return f"{word}, {least:g} or more" if most is None else f"{word}, {least:g} to {most}"
         case inspect.StrType(min_length=least, max_length=most):
             return "text" if most is None else f"text, {least} to {most} long"
         case inspect.BoolType():
@@ -370,17 +381,81 @@ def default_text(field: inspect.Field) -> str:
     return "empty" if value in ("", b"", (), {}) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def protocol(text: str) -> str:
+    """protocol.md with the fields, types and defaults as they are; meanings are kept as they stand there."""
+    kinds = structs()
+
+    def section(match: re.Match[str]) -> str:
+        kind = kinds.get(match["name"])
+        if kind is None:
+            return match[0]
+        meanings = {row["name"]: row["meaning"] for row in _ROW.finditer(match["text"])}
+        rows = [
+            (
+                f"`{field.encode_name}`",
+                type_text(field.type),
+                default_text(field),
+                meanings.get(field.name, _UNSAID),
+            )
+            for field in kind.fields
+            if field.name != "rq"
+        ]
+        made = table(("field", "type", "default", "meaning"), rows) if rows else "No fields."
+        body = _TABLE.sub("", match["text"]).replace("No fields.\n", "").strip("\n")
+        return f"### {match['name']}\n\n{body}\n\n{made}\n\n"
+
+    return _SECTION.sub(section, text).rstrip("\n") + "\n"
+
+
+def structs() -> dict[str, inspect.StructType]:
+    """Every message and every value that messages are made of, by name."""
+    found: dict[str, inspect.StructType] = {}
+    for module in (messages, model, views):
+        for name, kind in vars(module).items():
+            if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+                continue
+            if kind.__module__ == module.__name__ and kind not in (
+                messages.Message,
+                messages.Request,
+                model.Value,
+            ):
+                described = inspect.type_info(kind)
+                assert isinstance(described, inspect.StructType)
+                found[name] = described
+    return found
+
+
+def contracts() -> str:
+    """What the import contracts of pyproject.toml say."""
+    tool = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    rows = []
+    for contract in tool["importlinter"]["contracts"]:
+        match contract["type"]:
+            case "layers":
+                inside = "".join(f"in `{each}`: " for each in contract.get("containers", ()))
+                says = inside + " > ".join(f"`{each}`" for each in contract["layers"])
+            case "forbidden":
+                modules = ", ".join(f"`{each}`" for each in contract["source_modules"])
+                says = f"{modules} import none of {', '.join(contract['forbidden_modules'])}"
+            case _:
+                says = f"within {', '.join(f'`{each}`' for each in contract.get('ancestors', ()))}"
+        rows.append((contract["name"], says))
+    return table(("contract", "upper > lower; what `|` divides may not import each other"), rows)
+
+
 # -- writing ----------------------------------------------------------------------------------------------
 
 _PARTS: dict[str, Callable[[], str]] = {
     "master settings": lambda: settings(MasterSettings),
     "slave settings": lambda: settings(SlaveSettings),
+    "contracts": contracts,
 }
 
 
 def documents() -> dict[Path, str]:
     """Every document that is written here, whole or in part, and what it must say."""
     made = {DOCS / "states.md": states(), DOCS / "cli.md": cli()}
+    made[DOCS / "protocol.md"] = protocol((DOCS / "protocol.md").read_text(encoding="utf-8"))
     for path in sorted(DOCS.rglob("*.md")):
         text = path.read_text(encoding="utf-8")
         if path not in made and _PART.search(text):

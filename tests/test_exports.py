@@ -56,7 +56,7 @@ def test_every_exported_name_exists_and_is_listed() -> None:
 def test_importing_the_package_costs_nothing_heavy() -> None:
     code = (
         "import sys, drqueue.client, drqueue.client.cli.main as main; main.run(['--help']);"
-        "print('\n', 'trio' in sys.modules, 'rich' in sys.modules)"
+        "print('trio' in sys.modules, 'rich' in sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.split()[-2:] == ["False", "False"]

@@ -181,11 +181,12 @@ class Registered(Message, frozen=True, kw_only=True):
 
 
 class Stop(Struct, frozen=True, array_like=True):
-    """End this attempt: TERM, and KILL after `grace_s` (None: the node's own setting)."""
+    """End this attempt: TERM, KILL after `grace_s` (None: the node's own); `unstarted`: only if it has not begun."""
 
     key: AttemptKey
     why: str
     grace_s: Seconds | None = None
+    unstarted: bool = False
 
 
 class Orders(Message, frozen=True, kw_only=True):
@@ -207,10 +208,7 @@ class Grant(Message, frozen=True, kw_only=True):
 
 
 class ReadLog(Request, frozen=True, kw_only=True):
-    """Bytes of an attempt's log from `offset`; with `wait_s`, wait that long for new ones.
-
-    `slave` says whose log it is where a master relays it; "" is enough for a running attempt.
-    """
+    """Bytes of an attempt's log from `offset`, waiting `wait_s` for new ones; `slave` is whose log it is."""
 
     slave: str = ""
     key: AttemptKey

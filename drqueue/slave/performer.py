@@ -1,8 +1,8 @@
 """Does what the slave's core wants done: the one place where effects meet the world.
 
 Rules: sync, nothing here waits; what may take long (looking at outputs) goes to a thread. While the
-journal is not whole (the disk is full) only signals go through: everything else waits in order, so that
-nobody is told of what is not kept.
+journal is not whole (the disk is full) only what ends processes goes through: everything else waits in
+order, so that nobody is told of what is not kept.
 """
 
 import os
@@ -47,6 +47,8 @@ from drqueue.slave.link import Link
 from drqueue.slave.supervisor import Supervisor
 
 BAD_ORDER = "bad-order"
+#: What tells nobody anything.
+_ALWAYS = (SignalTree, Alive, AllEnded)
 #: Threads that look at outputs; a shared disk that hangs holds no more than these.
 LOOKING_MAX = 8
 #: Files whose former state is kept; of an attempt that declares more, the rest must only be there.
@@ -104,7 +106,7 @@ class Performer:
 
     def perform(self, effect: Effect) -> None:
         """Do one thing, or keep it until the journal is whole."""
-        if (self._held_back or not self._whole()) and not isinstance(effect, SignalTree | Alive):
+        if (self._held_back or not self._whole()) and not isinstance(effect, _ALWAYS):
             self._held_back.append(effect)
         else:
             self._performers[type(effect)](effect)

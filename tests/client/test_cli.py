@@ -150,9 +150,10 @@ def test_submit_prints_the_id_alone(master: Peer, drqueue: Command) -> None:
 
 def test_submit_sends_what_its_options_say(master: Peer, drqueue: Command) -> None:
     options = (
-        "--name N --frames 1-9x2 --chunk 3 --priority 7 --pool P --cores 2 --memory 300 --retries 0 --timeout 5"
-        " --depend 1 --depend 2 --env A=1 --env B=x=y --cwd scratch --output o_{frame}.png --output p"
-        " --project S --max-running 4 --max-per-slave 2 --on-unreachable hold --stopped --os linux"
+        "--name N --frames 1-9x2 --chunk 3 --priority 7 --pool P --cores 2 --memory 300 --retries 0"
+        " --timeout 5 --depend 1 --depend 2 --env A=1 --env B=x=y --cwd scratch"
+        " --output o_{frame}.png --output p --project S --max-running 4 --max-per-slave 2"
+        " --on-unreachable hold --stopped --os linux"
     )
     said = drqueue("submit", *options.split(), "--", "render", "--name", "{frame}")
     assert said == Said(0, "42\n", "")
@@ -380,7 +381,7 @@ def test_wait_says_how_each_job_ended(master: Peer, drqueue: Command) -> None:
     assert [view["id"] for view in json.loads(drqueue("wait", "1", "--json").out)] == [1]
 
 
-# -- errors and the rest --------------------------------------------------------------------------------------
+# -- errors and the rest ---------------------------------------------------------------------
 
 
 def test_no_master_is_one_sentence_and_status_69(drqueue: Command, tmp_path: Path) -> None:
@@ -455,15 +456,16 @@ def test_the_list_of_commands_says_what_the_commands_say() -> None:
 def test_the_interface_that_people_script_against() -> None:
     """Names that must not move."""
     found = dict(commands())
-    for name in (
-        ["up", "demo", "submit", "jobs", "job", "frames", "slaves", "slave", "log", "wait", "why", "stop", "hard-stop", "continue", "rerun", "delete", "frame"]
-        + ["frame kill", "frame requeue", "frame finish", "slave enable", "slave disable", "slave forget"]
-        + ["slave declare-dead", "slave set"]
-    ):
+    names = (
+        "up, demo, submit, jobs, job, frames, slaves, slave, log, wait, why, stop, hard-stop, continue, "
+        "rerun, delete, frame, frame kill, frame requeue, frame finish, slave enable, slave disable, "
+        "slave forget, slave declare-dead, slave set"
+    )
+    for name in names.split(", "):
         assert name in found
     wanted = {
-        "submit": "--name --frames --chunk --priority --pool --cores --memory --retries --timeout --depend --env --cwd"
-        " --output --kind --set --file --wait",
+        "submit": "--name --frames --chunk --priority --pool --cores --memory --retries --timeout --depend"
+        " --env --cwd --output --kind --set --file --wait",
         "jobs": "--all",
         "log": "--follow --attempt",
         "up": "--slaves --cores --state-dir",

@@ -1,7 +1,7 @@
 """What end-to-end tests share: a farm on real processes, jobs whose frames keep a ledger, conditions.
 
-There are two kinds of farm. `a_farm` is for async tests that look inside or kill a daemon; `farm_up` is what a
-user has: `drqueue up` in one terminal and commands, each a process of its own, in another.
+There are two kinds of farm. `a_farm` is for async tests that look inside or kill a daemon; `farm_up` is what
+a user has: `drqueue up` in one terminal and commands, each a process of its own, in another.
 """
 
 import fcntl
@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import pytest
-
 import trio
 
 from drqueue.client import AsyncClient, JobSpec, LayerSpec
@@ -75,9 +74,10 @@ def lives(ledger: Path) -> tuple[Counter[int], Counter[int], int]:
 async def until(what: str, holds: Callable[[], Awaitable[bool]], patience_s: float = 30.0) -> None:
     """Return once a condition holds; it is looked at ten times a second, for what no event announces."""
     with trio.move_on_after(patience_s):
-        while not await holds():
+        while True:
+            if await holds():
+                return
             await trio.sleep(0.1)
-        return
     raise AssertionError(f"not within {patience_s:.0f} s: {what}")
 
 

@@ -1,4 +1,4 @@
-"""`drqueue demo` with every renderer: valid, distinct, non-blank pictures, a contact sheet, both slaves at work."""
+"""`drqueue demo` with every renderer: whole, distinct, non-blank pictures, a contact sheet, a fair summary."""
 
 import json
 from pathlib import Path

@@ -14,7 +14,14 @@ import click
 
 from drqueue import __version__
 from drqueue.client.cli.common import Asked, common
-from drqueue.client.errors import BadRequest, DrQueueError, MasterUnreachable, NotAllowed, NotFound
+from drqueue.client.errors import (
+    BadRequest,
+    DrQueueError,
+    FarmFailed,
+    MasterUnreachable,
+    NotAllowed,
+    NotFound,
+)
 
 OK, FAILED, USAGE, NOT_FOUND, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 69, 130
 
@@ -127,6 +134,12 @@ def _usage(error: click.UsageError) -> str:
 
 
 def _sentence(error: DrQueueError) -> str:
+    if not isinstance(error, FarmFailed):  # a daemon's last words are lines of their own
+        return " ".join(_advised(error).splitlines())
+    return str(error)
+
+
+def _advised(error: DrQueueError) -> str:
     if isinstance(error, MasterUnreachable) and str(error).startswith("no master answers"):
         return f"{error} (start one with `drqueue up`)"
     return str(error)
@@ -144,7 +157,7 @@ def _complain(text: str, status: int) -> int:
     from drqueue.client.cli.output import clean
 
     try:
-        print(f"drqueue: {clean(text)}", file=sys.stderr)
+        print("\n".join(clean(line) for line in f"drqueue: {text}".splitlines()), file=sys.stderr)
     except BrokenPipeError:
         return status
     return status

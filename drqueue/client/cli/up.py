@@ -43,10 +43,11 @@ def up(slaves: int, cores: int | None) -> int:
         os.makedirs(state_dir, mode=0o700, exist_ok=True)
     except OSError as error:
         raise click.ClickException(f"cannot make the folder {state_dir}: {error.strerror}") from None
-    return trio.run(_run, state_dir, slaves, cores, options.json, default_state_dir(os.environ))
+    trio.run(_run, state_dir, slaves, cores, options.json, default_state_dir(os.environ))
+    return 0
 
 
-async def _run(state_dir: str, slaves: int, cores: int | None, as_json: bool, usual_dir: str) -> int:
+async def _run(state_dir: str, slaves: int, cores: int | None, as_json: bool, usual_dir: str) -> None:
     import trio
 
     from drqueue.client.farm import local_farm
@@ -65,4 +66,3 @@ async def _run(state_dir: str, slaves: int, cores: int | None, as_json: bool, us
         else:
             say("to talk to it: drqueue slaves, drqueue submit -- COMMAND ...")
         await trio.sleep_forever()
-    return 0

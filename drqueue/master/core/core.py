@@ -75,7 +75,7 @@ class Core:
         self._settle()
         if state.want_schedule and not self._stopping:
             state.want_schedule = False
-            schedule(state, now, turn.policy.lease_s, turn.run)
+            schedule(state, now, turn.policy.lease_s, turn.run, turn.take_back)
         save, state.save = state.save, []
         return Outcome(save, turn.take_effects())
 

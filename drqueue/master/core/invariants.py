@@ -11,8 +11,10 @@ def check(state: FarmState) -> None:
     for job in state.jobs.values():
         _check_job(state, job)
     for slave in state.slaves.values():
-        cores = sum(attempt.cores for attempt in slave.live.values())
-        memory = sum(attempt.memory_mb for attempt in slave.live.values())
+        cores = sum(attempt.cores for attempt in slave.live.values() if not attempt.ahead)
+        memory = sum(attempt.memory_mb for attempt in slave.live.values() if not attempt.ahead)
+        ahead = {key: attempt for key, attempt in slave.live.items() if attempt.ahead}
+        assert ahead == slave.ahead, f"slave {slave.name}: what was sent ahead is counted wrongly"
         assert cores == slave.used_cores, f"slave {slave.name}: {slave.used_cores} cores booked, {cores} used"
         assert memory == slave.used_memory_mb, f"slave {slave.name}: memory is booked wrongly"
         assert all(a.slave is slave for a in slave.live.values()), f"slave {slave.name}: a stranger's attempt"

@@ -103,6 +103,9 @@ def live_attempts(job: Job) -> list[Attempt]:
 def stop(turn: Turn, job: Job, *, hard: bool) -> int:
     """No new frames; with `hard`, running ones are killed and WAITING again. How many those are."""
     _set_stopped(turn, job, True)
+    for attempt in live_attempts(job):
+        if attempt.ahead:
+            turn.take_back(attempt)
     attempts = live_attempts(job) if hard else []
     for attempt in attempts:
         if not attempt.stop:

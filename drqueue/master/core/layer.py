@@ -44,6 +44,11 @@ TRANSITIONS: dict[tuple[FrameState, FrameState], str] = {
 }
 
 
+#: A layer is brief when so many of its frames are done, in less than so many seconds each.
+BRIEF_KNOWN = 8
+BRIEF_S = 1.0
+
+
 class InvalidTransitionError(Exception):
     """A bug: a frame was to go where no transition leads."""
 
@@ -64,6 +69,7 @@ class Attempt:
 
     __slots__ = (
         "again",
+        "ahead",
         "asked_stop",
         "assigned_at",
         "cores",
@@ -82,6 +88,7 @@ class Attempt:
         "slave",
         "started_at",
         "stop",
+        "taken_back",
     )
 
     def __init__(
@@ -115,6 +122,9 @@ class Attempt:
         self.asked_stop = False
         self.again = False
         self.orphan = False
+        #: Sent ahead of a free place: it waits at its slave, and takes nothing of it yet.
+        self.ahead = False
+        self.taken_back = False
         self.progress = 0.0
         self.said = ""
 
@@ -215,6 +225,11 @@ class Layer:
     def size(self) -> int:
         """How many frames (chunks) the layer has."""
         return len(self.chunks)
+
+    @property
+    def brief(self) -> bool:
+        """Whether its frames are known to last less than about a second."""
+        return self.ended >= BRIEF_KNOWN and self.wall_s < BRIEF_S * self.ended
 
     @property
     def unfinished(self) -> int:

@@ -99,7 +99,7 @@ def _reconcile(turn: Turn, slave: Slave, event: SlaveLinked) -> None:
     running = {held.key for held in event.held if not held.ended}
     ended = {held.key for held in event.held if held.ended}
     for attempt in list(slave.live.values()):
-        attempt.asked_stop = False
+        attempt.asked_stop = attempt.taken_back = False
         if attempt.key in running:
             if attempt.stop:
                 turn.stop(attempt)
@@ -198,6 +198,9 @@ def _progressed(turn: Turn, slave: Slave, news: Progressed) -> None:
 
 def _limits(turn: Turn, slave: Slave, limits: SlaveLimits) -> None:
     slave.limits = limits
+    if not limits.enabled:
+        for attempt in slave.ahead.values():
+            turn.take_back(attempt)
     if slave.wish is not None and apply_change(limits, slave.wish) == limits:
         slave.wish = None
     turn.state.save.append(slave.record())

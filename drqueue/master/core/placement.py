@@ -32,6 +32,11 @@ def why_never(slave: Slave, job: Job, layer: Layer) -> str | None:
     return None
 
 
+def too_loaded(slave: Slave) -> bool:
+    """Whether its load is at its own limit."""
+    return slave.limits.max_load is not None and slave.load.load1 >= slave.limits.max_load
+
+
 def why_not(slave: Slave, job: Job, layer: Layer) -> str | None:
     """A code for why this slave cannot take a frame of the layer now, or None: it can."""
     never = why_never(slave, job, layer)
@@ -42,7 +47,7 @@ def why_not(slave: Slave, job: Job, layer: Layer) -> str | None:
         return "cores"
     if needs.memory_mb and slave.used_memory_mb + needs.memory_mb > slave.memory_mb:
         return "memory"
-    if slave.limits.max_load is not None and slave.load.load1 >= slave.limits.max_load:
+    if too_loaded(slave):
         return "load"
     per_slave = job.spec.max_per_slave
     if per_slave and job.on_slave.get(slave.id, 0) >= per_slave:

@@ -9,20 +9,40 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
 from drqueue.master.core.layer import Attempt, Layer
-from drqueue.master.core.placement import Candidates, why_never
+from drqueue.master.core.placement import Candidates, too_loaded, why_never, why_not
 from drqueue.master.core.state import FarmState, Job, Slave
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.model import RunOrder
 
 #: How many frames that avoid every free slave are looked past, in one layer and pass.
 _LOOK_PAST = 64
+#: How many frames of brief layers wait at a slave beyond its places, and never more than it has places.
+AHEAD_MOST = 8
 
 
-def schedule(state: FarmState, now: float, lease_s: float, run: Callable[[Slave, RunOrder], None]) -> None:
-    """Bind waiting frames to free places until one of the two runs out."""
+def schedule(
+    state: FarmState,
+    now: float,
+    lease_s: float,
+    run: Callable[[Slave, RunOrder], None],
+    take_back: Callable[[Attempt], None],
+) -> None:
+    """Bind waiting frames to free places until one of the two runs out; then send brief ones ahead."""
     free = [s for s in state.slaves.values() if s.link is not None and s.used_cores < s.cores_offered]
-    if not free or not state.hungry:
-        return
+    if free:
+        _fill(state, free, now, lease_s, run)
+        _take_back(state, free, take_back)
+    if state.hungry:
+        _send_ahead(state, now, lease_s, run)
+
+
+def _fill(
+    state: FarmState,
+    free: list[Slave],
+    now: float,
+    lease_s: float,
+    run: Callable[[Slave, RunOrder], None],
+) -> None:
     queue = [(-job.spec.priority, job.served, job.id, job) for job in state.hungry.values()]
     heapify(queue)
     candidates: dict[tuple[int, int], Candidates] = {}
@@ -35,6 +55,50 @@ def schedule(state: FarmState, now: float, lease_s: float, run: Callable[[Slave,
         _dispatch(state, layer, index, slave, now, lease_s, run)
         if job.hungry:
             heappush(queue, (-job.spec.priority, job.served, job.id, job))
+
+
+def _send_ahead(state: FarmState, now: float, lease_s: float, run: Callable[[Slave, RunOrder], None]) -> None:
+    """A few frames of brief layers wait at slaves that are full, so that none idles for a round trip.
+
+    Only of jobs of the highest priority that waits, only frames without a history, and not where a
+    limit counts them: a frame that waits ahead must never be missed elsewhere for long.
+    """
+    most = max(job.spec.priority for job in state.hungry.values())
+    jobs = [
+        job
+        for job in state.hungry.values()
+        if job.spec.priority == most and not job.spec.max_running and not job.spec.max_per_slave
+    ]
+    layers = [layer for job in jobs for layer in state.runnable_layers(job) if layer.brief]
+    if not layers:
+        return
+    layers.sort(key=lambda layer: (layer.job.served, layer.job.id, layer.index))
+    for slave in state.slaves.values():
+        room = min(AHEAD_MOST, slave.cores_offered) - len(slave.ahead)
+        if slave.link is None or room <= 0 or slave.used_cores < slave.cores_offered:
+            continue
+        for layer in layers:
+            if why_never(slave, layer.job, layer) is not None or too_loaded(slave):
+                continue
+            while room > 0 and layer.waiting:
+                index = layer.waiting.first()
+                if index in layer.history or (layer.dying and layer.is_dying(index)):
+                    break
+                _dispatch(state, layer, index, slave, now, lease_s, run, ahead=True)
+                room -= 1
+
+
+def _take_back(state: FarmState, free: list[Slave], take_back: Callable[[Attempt], None]) -> None:
+    """Where places are free and nothing waits for them, frames that wait ahead at full slaves may come."""
+    room = sum(s.cores_offered - s.used_cores for s in free)
+    for slave in state.slaves.values():
+        for attempt in reversed(list(slave.ahead.values())):
+            if room <= 0:
+                return
+            job, layer = attempt.layer.job, attempt.layer
+            if any(s is not slave and why_not(s, job, layer) is None for s in free):
+                take_back(attempt)
+                room -= attempt.cores
 
 
 def _place_one(
@@ -79,6 +143,8 @@ def _dispatch(
     now: float,
     lease_s: float,
     run: Callable[[Slave, RunOrder], None],
+    *,
+    ahead: bool = False,
 ) -> None:
     job, spec = layer.job, layer.spec
     past = layer.history.get(index)
@@ -94,6 +160,7 @@ def _dispatch(
         assigned_at=state.wall(now),
         requeued=past.requeued if past is not None else 0,
     )
+    attempt.ahead = ahead
     layer.assign(attempt)
     state.book(attempt)
     state.served += 1

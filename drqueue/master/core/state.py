@@ -125,6 +125,7 @@ class Slave:
     """One slave, linked or not."""
 
     __slots__ = (
+        "ahead",
         "control",
         "cores",
         "fingerprint",
@@ -169,6 +170,8 @@ class Slave:
         #: Its attempts were given up (end of lease, or declared dead) since it was last linked.
         self.lost = False
         self.live: dict[AttemptKey, Attempt] = {}
+        #: Those of them that were sent ahead and wait for a place there, in order.
+        self.ahead: dict[AttemptKey, Attempt] = {}
         self.used_cores = 0
         self.used_memory_mb = 0
         self.frames_done = 0
@@ -277,8 +280,11 @@ class FarmState:
         slave, job = attempt.slave, attempt.layer.job
         self.attempts[attempt.key] = attempt
         slave.live[attempt.key] = attempt
-        slave.used_cores += attempt.cores
-        slave.used_memory_mb += attempt.memory_mb
+        if attempt.ahead:
+            slave.ahead[attempt.key] = attempt
+        else:
+            slave.used_cores += attempt.cores
+            slave.used_memory_mb += attempt.memory_mb
         job.on_slave[slave.id] = job.on_slave.get(slave.id, 0) + 1
 
     def unbook(self, attempt: Attempt) -> None:
@@ -286,8 +292,12 @@ class FarmState:
         slave, job = attempt.slave, attempt.layer.job
         del self.attempts[attempt.key]
         del slave.live[attempt.key]
-        slave.used_cores -= attempt.cores
-        slave.used_memory_mb -= attempt.memory_mb
+        if attempt.ahead:
+            del slave.ahead[attempt.key]
+        else:
+            slave.used_cores -= attempt.cores
+            slave.used_memory_mb -= attempt.memory_mb
+            self._promote(slave)
         left = job.on_slave[slave.id] - 1
         if left:
             job.on_slave[slave.id] = left
@@ -295,6 +305,17 @@ class FarmState:
             del job.on_slave[slave.id]
         self.unsettled.add(job.id)
         self.want_schedule = True
+
+    def _promote(self, slave: Slave) -> None:
+        """Attempts that were sent ahead take the places that came free, in the slave's own order."""
+        while slave.ahead:
+            attempt = next(iter(slave.ahead.values()))
+            if slave.used_cores and slave.used_cores + attempt.cores > slave.cores_offered:
+                return
+            del slave.ahead[attempt.key]
+            attempt.ahead = False
+            slave.used_cores += attempt.cores
+            slave.used_memory_mb += attempt.memory_mb
 
     def touch(self, attempt: Attempt) -> None:
         """Whoever watches this attempt's frame, job or slave wants to know."""

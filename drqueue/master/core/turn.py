@@ -72,6 +72,13 @@ class Turn:
             attempt.asked_stop = True
             self._draft(link).stop.append(Stop(attempt.key, attempt.stop))
 
+    def take_back(self, attempt: Attempt) -> None:
+        """Ask for an attempt that was sent ahead back, if it has not started; its answer decides."""
+        link = attempt.slave.link
+        if link is not None and not attempt.taken_back:
+            attempt.taken_back = True
+            self._draft(link).stop.append(Stop(attempt.key, "taken back", unstarted=True))
+
     def stop_stale(self, link: int, key: AttemptKey) -> None:
         """A slave holds what it should not: end it."""
         self._draft(link).stop.append(Stop(key, "stale"))

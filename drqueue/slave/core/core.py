@@ -219,6 +219,8 @@ class Core:
             attempt = state.held.get(stop.key)
             if attempt is None:
                 work.deny(stop.key, "this slave does not run it")
+            elif stop.unstarted and attempt.phase is not Phase.QUEUED:
+                continue
             else:
                 work.stop(attempt, "stopped", stop.why, stop.grace_s)
 
