@@ -17,6 +17,7 @@ from drqueue.channel import Channel
 from drqueue.master.core import queries
 from drqueue.master.core.effects import Publish
 from drqueue.master.core.state import FarmState
+from drqueue.proto.errors import LocalProtocolError
 from drqueue.proto.ids import FrameKey
 from drqueue.proto.messages import Changed, Watch
 from drqueue.proto.views import FrameView
@@ -144,18 +145,20 @@ class Hub:
         ]
         slaves_gone = [number for number in sorted(slaves) if number not in state.slaves]
         news = Changed(watch=watcher.number, resync=resync)
-        parts = max(1, *(-(-len(x) // _PART) for x in (job_views, jobs_gone, frame_views, slave_views)))
+        lists = (job_views, jobs_gone, frame_views, slave_views, slaves_gone)
+        parts = max(1, *(-(-len(one) // _PART) for one in lists))
         for part in range(parts):
             cut = slice(part * _PART, (part + 1) * _PART)
-            watcher.channel.send(
+            _send(
+                watcher.channel,
                 structs.replace(
                     news,
                     jobs=tuple(job_views[cut]),
                     jobs_gone=tuple(jobs_gone[cut]),
                     frames=tuple(frame_views[cut]),
                     slaves=tuple(slave_views[cut]),
-                    slaves_gone=tuple(slaves_gone) if part == 0 else (),
-                )
+                    slaves_gone=tuple(slaves_gone[cut]),
+                ),
             )
 
 
@@ -166,3 +169,29 @@ def _frame_views(state: FarmState, keys: list[FrameKey]) -> tuple[FrameView, ...
         if job is not None and key.frame < job.layers[key.layer].size:
             views.append(queries.frame_view(job.layers[key.layer], key.frame))
     return tuple(views)
+
+
+def _send(channel: Channel, news: Changed) -> None:
+    """In one packet where it fits, else in several; a single view that fits into none is listed anew."""
+    try:
+        channel.send(news)
+        return
+    except LocalProtocolError:
+        longest = max(len(news.jobs), len(news.frames), len(news.slaves))
+        if longest < 2:
+            channel.send(Changed(watch=news.watch, resync=True))
+            return
+    half = (longest + 1) // 2
+    for begin, end in ((0, half), (half, longest)):
+        _send(
+            channel,
+            Changed(
+                watch=news.watch,
+                jobs=news.jobs[begin:end],
+                jobs_gone=news.jobs_gone if begin == 0 else (),
+                frames=news.frames[begin:end],
+                slaves=news.slaves[begin:end],
+                slaves_gone=news.slaves_gone if begin == 0 else (),
+                resync=news.resync,
+            ),
+        )

@@ -18,6 +18,7 @@ MAX_OUTPUTS = 100
 MAX_OUTPUT_BYTES = 32 * 1024
 MAX_PATH = 4096
 MAX_RETRIES = 1000
+MAX_BLOCKED_BYTES = 32 * 1024
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _LAYER_NAME = re.compile(r"[^\s:/\x00-\x1f][^:/\x00-\x1f]*\Z")
 
@@ -37,6 +38,10 @@ def _problems(spec: JobSpec) -> Iterator[str]:
         yield f"the job has {len(spec.layers)} layers, {MAX_LAYERS} are allowed"
     if len(spec.depends) > MAX_DEPENDS:
         yield f"the job has {len(spec.depends)} dependencies, {MAX_DEPENDS} are allowed"
+    if sum(len(host.encode(errors="replace")) + 4 for host in spec.blocked) > MAX_BLOCKED_BYTES:
+        yield f"the names of the job's blocked hosts exceed {MAX_BLOCKED_BYTES} bytes"
+    for text in (spec.owner, spec.project, *spec.blocked):
+        yield from _text_problems("the job", text)
     yield from _env_problems("the job", spec.env)
     names: set[str] = set()
     for layer in spec.layers:

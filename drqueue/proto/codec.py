@@ -55,6 +55,7 @@ def decode(body: bytes | bytearray | memoryview) -> Message | None:
     if cls is None:
         return None
     try:
-        return msgspec.convert(raw, cls)
+        # bytes travel as bytes: a text must not be taken for base64
+        return msgspec.convert(raw, cls, builtin_types=(bytes,))
     except (msgspec.ValidationError, *_HOSTILE) as error:
         raise RemoteProtocolError(f"{tag}: {error}"[:200]) from error

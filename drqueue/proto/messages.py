@@ -181,7 +181,7 @@ class Registered(Message, frozen=True, kw_only=True):
 
 
 class Stop(Struct, frozen=True, array_like=True):
-    """End this attempt: TERM, KILL after `grace_s` (None: the node's own); `unstarted`: only if it has not begun."""
+    """End this attempt: TERM, KILL after `grace_s` (None: the node's); `unstarted`: unless it has begun."""
 
     key: AttemptKey
     why: str
