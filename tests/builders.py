@@ -84,7 +84,9 @@ def a_hello(name: str = "s1", **fields: Any) -> Hello:
 
 
 def well(**fields: Any) -> Exit:
-    """Exit 0."""
+    """Exit 0, after a minute."""
+    fields.setdefault("started_at", WALL)
+    fields.setdefault("ended_at", WALL + 60)
     return Exit(code=0, **fields)
 
 
@@ -144,14 +146,19 @@ class CoreFarm:
         self, live: set[AttemptKey], save: Sequence[AnyRecord], effects: Sequence[Effect]
     ) -> None:
         rows = {row.key: row for row in save if isinstance(row, AttemptRecord)}
-        orders = [e.message for e in effects if isinstance(e, Tell) and isinstance(e.message, Orders)]
-        for key in [run.key for message in orders for run in message.run]:
+        tells = [(e.link, e.message) for e in effects if isinstance(e, Tell)]
+        orders = [(link, message) for link, message in tells if isinstance(message, Orders)]
+        for key in [run.key for _link, message in orders for run in message.run]:
             assert key not in self._ordered, f"attempt {key} is ordered twice"
             assert key in rows, f"attempt {key} is ordered, but not saved"
             self._ordered.add(key)
-        for key in [key for message in orders for key in message.noted]:
-            assert key not in self.core.state.attempts, f"attempt {key} is noted, but lives"
-            assert key not in live or rows[key].outcome, f"attempt {key} is noted, but not saved as over"
+        state = self.core.state
+        for link, key in [(link, key) for link, message in orders for key in message.noted]:
+            attempt = state.attempts.get(key)
+            here = state.links.get(link)
+            assert attempt is None or attempt.slave is not here, f"attempt {key} is noted, but lives here"
+            if key in live and attempt is None:
+                assert rows[key].outcome, f"attempt {key} is noted, but not saved as over"
 
     def wait(self, seconds: float) -> None:
         """Let time pass, waking the core whenever it wants to be."""
@@ -189,6 +196,11 @@ class CoreFarm:
         link = next(self._links)
         self.step(SlaveLinked(link, a_hello(name, **fields), tuple(held)))
         return link
+
+    def link_unchecked(self, name: str, **fields: Any) -> None:
+        """A slave links, without looking at all others."""
+        event = SlaveLinked(next(self._links), a_hello(name, **fields), ())
+        self.storage.commit(self.core.step([event], self.now).save)
 
     def unlink(self, link: int) -> None:
         """Its link drops."""
@@ -273,6 +285,14 @@ class CoreFarm:
         answer = self.ask(Submit(rq=0, token=token, spec=spec or a_job()))
         assert isinstance(answer, Submitted), answer
         return answer.job
+
+    def submit_unchecked(self, spec: JobSpec) -> int:
+        """Queue a job without looking at all others: for tests of thousands of jobs or frames."""
+        job = self.core.state.next_job
+        request = Submit(rq=1, token=f"token-{next(self._tokens):06d}", spec=spec)
+        self.storage.commit(self.core.step([ClientAsked(1, request)], self.now).save)
+        assert self.core.state.next_job == job + 1
+        return job
 
     def verb(self, job: int, verb: Any) -> int:
         """A verb on a job, which must be done; its count."""
@@ -360,8 +380,7 @@ def picture(state: FarmState) -> dict[str, Any]:
             for key, a in state.attempts.items()
         },
         "slaves": {
-            s.id: (s.name, s.identity, s.limits, s.wish, s.used_cores, s.used_memory_mb)
-            for s in state.slaves.values()
+            s.id: (s.name, s.identity, s.limits, s.wish, sorted(s.live)) for s in state.slaves.values()
         },
         "what was counted": (state.next_job, state.next_slave, state.tokens),
     }

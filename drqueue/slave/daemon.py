@@ -31,6 +31,7 @@ from drqueue.slave.chores import (
     ProgressWatch,
     Purge,
     every,
+    scratch_folder,
 )
 from drqueue.slave.control import SOCKET, Control
 from drqueue.slave.core.core import Core
@@ -119,7 +120,13 @@ class Daemon:
         self._control_path = os.path.join(os.path.abspath(self._state_dir), SOCKET)
         self._requests = Requests(self._state_dir, self._inbox, self.view, self._is_over)
         self._link = Link(
-            addresses, self._inbox, self._requests, self._hello, software=SOFTWARE, name=settings.name
+            addresses,
+            self._inbox,
+            self._requests,
+            self._hello,
+            software=SOFTWARE,
+            name=settings.name,
+            on_registered=lambda: self._loads.tell(force=True),
         )
         self._supervisor = Supervisor(self._state_dir, self._deliver)
         self._loads = LoadReports(self._state_dir, settings.report_s, self._tell)
@@ -193,7 +200,7 @@ class Daemon:
         basis["DRQUEUE_MASTER"] = address
         if slave is not None:
             basis["DRQUEUE_COMPID"] = str(slave)
-        return Node(basis, home, os.path.join(os.path.abspath(self._state_dir), "scratch"))
+        return Node(basis, home, scratch_folder(self._state_dir))
 
     # -- what goes between the parts -------------------------------------------------------------
 
@@ -249,6 +256,11 @@ class Daemon:
     def stop(self) -> None:
         """End the daemon in good order."""
         self._stopping.set()
+
+    async def hurry(self) -> None:
+        """Somebody asked again: where frames are to end with the daemon, they are killed at once."""
+        if self._kill_on_exit:
+            await self._supervisor.shutdown(0.0)
 
     def _start_parts(self, nursery: trio.Nursery) -> None:
         performer = Performer(
@@ -331,15 +343,19 @@ async def main(daemon: Daemon) -> None:
     """Serve until a signal says stop; a second one kills the frames at once where they are to end too."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_heed, daemon, signals)
+            nursery.start_soon(_heed, daemon, signals, nursery)
             await daemon.serve()
             nursery.cancel_scope.cancel()
 
 
-async def _heed(daemon: Daemon, signals: AsyncIterator[int]) -> None:
+async def _heed(daemon: Daemon, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
+    asked = False
     async for number in signals:
         if number == signal.SIGHUP:
             log.event("nothing to reload: settings are read at the start")
             continue
         log.event("stopping", signal=signal.Signals(number).name)
+        if asked:
+            nursery.start_soon(daemon.hurry)
+        asked = True
         daemon.stop()

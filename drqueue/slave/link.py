@@ -54,6 +54,7 @@ class Link:
         *,
         software: str,
         name: str,
+        on_registered: Callable[[], None] = lambda: None,
         rng: Callable[[], float] = random.random,
     ) -> None:
         self._addresses = addresses
@@ -62,6 +63,7 @@ class Link:
         self._hello = hello
         self._software = software
         self._name = name
+        self._on_registered = on_registered
         self._rng = rng
         self._number = 0
         self._channel: Channel | None = None
@@ -112,7 +114,6 @@ class Link:
     def drop(self, link: int, why: str) -> None:
         """Give the link up and try again after a while."""
         if link == self.number and self._channel is not None:
-            self._say(why)
             self._channel.close(why)
 
     # -- lifetime ---------------------------------------------------------------------------------
@@ -188,6 +189,7 @@ class Link:
         self._backoff_s = BACKOFF_FIRST_S
         self._said = ""
         log.event("linked to the master", address=self.address, slave=message.slave, name=message.name)
+        self._on_registered()
 
 
 class _Reader:

@@ -416,6 +416,23 @@ def test_an_old_client_is_told_to_upgrade(master: Peer, drqueue: Command) -> Non
     assert drqueue("jobs") == Said(1, "", "drqueue: upgrade the client\n")
 
 
+@pytest.mark.parametrize("words", [(), ("slave",), ("frame",)])
+def test_no_command_at_all_shows_the_help_on_stderr(drqueue: Command, words: tuple[str, ...]) -> None:
+    said = drqueue(*words)
+    assert (said.status, said.out) == (2, "")
+    assert said.err.startswith("Usage: drqueue")
+
+
+@pytest.mark.parametrize(
+    "words", ["frob", "jobs --frob", "job", "job x", "job -1", "log 1 x", "frame kill 1 x"]
+)
+def test_wrong_usage_is_one_sentence_and_status_2(drqueue: Command, words: str) -> None:
+    said = drqueue(*words.split())
+    assert (said.status, said.out) == (2, "")
+    assert said.err.startswith("drqueue: ")
+    assert said.err.count("\n") == 1
+
+
 def test_an_interrupt_is_status_130(drqueue: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

@@ -26,9 +26,9 @@ from typing import Any, Self, TypeVar
 import pytest
 import trio
 
-from drqueue.client import AsyncClient, JobSpec, LayerSpec
+from drqueue.client import AsyncClient, Client, JobSpec, LayerSpec
 from drqueue.client.farm import LocalFarm, local_farm
-from drqueue.proto.views import JobView
+from drqueue.proto.views import FrameView, JobView, SlaveView
 
 T = TypeVar("T")
 
@@ -127,20 +127,21 @@ class Cli:
         """The environment of a command."""
         return {**os.environ, "DRQUEUE_STATE_DIR": str(self.state_dir), "PWD": str(self.cwd), **self.env}
 
-    def start(self, *words: object, module: str = "drqueue") -> "Running":
-        """Start a command and leave it running; end it with `with`, or `finish`."""
-        return Running(
-            subprocess.Popen(
-                [sys.executable, "-m", module, *map(str, words)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=self.cwd,
-                env=self.environ(),
-                text=True,
-                errors="replace",
+    def start(self, *words: object, module: str = "drqueue", err: Path | None = None) -> "Running":
+        """Start a command and leave it running; end it with `with`, or `finish`. `err`: a file for stderr."""
+        with open(err or os.devnull, "ab") as file:
+            return Running(
+                subprocess.Popen(
+                    [sys.executable, "-m", module, *map(str, words)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=file if err is not None else subprocess.PIPE,
+                    cwd=self.cwd,
+                    env=self.environ(),
+                    text=True,
+                    errors="replace",
+                )
             )
-        )
 
     def run(self, *words: object, status: int | None = 0, module: str = "drqueue") -> Said:
         """Run a command to its end; `status` is the exit status it must have, None for any."""
@@ -159,16 +160,44 @@ class Cli:
         assert re.fullmatch(r"[0-9]+\n", said.out), said.out
         return int(said.out)
 
-    def frames(self, job: int) -> dict[int, dict[str, Any]]:
-        """A job's frames by number."""
-        return {view["number"]: view for view in self.json("frames", job)}
+    # What follows asks through the library, as it is asked often: a process takes its time to start.
 
-    def until_states(self, job: int, wanted: dict[int, str]) -> dict[int, dict[str, Any]]:
+    def client(self) -> Client:
+        """The library's blocking client of this farm."""
+        return Client(f"unix:{self.state_dir}/master.sock")
+
+    def frames(self, job: int) -> dict[int, FrameView]:
+        """A job's frames by number."""
+        with self.client() as client:
+            return {view.number: view for view in client.frames(job)}
+
+    def slave(self, name: str) -> SlaveView:
+        """A slave as the master knows it."""
+        with self.client() as client:
+            return client.slave(name)
+
+    def log(self, job: int, number: int) -> str:
+        """A frame's latest log."""
+        with self.client() as client:
+            return client.read_log(job, number).decode()
+
+    def wait(self, job: int) -> JobView:
+        """A job once it is finished."""
+        with self.client() as client:
+            return client.wait([job])[0]
+
+    def done(self, job: int) -> dict[int, FrameView]:
+        """A finished job's frames, all of which must be DONE."""
+        counts = self.wait(job).counts
+        assert counts.done == counts.total, counts
+        return self.frames(job)
+
+    def until_states(self, job: int, wanted: dict[int, str]) -> dict[int, FrameView]:
         """The job's frames, once those named are in these states."""
 
-        def look() -> dict[int, dict[str, Any]] | None:
+        def look() -> dict[int, FrameView] | None:
             frames = self.frames(job)
-            return frames if {n: frames[n]["state"] for n in wanted} == wanted else None
+            return frames if {n: frames[n].state for n in wanted} == wanted else None
 
         return wait_until(f"frames of job {job} as {wanted}", look)
 
@@ -190,7 +219,7 @@ class Running:
     def finish(self, patience_s: float = COMMAND_S) -> Said:
         """Wait for its end and collect what it says (that nobody has read yet)."""
         out, err = self.process.communicate(timeout=patience_s)
-        return Said(self.process.returncode, out, err)
+        return Said(self.process.returncode, out, err or "")
 
     def line(self) -> str:
         """The next line of stdout; "" at its end."""
@@ -207,6 +236,11 @@ class Up(Running):
         super().__init__(process)
         self.cli = cli
         self.state_dir = cli.state_dir
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            # A test failed: the daemons have to go, too.
+            self.end(signal.SIGTERM)
 
     def end(self, sign: signal.Signals = signal.SIGINT) -> Said:
         """End it by a signal, as Ctrl-C does."""

@@ -1,4 +1,4 @@
-"""`drqueue demo` with every renderer: whole, distinct, non-blank pictures, a contact sheet, a fair summary."""
+"""`drqueue demo` with every renderer: whole, distinct, non-blank pictures, a contact sheet, a summary."""
 
 import json
 from pathlib import Path

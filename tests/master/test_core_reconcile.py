@@ -19,8 +19,8 @@ from drqueue.proto.messages import (
     Started,
     Status,
 )
-from drqueue.proto.model import LimitsChange, LogEnds, MachineInfo, MachineLoad, SlaveLimits
-from tests.builders import CoreFarm, a_hello, a_job, badly, well
+from drqueue.proto.model import Exit, LimitsChange, LogEnds, MachineInfo, MachineLoad, SlaveLimits
+from tests.builders import CoreFarm, a_hello, a_job, badly
 
 
 @pytest.fixture
@@ -228,7 +228,7 @@ def test_a_report_is_taken_in_its_order(farm: CoreFarm) -> None:
     """Started and ended between two reports."""
     link, key = a_running_frame(farm)
     news = Report(
-        started=(Started(key, 5.0),), exited=(Exited(key, well()),), progressed=(Progressed(key, 0.5),)
+        started=(Started(key, 5.0),), exited=(Exited(key, Exit(code=0)),), progressed=(Progressed(key, 0.5),)
     )
     farm.step(SlaveSaid(link, news))
     (row,) = farm.storage.attempts(0, 0, 1)

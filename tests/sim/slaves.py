@@ -5,8 +5,7 @@ signals go through; messages go out in one write per batch, and only on the link
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from math import inf
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from drqueue.outcome import Outcome
@@ -237,7 +236,7 @@ class Daemon:
         self._link = 0
         self._end: End | None = None
         self._out: list[Message] = []
-        self._registered = False
+        self._registered = self._plain = False
         self._backoff_s = 0.2
         self._beat_s, self._silence_s = 10.0, 30.0
         self._beat_at = self._received = 0.0
@@ -245,7 +244,6 @@ class Daemon:
     def start(self) -> None:
         """Take up what is there; the engine runs once that is known."""
         self.farm.trace("slave starts", self.host.name, len(self.core.state.held))
-        check(self.core.state)
         self.supervisor.find_keeper()
 
     def ready(self) -> None:
@@ -336,6 +334,8 @@ class Daemon:
         self._busy = False
         for effect in outcome.do:
             self._perform(effect)
+            if self.crash_at == "mid effects":
+                self.host.kill_daemon()
             if not self.alive:
                 return
         self._flush()
@@ -371,7 +371,7 @@ class Daemon:
     # -- the performer --------------------------------------------------------------------------------
 
     def _perform(self, effect: Effect) -> None:
-        if (self._held_back or self._unwritten) and not isinstance(effect, SignalTree | Alive):
+        if (self._held_back or self._unwritten) and not isinstance(effect, SignalTree | Alive | AllEnded):
             self._held_back.append(effect)
         else:
             self._do(effect)
@@ -525,8 +525,6 @@ class Daemon:
                 raise AssertionError(f"a master does not say {message}")
         self._plain = True
 
-    _plain = False
-
     def _read(self) -> None:
         if self._plain:
             self._plain = False
@@ -564,6 +562,3 @@ class Daemon:
         if self._registered and self._end is not None and running:
             self._end.send([Report(progressed=tuple(Progressed(key, 0.5) for key in running))])
 
-
-Deliver = Callable[[Callable[[], None]], None]
-assert inf > NAP_S

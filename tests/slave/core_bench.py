@@ -14,6 +14,7 @@ from drqueue.slave.core.core import Core
 from drqueue.slave.core.effects import Effect, Send
 from drqueue.slave.core.events import Event, Linked, OrdersCame, RegisteredAs
 from drqueue.slave.core.invariants import check
+from drqueue.slave.core.orders import RECORDED_AFTER_S
 from drqueue.slave.core.processes import ProcessEnded, ProcessStarted
 from drqueue.slave.core.records import (
     Boot,
@@ -120,7 +121,10 @@ class Bench:
     def runs(self, *run: RunOrder) -> None:
         """Orders that were accepted and whose processes run."""
         self.step(orders(*run))
+        now = self.now
         self.step(*[ProcessStarted(order.key, 100, 0, 5000.0) for order in run])
+        self.step(after_s=RECORDED_AFTER_S)
+        self.now = now
 
     def steps(self, *events: Event) -> None:
         """One step for each event."""

@@ -7,7 +7,7 @@ from drqueue.proto.messages import Held, Report, Stop
 from drqueue.slave.core.core import REPORT_MAX
 from drqueue.slave.core.effects import KeepLog, Prepare, RemoveScratch, SayHello, Send, Start, Verify
 from drqueue.slave.core.events import OutputsSeen, RegisteredAs, Unlinked, Verified
-from drqueue.slave.core.orders import KILL_AGAIN_S
+from drqueue.slave.core.orders import KILL_AGAIN_S, RECORDED_AFTER_S
 from drqueue.slave.core.processes import ForgetProcess, LaunchFailed, ProcessStarted, SignalTree
 from drqueue.slave.core.records import Accepted, Ended, Noted, Prepared, Running, StopAsked
 from drqueue.slave.core.state import MAX_HELD, InvalidTransitionError, Phase
@@ -30,9 +30,12 @@ def test_an_order_is_kept_before_it_is_started(bench: Bench) -> None:
 
 def test_a_start_is_kept_and_reported(bench: Bench) -> None:
     bench.step(orders(an_order()))
-    out = bench.step(started())
+    assert bench.step(started()).save == []
+    assert bench.core.next_wakeup() == bench.now + RECORDED_AFTER_S
+    out = bench.step(after_s=RECORDED_AFTER_S)
     assert out.save == [Running(key(), 100, 0, 5000.0)]
     assert [item.key for item in bench.starts()] == [key()]
+    assert bench.step(after_s=RECORDED_AFTER_S).do == []
 
 
 def test_an_exit_is_kept_reported_and_forgotten_only_when_noted(bench: Bench) -> None:
@@ -88,10 +91,28 @@ def test_a_stale_unlinked_does_not_end_the_newer_link(bench: Bench) -> None:
 
 
 def test_a_start_is_left_out_where_the_exit_goes_out_in_the_same_report(bench: Bench) -> None:
-    bench.step(orders(an_order()))
-    bench.step(started(), ended())
+    bench.step(orders(an_order(), an_order(1)))
+    bench.step(started(0), started(1))
+    bench.step(ended(0), after_s=RECORDED_AFTER_S)
+    assert [item.key for item in bench.starts()] == [key(1)]
+    assert [item.key for item in bench.exits()] == [key(0)]
+
+
+def test_nothing_is_told_as_started_and_ended_at_once_on_a_new_link(bench: Bench) -> None:
+    bench.runs(an_order())
+    bench.step(Unlinked(1))
+    bench.link()
+    bench.step(RegisteredAs(3, "s"), ended())
     assert bench.starts() == []
     assert [item.key for item in bench.exits()] == [key()]
+
+
+def test_a_brief_frame_is_told_once_at_its_end(bench: Bench) -> None:
+    bench.steps(orders(an_order()), started())
+    out = bench.step(ended(), after_s=RECORDED_AFTER_S / 2)
+    assert [type(record) for record in out.save] == [Ended]
+    assert bench.starts() == []
+    assert bench.step(after_s=RECORDED_AFTER_S).do == []
 
 
 def test_an_order_that_is_held_already_is_no_news(bench: Bench) -> None:

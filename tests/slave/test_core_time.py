@@ -36,8 +36,10 @@ def restarted(bench: Bench, after_s: float = 0.0) -> Bench:
 def test_a_time_limit_counts_from_the_start_of_the_process(bench: Bench) -> None:
     bench.step(orders(an_order(timeout_s=60)))
     bench.step(started(), after_s=50)
-    assert bench.core.next_wakeup() == bench.now + 60
-    assert bench.step(after_s=59.9).do == []
+    begun = bench.now
+    bench.step(after_s=1)
+    assert bench.core.next_wakeup() == begun + 60
+    assert bench.step(after_s=58.9).do == []
     assert bench.step(after_s=0.1).do == [SignalTree(key(), kill=False)]
     assert bench.step(after_s=10).do == [SignalTree(key(), kill=True)]
     bench.step(ended(code=None, signal=9))
@@ -54,7 +56,8 @@ def test_a_time_limit_of_what_ended_in_time_passes_unseen(bench: Bench) -> None:
 def test_a_time_limit_survives_a_restart_of_the_daemon(bench: Bench) -> None:
     bench.step(orders(an_order(timeout_s=600)))
     bench.step(started(birth=int(bench.now * 100)))
-    again = restarted(bench, after_s=599)
+    bench.step(after_s=1)
+    again = restarted(bench, after_s=598)
     assert again.step().do == []
     assert again.step(after_s=1).do == [SignalTree(key(), kill=False)]
 
@@ -154,6 +157,14 @@ def test_a_lease_survives_a_restart_and_may_end_a_minute_early_but_never_late(be
     assert again.step(after_s=HEARD_KEPT_S).do == [SignalTree(key(), kill=False)]
 
 
+def test_a_restart_does_not_begin_a_lease_anew(bench: Bench) -> None:
+    bench.runs(an_order())
+    bench.step(Unlinked(1), after_s=1000)
+    again = restarted(bench, after_s=LEASE - 1000 - 1)
+    assert again.step().do == []
+    assert again.step(after_s=1).do == [SignalTree(key(), kill=False)]
+
+
 def test_the_masters_last_word_is_kept_calmly_and_only_while_it_matters(bench: Bench) -> None:
     kept = []
     for _ in range(100):
@@ -186,6 +197,7 @@ def test_a_waiting_order_loses_its_lease_too(bench: Bench) -> None:
 def test_a_restart_never_starts_anything_twice(bench: Bench) -> None:
     bench.step(orders(an_order(0), an_order(1), an_order(2, outputs=("a",)), an_order(3, outputs=("a",))))
     bench.step(started(1), OutputsSeen(key(3), {"/a": (1, 2, 3)}))
+    bench.step(after_s=1)
     again = restarted(bench)
     assert known(again.state) == {key(0): None, key(1): (101, 0), key(3): None}
     again.step()
@@ -194,6 +206,17 @@ def test_a_restart_never_starts_anything_twice(bench: Bench) -> None:
     again.steps(started(0), ended(1), ended(3, code=None, reason="keeper-died"))
     again.register()
     assert [(item.key.frame, item.exit.reason) for item in again.exits()] == [(1, ""), (3, "keeper-died")]
+
+
+def test_a_time_limit_counts_for_what_the_keeper_alone_knows_to_run(bench: Bench) -> None:
+    """The daemon was killed in the moment between a start and its record."""
+    bench.step(orders(an_order(timeout_s=60)))
+    bench.step(started(birth=int(bench.now * 100)))
+    again = restarted(bench, after_s=30)
+    again.step(started(birth=int(bench.now * 100)))
+    again.step(after_s=29)
+    assert again.out.do == []
+    assert again.step(after_s=1).do == [SignalTree(key(), kill=False)]
 
 
 def test_a_stop_under_way_goes_on_after_a_restart(bench: Bench) -> None:

@@ -153,6 +153,7 @@ async def test_what_was_meant_for_an_older_link_is_not_sent_on_a_newer(tmp_path:
     async with linked(tmp_path) as (rig, master):
         async with master.link():
             await rig.until(Linked)
+            rig.link.send(1, LimitsNow(limits=SlaveLimits(max_cpus=1)))
         await rig.until(Unlinked)
         rig.link.send(1, LimitsNow(limits=SlaveLimits(max_cpus=1)))
         async with master.link() as link:

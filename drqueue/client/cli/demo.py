@@ -44,9 +44,20 @@ class _Size(click.ParamType[tuple[int, int]]):
 
 
 @click.command(short_help="Render an animation on a farm started for it.")
-@click.option("--renderer", type=click.Choice(RENDERERS), default="tracer", show_default=True)
-@click.option("--frames", type=click.IntRange(1, 9999), default=24, show_default=True, metavar="N")
-@click.option("--size", type=_Size(), default="256x144", show_default=True, metavar="WxH")
+@click.option(
+    "--renderer", type=click.Choice(RENDERERS), default="tracer", show_default=True, help="What renders it."
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(1, 9999),
+    default=24,
+    show_default=True,
+    metavar="N",
+    help="Frames of the animation.",
+)
+@click.option(
+    "--size", type=_Size(), default="256x144", show_default=True, metavar="WxH", help="Pixels of a frame."
+)
 @click.option(
     "--output",
     "folder",
@@ -54,6 +65,7 @@ class _Size(click.ParamType[tuple[int, int]]):
     default=Path("demo-output"),
     show_default=True,
     metavar="DIR",
+    help="Where frames and contact sheet go.",
 )
 @common
 def demo(renderer: str, frames: int, size: tuple[int, int], folder: Path) -> int:

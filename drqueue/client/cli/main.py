@@ -103,6 +103,9 @@ def run(arguments: list[str]) -> int:
         # Whoever read our output went away (`| head`): nobody is left to tell; and nothing to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return USAGE
     except click.UsageError as error:
         return _complain(_usage(error), USAGE)
     except click.ClickException as error:

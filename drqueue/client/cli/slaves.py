@@ -77,7 +77,7 @@ def slave() -> None:
     """
 
 
-@slave.command("show", short_help="Show a slave; `slave NAME` does the same.")
+@slave.command("show", short_help="Show a slave, as `slave NAME` does.")
 @click.argument("name")
 @common
 def show(name: str) -> None:
@@ -169,7 +169,7 @@ def forget(name: str) -> None:
     _show(name, asked().talk(lambda farm: farm.forget_slave(name)))
 
 
-@slave.command("declare-dead")
+@slave.command("declare-dead", short_help="Vouch that a slave runs nothing any more.")
 @click.argument("name")
 @common
 def declare_dead(name: str) -> None:

@@ -57,7 +57,7 @@ _LAYER_OPTIONS = ("frames", "chunk", "cores", "memory", "retries", "timeout", "c
 @click.option("--file", "path", type=click.Path(), metavar="JOB.toml", help="Read the job from a file.")
 @click.option("--wait", is_flag=True, help="Stay until it is finished.")
 @common
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND ...]")
 def submit(command: tuple[str, ...], path: str | None, wait: bool, **given: Any) -> int:
     """Queue a job: a COMMAND over a frame range, or what JOB.toml says.
 

@@ -12,6 +12,9 @@ from drqueue.master.core.records import AttemptRecord, Outcome
 from drqueue.master.core.state import FarmState
 from drqueue.proto.model import KILLED, NOBODYS, Exit
 
+#: Bytes kept of what a slave says of an end: pages of ended frames must fit a packet.
+_TEXT_BYTES = 500
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -141,7 +144,7 @@ def _over(attempt: Attempt, result: Exit, outcome: Outcome, wall: float) -> Atte
         code=result.code,
         signal=result.signal,
         reason=result.reason,
-        text=result.text,
+        text=result.text.encode(errors="replace")[:_TEXT_BYTES].decode(errors="ignore"),
         cpu_s=result.cpu_s,
         peak_mb=result.peak_mb,
         log_bytes=result.log_bytes,

@@ -113,7 +113,9 @@ class Core:
 
     def _on_stopping(self, event: Stopping) -> None:
         self._stopping = True
-        self._turn.state.save.append(MetaRecord("lease_grant", str(event.grant_s)))
+        state = self._turn.state
+        # Whoever has not been heard of in this life may still rely on what the former one granted.
+        state.save.append(MetaRecord("lease_grant", str(max(event.grant_s, state.granted_s))))
         for link in self._turn.state.links:
             self._turn.tell(link, Grant(lease_s=event.grant_s))
 

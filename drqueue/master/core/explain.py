@@ -25,7 +25,7 @@ _SLAVES_SAY = {
 
 def why(state: FarmState, job: Job, layer: Layer | None, index: int | None, now: float) -> list[Reason]:
     """Reasons, most telling first; [] where nothing waits."""
-    layers = [layer] if layer is not None else [x for x in job.layers if x.waiting or x.delayed]
+    layers = [x for x in ((layer,) if layer is not None else job.layers) if x.waiting or x.delayed]
     if index is not None and layer is not None and layer.state_of(index) != "WAITING":
         attempt = layer.live.get(index)
         if attempt is None or attempt.slave.link is not None:
@@ -70,10 +70,12 @@ def why(state: FarmState, job: Job, layer: Layer | None, index: int | None, now:
                     count=1 if index is not None else len(one.delayed),
                 )
             )
-        if one.dying and index is not None and one.is_dying(index):
-            reasons.append(
-                Reason(code="ending", text="an earlier attempt at it is still being stopped", count=1)
-            )
+        if one.dying:
+            dying = one.waiting_for_dying()
+            if index in dying if index is not None else len(dying) == len(one.waiting):
+                count = 1 if index is not None else len(dying)
+                text = "an earlier attempt at it is still being stopped"
+                reasons.append(Reason(code="ending", text=text, count=count))
         if not reasons:
             reasons += _slaves(state, job, one)
     return reasons

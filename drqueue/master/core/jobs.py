@@ -1,5 +1,6 @@
 """What jobs go through: submission, dependencies, finishing, the verbs, deletion."""
 
+from collections import deque
 from collections.abc import Iterator
 
 from msgspec import structs
@@ -76,7 +77,7 @@ def settle(turn: Turn, job: Job) -> None:
     if job.deleted:
         if not job.live and not any(job.on_slave.values()):
             state.drop_job(job)
-            state.save.append(JobForget(job.id))
+            state.save += [JobForget(job.id), state.gone_tokens.add(job.id, job.token)]
         return
     finished = not job.unfinished
     if finished != job.finished:
@@ -84,9 +85,9 @@ def settle(turn: Turn, job: Job) -> None:
         job.finished_at = turn.wall if finished else 0.0
         state.save.append(job.record())
         state.changed_jobs.add(job.id)
-        if finished and job.spec.delete_when_finished and job.all_done:
-            delete(turn, job)
-            return
+    if finished and job.spec.delete_when_finished and job.all_done:
+        delete(turn, job)
+        return
     recheck(turn, job)
     for child in sorted(state.dependents.get(job.id, ())):
         recheck(turn, state.jobs[child])
@@ -131,7 +132,8 @@ def rerun(turn: Turn, job: Job) -> int:
     """All frames again, with a fresh set of retries; running ones are killed first."""
     for attempt in live_attempts(job):
         attempt.again = True
-        ask_stop(turn.state, attempt, attempt.stop or "requeue", turn.stop)
+        attempt.requeued = 0
+        ask_stop(turn.state, attempt, _anew(attempt), turn.stop)
     for layer in job.layers:
         layer.floor = layer.top
         for state_name, positions in layer.sets():
@@ -146,6 +148,11 @@ def rerun(turn: Turn, job: Job) -> int:
     turn.state.changed_jobs.add(job.id)
     settle(turn, job)
     return sum(layer.size for layer in job.layers)
+
+
+def _anew(attempt: Attempt) -> str:
+    """The wish that ends an attempt whose frame is to run anew; the latest wish outweighs a cancelling."""
+    return "requeue" if attempt.stop in ("", "cancel") else attempt.stop
 
 
 def delete(turn: Turn, job: Job) -> int:
@@ -179,10 +186,23 @@ def _drop_dependency(turn: Turn, child: Job, parent: int) -> None:
 
 
 def cancel(turn: Turn, job: Job) -> None:
-    """Its dependency is cancelled: so are its own waiting frames, and the jobs that wait for it."""
+    """Its dependency is cancelled: so are its waiting frames, and the jobs that wait for it, and so on."""
     state = turn.state
-    if job.deleted:
-        return
+    todo, seen = deque([job]), {job.id}
+    while todo:
+        one = todo.popleft()
+        if one.deleted or one.all_done:
+            continue
+        _cancel_frames(turn, one)
+        settle(turn, one)
+        for child in sorted(state.dependents.get(one.id, set()) - seen):
+            if any(d.job == one.id and d.until == "done" for d in state.jobs[child].spec.depends):
+                seen.add(child)
+                todo.append(state.jobs[child])
+
+
+def _cancel_frames(turn: Turn, job: Job) -> None:
+    state = turn.state
     for layer in job.layers:
         changed = False
         for index in list(layer.delayed):
@@ -196,15 +216,7 @@ def cancel(turn: Turn, job: Job) -> None:
             state.save.append(layer.record())
     for attempt in live_attempts(job):
         ask_stop(state, attempt, "cancel", turn.stop)
-    children = [
-        state.jobs[child]
-        for child in sorted(state.dependents.get(job.id, ()))
-        if any(d.job == job.id and d.until == "done" for d in state.jobs[child].spec.depends)
-    ]
     state.changed_jobs.add(job.id)
-    settle(turn, job)
-    for child in children:
-        cancel(turn, child)
 
 
 # -- verbs on frames --------------------------------------------------------------------------------------
@@ -215,7 +227,7 @@ def kill_frames(turn: Turn, layer: Layer, indexes: list[tuple[int, int]]) -> int
     count = 0
     for attempt in _live_in(layer, indexes):
         count += 1
-        if attempt.stop not in ("kill", "delete"):
+        if attempt.stop not in ("kill", "cancel"):
             ask_stop(turn.state, attempt, "kill", turn.stop)
     return count
 
@@ -225,7 +237,7 @@ def requeue_frames(turn: Turn, layer: Layer, indexes: list[tuple[int, int]], *, 
     count = 0
     for attempt in _live_in(layer, indexes):
         count += 1
-        if now:
+        if now or attempt.stop == "cancel":
             attempt.again = True
             ask_stop(turn.state, attempt, "requeue", turn.stop)
         elif not attempt.again:

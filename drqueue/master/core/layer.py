@@ -269,6 +269,11 @@ class Layer:
         members = self.chunks.members(index)
         return any(number in members for numbers in self.dying.values() for number in numbers)
 
+    def waiting_for_dying(self) -> set[int]:
+        """Positions that wait for an attempt that was given up and still renders some of their numbers."""
+        found = {self.chunks.chunk_of(number) for numbers in self.dying.values() for number in numbers}
+        return {index for index in found if index is not None and index in self.waiting}
+
     def next_attempt(self, index: int) -> int:
         """The number that the frame's next attempt bears."""
         past = self.history.get(index)
@@ -328,6 +333,15 @@ class Layer:
         for state, base in self.bases():
             if state == to:
                 base.add(index)
+
+    def keep_history(self, index: int, past: History, until: float) -> None:
+        """Where the layer's frames are laid out anew: what a frame went through; `until`: its back-off."""
+        self.history[index] = past
+        self.has_row(index)
+        if until:
+            self.waiting.discard(index)
+            self.delayed[index] = until
+            heappush(self.job.state.delays, (until, self.job.id, self.index, index))
 
     def restore(self, index: int, to: Resting, past: History) -> None:
         """Where the layer is rebuilt from its rows: a position with a row of its own."""

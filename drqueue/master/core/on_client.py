@@ -162,6 +162,8 @@ def _slave(turn: Turn, who: str) -> Slave:
 
 def _submit(turn: Turn, client: int, request: Submit) -> None:
     known = turn.state.tokens.get(request.token)
+    if known is None:
+        known = turn.state.gone_tokens.job(request.token)
     if known is not None:
         turn.answer(client, Submitted(rq=request.rq, job=known, again=True))
         return
@@ -364,12 +366,13 @@ def _slave_verb(turn: Turn, client: int, request: SlaveVerb) -> None:
 def _wish(turn: Turn, client: int, request: SetLimits) -> None:
     """Limits of a slave that cannot be reached: said to it when it links again."""
     slave = _slave(turn, request.slave)
+    if slave.wish is not None or slave.link is None:
+        slave.wish = _merged(slave.wish, request.change)
+        turn.state.save.append(slave.record())
     if slave.link is not None:
         turn.tell(slave.link, SetLimits(rq=0, change=request.change))
         turn.done(client, request, 1)
         return
-    slave.wish = _merged(slave.wish, request.change)
-    turn.state.save.append(slave.record())
     turn.state.changed_slaves.add(slave.id)
     turn.done(client, request, 1, f"slave {slave.name} is not linked: it is told when it comes back")
 

@@ -74,6 +74,8 @@ def on_linked(turn: Turn, event: SlaveLinked) -> None:
     slave.machine, slave.limits = hello.machine, hello.limits
     slave.cores, slave.memory_mb = hello.cores, hello.memory_mb
     slave.control = hello.control
+    if slave.wish is not None and apply_change(hello.limits, slave.wish) == hello.limits:
+        slave.wish = None
     slave.link, slave.lost, slave.greeted = event.link, False, True
     slave.heard, slave.heard_at = turn.now, turn.wall
     state.links[event.link] = slave
@@ -92,6 +94,7 @@ def on_linked(turn: Turn, event: SlaveLinked) -> None:
     if slave.wish is not None:
         turn.tell(event.link, SetLimits(rq=0, change=slave.wish))
     _reconcile(turn, slave, event)
+    end_grant(turn)
     state.want_schedule = True
 
 
@@ -247,6 +250,15 @@ def pass_deadlines(turn: Turn) -> None:
                 slave.lost = True
                 turn.state.changed_slaves.add(slave.id)
                 _over(turn, attempt, Exit(reason="lost", text=f"slave {slave.name} was silent too long"))
+                end_grant(turn)
+
+
+def end_grant(turn: Turn) -> None:
+    """A grant binds no later life of the master than that in which the last who relied on it is heard of."""
+    state = turn.state
+    if state.granted_s and not any(slave.live and not slave.greeted for slave in state.slaves.values()):
+        state.granted_s = 0.0
+        state.save.append(MetaRecord("lease_grant", "0"))
 
 
 def next_deadline(turn: Turn) -> float | None:
@@ -265,6 +277,7 @@ def declare_dead(turn: Turn, slave: Slave) -> int:
     attempts = list(slave.live.values())
     for attempt in attempts:
         _over(turn, attempt, Exit(reason="lost", text=f"slave {slave.name} was declared dead"))
+    end_grant(turn)
     slave.lost = True
     turn.state.changed_slaves.add(slave.id)
     return len(attempts)

@@ -6,16 +6,23 @@ from the history (`FrameView.attempt` is 0 until it does).
 
 from collections.abc import Iterator
 
+import msgspec
+
 from drqueue.master.core.layer import Attempt, Layer
 from drqueue.master.core.state import FarmState, Job, Slave
 from drqueue.proto.messages import Farm, Frames, Jobs, SlaveInfo, Slaves
 from drqueue.proto.messages import Job as JobAnswer
 from drqueue.proto.views import Counts, FrameView, JobView, LayerView, SlaveView
 
-#: Frames listed of a slave or published at once; a page of a list has at most this many, too.
-_MOST = 1000
+#: Frames listed of a slave.
+_MOST = 500
+#: A page ends, whatever the limit asked for, before its views take more bytes than this ...
+_PAGE_BYTES = 224 * 1024
+#: ... of which so many are set aside for what the history adds to a frame that has been tried.
+_HISTORY_BYTES = 800
 #: Frames looked at for one page; a page of a rare state may be short, with a cursor to go on from.
 _LOOK_AT = 20_000
+_packed = msgspec.msgpack.Encoder().encode
 
 
 def shown_jobs(state: FarmState) -> Iterator[Job]:
@@ -225,15 +232,18 @@ def page_of_jobs(
 ) -> Jobs:
     """Jobs with id >= cursor; finished ones only with `every`."""
     found: list[JobView] = []
+    room = _PAGE_BYTES
     following: int | None = None
     for number in sorted(n for n in state.jobs if n >= cursor):
         job = state.jobs[number]
         if job.deleted or (job.finished and not every) or (owner and job.spec.owner != owner):
             continue
-        if len(found) == limit:
+        view = job_view(job, wall)
+        room -= len(_packed(view))
+        if len(found) == limit or (found and room < 0):
             following = number
             break
-        found.append(job_view(job, wall))
+        found.append(view)
     return Jobs(rq=rq, jobs=tuple(found), next=following)
 
 
@@ -245,16 +255,20 @@ def one_job(job: Job, wall: float, rq: int) -> JobAnswer:
 def page_of_frames(layers: list[Layer], rq: int, cursor: int, limit: int, states: frozenset[str]) -> Frames:
     """Frames of these layers in order; the cursor counts positions over all of them. WAITING shows both."""
     found: list[FrameView] = []
+    room = _PAGE_BYTES
     offset = looked_at = 0
     for layer in layers:
         waits = "BLOCKED" if layer.blocked or layer.job.waits_for.startswith("job ") else "WAITING"
         for index in range(max(0, cursor - offset), layer.size):
-            if len(found) == limit or looked_at == _LOOK_AT:
+            if len(found) == limit or looked_at == _LOOK_AT or room < 0:
                 return Frames(rq=rq, frames=tuple(found), next=offset + index)
             looked_at += 1
             state = layer.state_of(index)
             if not states or state in states or (waits in states and state == "WAITING"):
-                found.append(frame_view(layer, index))
+                found.append(view := frame_view(layer, index))
+                room -= len(_packed(view)) + (
+                    0 if state == "WAITING" and not view.attempt else _HISTORY_BYTES
+                )
         offset += layer.size
     return Frames(rq=rq, frames=tuple(found))
 
@@ -262,8 +276,15 @@ def page_of_frames(layers: list[Layer], rq: int, cursor: int, limit: int, states
 def page_of_slaves(state: FarmState, rq: int, cursor: int, limit: int) -> Slaves:
     """Slaves with id >= cursor."""
     numbers = sorted(n for n in state.slaves if n >= cursor)
-    page = tuple(slave_view(state.slaves[n]) for n in numbers[:limit])
-    return Slaves(rq=rq, slaves=page, next=numbers[limit] if len(numbers) > limit else None)
+    found: list[SlaveView] = []
+    room = _PAGE_BYTES
+    for number in numbers:
+        view = slave_view(state.slaves[number])
+        room -= len(_packed(view))
+        if len(found) == limit or (found and room < 0):
+            return Slaves(rq=rq, slaves=tuple(found), next=number)
+        found.append(view)
+    return Slaves(rq=rq, slaves=tuple(found))
 
 
 def one_slave(slave: Slave, rq: int) -> SlaveInfo:

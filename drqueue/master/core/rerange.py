@@ -1,7 +1,8 @@
 """Changing the frames of a live layer.
 
 A frame of the new division keeps its state where all its numbers had that state before; a running one
-goes on where a new frame has exactly its numbers, else it is stopped. Everything else is WAITING.
+goes on where a new frame has exactly its numbers, else it is stopped. Everything else is WAITING. What a
+frame went through (failures, slaves to avoid, back-off) it keeps where it has the same numbers as before.
 Attempt numbers start above all earlier ones, so that no two attempts ever share a name.
 """
 
@@ -9,7 +10,7 @@ from msgspec import structs
 
 from drqueue.master.core.attempts import supersede
 from drqueue.master.core.layer import Attempt, Layer, Resting
-from drqueue.master.core.records import FramesForget
+from drqueue.master.core.records import FrameRecord, FramesForget
 from drqueue.master.core.turn import Turn
 from drqueue.proto.ranges import Chunks, FrameRange
 
@@ -25,11 +26,11 @@ def rerange(turn: Turn, layer: Layer, frames: str, chunk: int) -> None:
         if name != "WAITING"
     }
     new = Chunks(FrameRange.parse(frames), chunk)
+    pasts = [(old.members(i), past, layer.delayed.get(i, 0.0)) for i, past in sorted(layer.history.items())]
     stays: list[tuple[Attempt, int]] = []
     for attempt in list(layer.live.values()):
-        members = old.members(attempt.index)
-        index = new.chunk_of(members[0])
-        if index is not None and tuple(new.members(index)) == tuple(members):
+        index = _same(new, old.members(attempt.index))
+        if index is not None:
             stays.append((attempt, index))
         else:
             supersede(turn.state, attempt, "WAITING", "range")
@@ -51,9 +52,21 @@ def rerange(turn: Turn, layer: Layer, frames: str, chunk: int) -> None:
         for index in sorted({i for i in map(new.chunk_of, numbers) if i is not None}):
             if index in layer.waiting and all(number in numbers for number in new.members(index)):
                 layer.settle_at(index, name)
-    state.save += [FramesForget(job.id, layer.index, 0, max(old_size, layer.size)), layer.record()]
+    rows: list[FrameRecord] = []
+    for members, past, until in pasts:
+        index = _same(new, members)
+        if index is not None:
+            layer.keep_history(index, past, until)
+            rows.append(layer.frame_record(index, "FAILED" if index in layer.failed else "WAITING", past))
+    state.save += [FramesForget(job.id, layer.index, 0, max(old_size, layer.size)), layer.record(), *rows]
     state.save.append(job.record())
     job.note_waiting()
     state.changed_jobs.add(job.id)
     state.unsettled.add(job.id)
     state.want_schedule = True
+
+
+def _same(new: Chunks, members: range) -> int | None:
+    """The position of the frame that has exactly these numbers, if there is one."""
+    index = new.chunk_of(members[0])
+    return index if index is not None and new.members(index) == members else None

@@ -12,6 +12,7 @@ def restore(state: FarmState, saved: Saved, now: float, wall: float) -> None:
     """Fill an empty state. ValueError where the rows contradict each other."""
     state.started, state.started_wall = now, wall
     state.wall_offset = wall - now
+    state.gone_tokens.restore(saved.meta)
     state.granted_s = float(saved.meta.get("lease_grant", "0"))
     for slave_record in saved.slaves:
         state.add_slave(slave_record)

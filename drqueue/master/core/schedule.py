@@ -112,12 +112,12 @@ def _place_one(
         if not able:
             continue
         index: int | None = layer.waiting.first()
-        for _ in range(_LOOK_PAST):
-            if index is None:
-                break
+        looked = 0
+        while index is not None and looked < _LOOK_PAST:
             if layer.dying and layer.is_dying(index):
                 index = layer.waiting.next_from(index + 1)
                 continue
+            looked += 1
             past = layer.history.get(index)
             slave = able.take(past)
             if slave is None and past is not None and not _elsewhere(state, job, layer, past.avoid):

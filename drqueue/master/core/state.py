@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from drqueue.master.core.layer import Attempt, Layer
 from drqueue.master.core.records import AnyRecord, JobRecord, SlaveRecord
+from drqueue.master.core.tokens import GoneTokens
 from drqueue.proto.ids import AttemptKey, FrameKey
 from drqueue.proto.model import (
     JobSpec,
@@ -208,6 +209,7 @@ class FarmState:
         self.slaves: dict[int, Slave] = {}
         self.attempts: dict[AttemptKey, Attempt] = {}
         self.tokens: dict[str, int] = {}
+        self.gone_tokens = GoneTokens()
         self.links: dict[int, Slave] = {}
         self.identities: dict[str, Slave] = {}
         #: Jobs with frames WAITING and not delayed.

@@ -92,7 +92,7 @@ class Core:
     def step(self, events: Sequence[Event], now: float) -> Outcome[Record, Effect]:
         """Leases that ran out, then every event in order, then every other deadline, then what has room."""
         work = self._work
-        work.now = now
+        work.now, work.silent_s = now, now - self.state.heard_at
         work.save, work.do, work.started, work.exited = [], [], {}, []
         if self._resume:
             self._resume = False
@@ -102,6 +102,8 @@ class Core:
         for event in events:
             self._handlers[type(event)](event)
         work.timers_passed()
+        if self.state.fresh:
+            work.starts_passed()
         if work.state.queued:
             work.start_queued()
         self._report()
@@ -135,6 +137,7 @@ class Core:
             work.do.append(Unlink(event.link, text))
             return
         state.linked = True
+        work.silent_s = 0.0
         self._see_master(event.farm, event.epoch)
         granted, state.grant_s = state.grant_s, 0.0
         self._heard(keep=True)
@@ -178,17 +181,14 @@ class Core:
             return
         state.registered = True
         state.slave_id, state.name = event.slave, event.name
-        # What cannot be told again from what is held: denials of this step.
-        denied = [exited for exited in work.exited if exited.key not in state.held]
         work.started = {
             key: Started(key, attempt.started_at)
             for key, attempt in state.held.items()
-            if attempt.phase in (Phase.RUNNING, Phase.VERIFYING)
+            if attempt.recorded and attempt.phase is not Phase.ENDED
         }
         work.exited = [
             Exited(key, attempt.exit) for key, attempt in state.ended.items() if attempt.exit is not None
         ]
-        work.exited += denied
 
     def _granted(self, event: Granted) -> None:
         self.state.grant_s = event.lease_s

@@ -17,12 +17,14 @@ def check(state: State) -> None:
         assert queued == (key in state.queued), f"{key}: {attempt.phase} and `queued` disagree"
         if attempt.phase is Phase.RUNNING:
             assert attempt.pid > 0, f"{key} runs without a pid"
+            assert attempt.recorded != (key in state.fresh), f"{key}: its start is told twice, or never"
         if attempt.stop_reason:
             assert ended or attempt.phase in ALIVE, f"{key} was stopped and is {attempt.phase}"
         if attempt.phase in ALIVE:
             armed = attempt.kill_at < inf
             assert armed == bool(attempt.stop_reason), f"{key}: stop without a deadline, or the reverse"
     assert state.ended.keys() <= state.held.keys()
+    assert all(state.held[key].phase is Phase.RUNNING for key in state.fresh), "a start of what is over"
     assert state.queued.keys() <= state.held.keys()
     used = sum(attempt.order.cores for attempt in state.held.values() if attempt.phase in USING)
     assert used == state.cores_used, f"cores: {state.cores_used} counted, {used} in use"

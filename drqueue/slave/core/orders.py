@@ -26,6 +26,9 @@ from drqueue.slave.core.state import ALIVE, MAX_HELD, USING, Attempt, Phase, Sta
 
 #: A process that survived KILL (the disk it waits for hangs) is killed again this often.
 KILL_AGAIN_S = 5.0
+#: A start is kept and told after this time: what is shorter costs one record and one report. Nothing hangs
+#: on it meanwhile, for the keeper knows the process.
+RECORDED_AFTER_S = 0.1
 #: Sentences of an exit are cut to this many characters.
 MAX_TEXT = 500
 _MB = 1 << 20
@@ -45,6 +48,8 @@ class Work:
         self.started: dict[AttemptKey, Started] = {}
         self.exited: list[Exited] = []
         self.now = 0.0
+        #: How long the master had not been heard when this step's events came.
+        self.silent_s = 0.0
         self._cores = cores
         self._grace_s = grace_s
         self._clock_ticks = clock_ticks
@@ -60,6 +65,10 @@ class Work:
             return
         if state.leaving or len(state.held) >= MAX_HELD:
             self.deny(order.key, "this slave is shutting down" if state.leaving else "this slave is full")
+            return
+        if self.silent_s >= order.lease_s:
+            # Read after a sleep: the master sent it before, and may have given it up by now.
+            self.deny(order.key, "the order came too late: its lease was over")
             return
         attempt = Attempt(order)
         state.held[order.key] = state.queued[order.key] = attempt
@@ -139,11 +148,23 @@ class Work:
             return
         attempt.move(Phase.RUNNING)
         attempt.pid, attempt.birth, attempt.started_at = event.pid, event.birth, event.at
-        self.save.append(Running(event.key, event.pid, event.birth, event.at))
+        self.state.fresh[event.key] = self.now + RECORDED_AFTER_S
         self.watch(attempt)
         if attempt.stop_reason:
             self._terminate(attempt)
-        self.started[event.key] = Started(event.key, event.at)
+
+    def starts_passed(self) -> None:
+        """Keep and tell the starts of what still runs after a moment."""
+        fresh = self.state.fresh
+        while fresh:
+            key, due = next(iter(fresh.items()))
+            if due > self.now:
+                return
+            del fresh[key]
+            attempt = self.state.held[key]
+            attempt.recorded = True
+            self.save.append(Running(key, attempt.pid, attempt.birth, attempt.started_at))
+            self.started[key] = Started(key, attempt.started_at)
 
     def watch(self, attempt: Attempt) -> None:
         """Mind a running attempt's time limit, counted from its birth."""
@@ -180,6 +201,7 @@ class Work:
         )
         if event.code == 0 and not exit_.reason and attempt.order.outputs:
             self._free(attempt)
+            self.state.fresh.pop(event.key, None)
             attempt.exit = exit_
             attempt.move(Phase.VERIFYING)
             self.do.append(Verify(attempt.order, attempt.before))
@@ -200,7 +222,12 @@ class Work:
 
     def next_wakeup(self) -> float:
         """The next moment at which a deadline may pass; `inf` for none."""
-        return min(self._timers[0][0], self._lease_check_at) if self._timers else self._lease_check_at
+        at = self._lease_check_at
+        if self._timers:
+            at = min(at, self._timers[0][0])
+        for due in self.state.fresh.values():
+            return min(at, due)
+        return at
 
     def timers_passed(self) -> None:
         """Time limits that ran out, and graces."""
@@ -278,6 +305,7 @@ class Work:
         self._free(attempt)
         key = attempt.key
         self.state.queued.pop(key, None)
+        self.state.fresh.pop(key, None)
         attempt.move(Phase.ENDED)
         attempt.exit = exit_
         attempt.kill_at = inf

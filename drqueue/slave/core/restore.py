@@ -80,7 +80,7 @@ def snapshot(state: State, boot_id: str) -> list[SpoolRecord]:
             continue
         if attempt.before:
             records.append(Prepared(attempt.key, attempt.before))
-        if attempt.pid:
+        if attempt.recorded:
             records.append(Running(attempt.key, attempt.pid, attempt.birth, attempt.started_at))
         if attempt.stop_reason:
             records.append(StopAsked(attempt.key, attempt.stop_reason, attempt.stop_text, attempt.grace_s))
@@ -101,7 +101,7 @@ def _replay(state: State, attempt: Attempt, record: Prepared | Running | StopAsk
             if attempt.phase is Phase.QUEUED:
                 attempt.move(Phase.LAUNCHING)
         case Running(_, pid, birth, at):
-            attempt.pid, attempt.birth, attempt.started_at = pid, birth, at
+            attempt.pid, attempt.birth, attempt.started_at, attempt.recorded = pid, birth, at, True
             if attempt.phase is Phase.QUEUED:
                 attempt.move(Phase.LAUNCHING)
             if attempt.phase is Phase.LAUNCHING:

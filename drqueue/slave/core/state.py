@@ -46,7 +46,10 @@ class InvalidTransitionError(Exception):
 
 
 class Attempt:
-    """One order and what became of it. Deadlines: seconds since boot; `started_at`: wall clock."""
+    """One order and what became of it.
+
+    `recorded`: its start is kept and told. Deadlines are in seconds since boot, `started_at` is wall clock.
+    """
 
     __slots__ = (
         "before",
@@ -58,6 +61,7 @@ class Attempt:
         "order",
         "phase",
         "pid",
+        "recorded",
         "since",
         "started_at",
         "stop_reason",
@@ -70,6 +74,7 @@ class Attempt:
         self.phase = Phase.QUEUED
         self.before: Before = {}
         self.pid = 0
+        self.recorded = False
         self.birth = 0
         self.started_at = 0.0
         self.since = 0.0
@@ -87,7 +92,7 @@ class Attempt:
 
 
 class State:
-    """All of it. `held` is in the order of acceptance, `ended` in the order of exit."""
+    """All of it. `held` is in the order of acceptance, `ended` in the order of exit, `fresh` of start."""
 
     def __init__(self, limits: SlaveLimits, farm: str = "", epoch: int = 0) -> None:
         self.limits = limits
@@ -96,6 +101,8 @@ class State:
         self.held: dict[AttemptKey, Attempt] = {}
         self.queued: dict[AttemptKey, Attempt] = {}
         self.ended: dict[AttemptKey, Attempt] = {}
+        #: Starts that are not yet recorded, and when they will be.
+        self.fresh: dict[AttemptKey, float] = {}
         self.cores_used = 0
         self.link = 0
         self.linked = False

@@ -1,0 +1,169 @@
+"""Full disks: the master's, a slave's. Frames go on, nothing accepted is lost, no restart is needed afterwards."""
+
+import os
+from pathlib import Path
+
+import pytest
+import trio
+
+from drqueue.client import AsyncClient
+from drqueue.client.errors import DiskFull
+from tests.e2e.helpers import (
+    Cli,
+    a_farm,
+    a_ledger_job,
+    fill_up,
+    lives,
+    needs_tmpfs,
+    small_disk,
+    until,
+    wait_all,
+)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _tmpfs() -> None:
+    needs_tmpfs()
+
+
+async def submit_in_background(
+    client: AsyncClient, nursery: trio.Nursery, ledger: Path, got: list[int]
+) -> None:
+    """A submit that may have to wait until there is room."""
+
+    async def submit() -> None:
+        got.append(await client.submit(a_ledger_job(ledger, "1-2", 0.1)))
+
+    nursery.start_soon(submit)
+
+
+async def test_a_full_disk_under_the_master(tmp_path: Path) -> None:
+    """Reads are answered, writes refused in a sentence, frames run on; room again, and all is taken up."""
+    ledger, gate = tmp_path / "ledger", tmp_path / "gate"
+    slave = tmp_path / "slave"
+    slave.mkdir(mode=0o700)
+    with small_disk(tmp_path / "farm", 4096):
+        # The slave's own files lie on another disk.
+        (tmp_path / "farm" / "slave-s1").symlink_to(slave)
+        async with a_farm(tmp_path, slaves=1, cores=4) as (farm, client), trio.open_nursery() as nursery:
+            cli = Cli(Path(farm.state_dir), tmp_path)
+            job = await client.submit(a_ledger_job(ledger, "1-8", 1.0))
+
+            async def some_run() -> bool:
+                return (await client.job(job))[0].counts.running == 4
+
+            await until("four frames run", some_run)
+            ballast = fill_up(tmp_path / "farm")
+            # Reports of frames that end cannot be written now; that raises the alarm.
+
+            async def alarm() -> bool:
+                return "no space left" in (await client.farm_info()).alarm
+
+            await until("the alarm", alarm)
+            with pytest.raises(DiskFull, match="cannot write"):
+                await client.submit(a_ledger_job(ledger, "1-2", 0.1))
+            said = await trio.to_thread.run_sync(lambda: cli.run("submit", "--", "true", status=1))
+            assert said.out == ""
+            assert "no space left on the disk" in said.sentence
+            with pytest.raises(DiskFull):
+                await client.stop(job)
+            assert (await client.job(job))[0].counts.total == 8
+            assert len(await client.frames(job)) == 8
+
+            async def four_ended() -> bool:
+                return len(lives(ledger)[1]) >= 4
+
+            await until("the running frames end well", four_ended)
+            pid = farm.master.pid
+            ballast.unlink()
+            view = await wait_all(client, job)
+            assert view.counts.done == 8
+            assert farm.master.pid == pid
+            assert (await client.farm_info()).alarm == ""
+            await wait_all(client, await client.submit(a_ledger_job(tmp_path / "ledger2", "1-2", 0.1)))
+            nursery.cancel_scope.cancel()
+    starts, ends, overlaps = lives(ledger)
+    assert (starts, overlaps) == (dict.fromkeys(range(1, 9), 1), 0)
+    assert ends == starts
+    assert not gate.exists()
+
+
+async def test_what_was_accepted_before_the_disk_was_full_is_there_after_kill_9(tmp_path: Path) -> None:
+    """Jobs are submitted until one is refused; the master dies; every id that was given out is known."""
+    slave = tmp_path / "slave"
+    slave.mkdir(mode=0o700)
+    with small_disk(tmp_path / "farm", 2048):
+        (tmp_path / "farm" / "slave-s1").symlink_to(slave)
+        async with a_farm(tmp_path, slaves=1) as (farm, client):
+            await client.disable_slave("s1")
+            given: list[int] = []
+            ballast = fill_up(tmp_path / "farm")
+            with trio.move_on_after(3):
+                while True:
+                    try:
+                        given.append(await client.submit(a_ledger_job(tmp_path / "ledger", "1-3", 0)))
+                    except DiskFull:
+                        break
+            await farm.master.end(9)
+            ballast.unlink()
+            await farm.master.start()
+            known = {view.id for view in await reachable(client)}
+            assert known >= set(given)
+            await client.enable_slave("s1")
+            for job in sorted(known):
+                assert (await wait_all(client, job)).counts.done == 3
+
+
+async def reachable(client: AsyncClient) -> tuple:
+    """All jobs, once the new master answers."""
+    found: list[tuple] = []
+
+    async def look() -> bool:
+        try:
+            found.append(await client.jobs(all=True))
+        except Exception:
+            return False
+        return True
+
+    await until("the master answers", look)
+    return found[-1]
+
+
+async def test_a_full_disk_under_a_slave(tmp_path: Path) -> None:
+    """Its spool cannot be written: the running frame goes on, its result is told once there is room."""
+    ledger = tmp_path / "ledger"
+    (tmp_path / "farm").mkdir(mode=0o700)
+    with small_disk(tmp_path / "farm" / "slave-s1", 2048):
+        async with a_farm(tmp_path, slaves=2, cores=1) as (farm, client):
+            job = await client.submit(a_ledger_job(ledger, "1-6", 0.7))
+
+            async def both_run() -> bool:
+                return (await client.job(job))[0].counts.running == 2
+
+            await until("both slaves render", both_run)
+            held = next(view.number for view in await client.frames(job) if view.slave == "s1")
+            ballast = fill_up(tmp_path / "farm" / "slave-s1")
+
+            async def ended_there() -> bool:
+                return lives(ledger)[1][held] == 1
+
+            await until("its frame ends", ended_there)
+
+            async def others_done() -> bool:
+                views = await client.frames(job)
+                return sum(view.state == "DONE" for view in views if view.slave == "s2") >= 3
+
+            await until("the other slave goes on", others_done)
+            assert (await client.frames(job))[held - 1].state == "RUNNING"
+            pid = farm.slaves[0].pid
+            ballast.unlink()
+            assert (await wait_all(client, job)).counts.done == 6
+            assert farm.slaves[0].pid == pid
+            log = (Path(farm.state_dir) / "slave-s1.log").read_text()
+            assert "cannot be written: frames go on" in log
+            assert "can be written again" in log
+    starts, _, overlaps = lives(ledger)
+    assert (starts, overlaps) == (dict.fromkeys(range(1, 7), 1), 0)
+    assert os.path.isdir(tmp_path)
