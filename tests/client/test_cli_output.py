@@ -117,6 +117,11 @@ def test_bars_have_their_width_and_only_the_end_is_full(done: float) -> None:
     assert (bar(done, 8) == "█" * 8) == (done >= 1)
 
 
+def test_a_job_is_at_100_percent_only_when_it_is_finished() -> None:
+    assert "99%" in job_table((job_view(1, "ACTIVE", progress=1.0),))[1]
+    assert "100%" in job_table((job_view(1, "FINISHED", progress=1.0),))[1]
+
+
 def test_moments_name_the_day_unless_it_is_today() -> None:
     now = time.time()
     assert output.moment(0) == ""

@@ -40,7 +40,7 @@ def test_a_missing_working_directory_is_tried_elsewhere_then_fails(cli: Cli, tmp
     view = cli.frames(job)[1]
     assert view.reason
     assert str(missing) in view.text
-    assert str(missing) in cli.run("why", job, 1).out
+    assert str(missing) in "".join(on_terminal(cli, "frames", job, columns=400))
 
 
 def test_a_command_that_does_not_exist_fails_by_name(cli: Cli) -> None:

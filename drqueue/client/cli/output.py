@@ -11,9 +11,12 @@ import sys
 import time
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import msgspec
+
+if TYPE_CHECKING:
+    from drqueue.proto.views import JobView
 
 _STYLES = {
     "dim": "2",
@@ -177,6 +180,11 @@ def bar(done: float, width: int = 8) -> str:
     eighths = int(max(0.0, min(done, 1.0)) * width * 8)
     full, part = divmod(eighths, 8)
     return ("█" * full + (" ▏▎▍▌▋▊▉"[part] if part else "")).ljust(width, "░")
+
+
+def part(view: "JobView") -> float:
+    """How much of a job is done, from 0 to 1; 1 only for what is finished."""
+    return view.progress if view.state == "FINISHED" else min(view.progress, 0.999)
 
 
 def percent(done: float) -> str:

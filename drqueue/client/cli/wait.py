@@ -101,7 +101,7 @@ def _bars() -> "Iterator[Callable[[Mapping[int, JobView]], None]]":
             live.update(
                 bars[number],
                 description=output.clean(f"{number} {view.name}"),
-                completed=view.progress,
+                completed=output.part(view),
                 frames=short(view),
                 left=left(view),
             )
@@ -147,5 +147,5 @@ class _Lines:
                 or (now - at >= LINE_S and view.progress != done)
             )
             if news:
-                say(f"job {number}: {output.percent(view.progress)}, {short(view)}, {left(view)}")
+                say(f"job {number}: {output.percent(output.part(view))}, {short(view)}, {left(view)}")
                 self._said[number] = (view.state, view.counts.failed, view.progress, now)
