@@ -1,17 +1,21 @@
 """What a job must be like, in sentences. Pure; clients ask before they send, the master before it accepts.
 
 Limits: names up to 127 characters, commands up to 64 kB, an environment up to 64 kB, 100 layers,
-1,000 dependencies, 10,000,000 frames a layer, the whole job within one packet.
+1,000 dependencies, 10,000,000 frames a layer, the whole job within one packet, with room to spare for what
+its orders and its answers add.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
 
 from drqueue.proto.model import JobSpec, LayerSpec
 from drqueue.proto.ranges import FrameRange, RangeError
 
 MAX_COMMAND = 64 * 1024
 MAX_ENV = 64 * 1024
+MAX_JOB = 192 * 1024
 MAX_LAYERS = 100
 MAX_DEPENDS = 1000
 MAX_OUTPUTS = 100
@@ -56,6 +60,9 @@ def _problems(spec: JobSpec) -> Iterator[str]:
     cycle = layer_cycle(spec.layers)
     if cycle:
         yield f"layers wait for each other in a circle: {' -> '.join(cycle)}"
+    size = len(msgspec.msgpack.encode(spec))
+    if size > MAX_JOB:
+        yield f"the job has {size} bytes in all, {MAX_JOB} are allowed"
 
 
 def _layer_problems(layer: LayerSpec) -> Iterable[str]:

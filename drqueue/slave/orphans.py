@@ -104,6 +104,20 @@ def writes_into(pid: int, state_dir: str) -> bool:
     return False
 
 
+def is_kept(pid: int) -> bool:
+    """Whether the process's parent is a keeper: it is no orphan, but the frame of another slave.
+
+    A copied state directory tells of attempts that run below the keeper of the original.
+    """
+    info = proctree.look(pid)
+    try:
+        with open(f"/proc/{info.parent if info is not None else 0}/cmdline", "rb") as file:
+            words = file.read().split(b"\0")
+    except OSError:
+        return False
+    return any(word.endswith(b"/slave/keeper.py") for word in words)
+
+
 def _marks(pid: int) -> set[bytes]:
     return {entry for entry in proctree.environment(pid) if entry.startswith(_FARM)}
 

@@ -28,7 +28,7 @@ from drqueue.slave.core.processes import (
     ProcessEvent,
     ProcessStarted,
 )
-from drqueue.slave.orphans import Orphan, find_orphans
+from drqueue.slave.orphans import Orphan, find_orphans, is_kept
 
 log = logging.getLogger(__name__)
 
@@ -430,7 +430,7 @@ class Supervisor:
             if orphan is not None:
                 self._deliver(ProcessStarted(key, orphan.pid, orphan.birth, orphan.started_at))
             else:
-                pid, birth = where or (0, 0)
+                pid, birth = where if where is not None and not is_kept(where[0]) else (0, 0)
                 orphan = Orphan(key, pid, birth, self._state_dir)
             self._orphans[key] = orphan
             if self._nursery is not None:

@@ -125,6 +125,7 @@ def one(peer: Peer, kind: type) -> Any:
         (("/bin/true",), ("/bin/true",), ""),
         (("blender", "-b", "a b.blend"), ("blender", "-b", "a b.blend"), ""),
         (("echo hello",), (), "echo hello"),
+        (("my program", "x"), ("my program", "x"), ""),
         (("echo\thello",), (), "echo\thello"),
         (("a", "|", "b"), ("a", "|", "b"), ""),
         *(((f"x{char}",), (), f"x{char}") for char in "|&;<>()$`\"'*?[~"),

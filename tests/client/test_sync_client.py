@@ -88,11 +88,12 @@ def test_several_threads_share_one_client(master: Peer) -> None:
     assert sorted(got) == list(range(8))
 
 
-def test_an_interrupt_ends_the_call_and_not_the_client(master: Peer) -> None:
+def test_an_interrupt_cancels_the_call_and_not_the_client(master: Peer) -> None:
+    """The watch behind `wait` is ended, so nothing of the call is left in the thread."""
     main = threading.get_ident()
 
     def interrupt() -> None:
-        while "Why" not in master.kinds():
+        while "GetJob" not in master.kinds():
             assert threading.main_thread().is_alive()
         signal.pthread_kill(main, signal.SIGINT)
 
@@ -100,8 +101,9 @@ def test_an_interrupt_ends_the_call_and_not_the_client(master: Peer) -> None:
     with Client(master.address) as farm:
         thread.start()
         with pytest.raises(KeyboardInterrupt):
-            farm.why(1)
-        assert farm.job(1)[0].id == 1
+            farm.wait([1])
+        while "Unwatch" not in master.kinds():
+            assert farm.job(1)[0].id == 1
     thread.join(20)
 
 

@@ -15,7 +15,7 @@ FRAMES = 10
 
 
 async def test_a_clock_that_jumps_changes_no_frames_fate(tmp_path: Path) -> None:
-    """The master's and the slaves' clock, by ten days forth and twenty back, a time limit running meanwhile."""
+    """The master's and the slaves' clock, ten days forth and twenty back, while a time limit runs."""
     ledger, offset = tmp_path / "ledger", tmp_path / "offset"
     offset.write_text("0")
     async with a_farm(tmp_path) as (farm, client):

@@ -32,8 +32,14 @@ async def test_follow_and_wait_survive_a_restart_of_the_master(tmp_path: Path) -
     async with a_farm(tmp_path, slaves=1) as (farm, client):
         cli = cli_of(farm, tmp_path)
         job = int(await run(cli, "submit", "--", f"echo begin; {hold}"))
-        with cli.start("log", "--follow", job, 1) as log, cli.start("wait", job) as wait:
+        progress = tmp_path / "progress"
+        with cli.start("log", "--follow", job, 1) as log, cli.start("wait", job, err=progress) as wait:
             assert await trio.to_thread.run_sync(log.line) == "begin\n"
+
+            async def waits() -> bool:
+                return "1 run" in progress.read_text()
+
+            await until("it waits", waits)
             await farm.master.end(signal.SIGKILL)
             gates[0].touch()
             # The log comes from the slave itself, master or not.
@@ -47,8 +53,8 @@ async def test_follow_and_wait_survive_a_restart_of_the_master(tmp_path: Path) -
         assert len(await client.attempts(job, 1)) == 1
 
 
-async def test_a_log_is_relayed_where_the_slave_cannot_be_reached(tmp_path: Path) -> None:
-    """Without the slave's socket the master passes the log on; without the slave it shows what it kept."""
+async def test_the_master_stands_in_where_the_slaves_socket_is_gone(tmp_path: Path) -> None:
+    """It passes logs and limits on; a log is there even without the slave, limits outlive its restart."""
     gate = tmp_path / "gate"
     async with a_farm(tmp_path, slaves=1) as (farm, client):
         cli = cli_of(farm, tmp_path)
@@ -59,13 +65,19 @@ async def test_a_log_is_relayed_where_the_slave_cannot_be_reached(tmp_path: Path
             gate.touch()
             assert (await trio.to_thread.run_sync(log.finish)).status == 0
         await client.wait([job])
-
-        async def kept() -> bool:
-            return (await client.slave("s1")).running == ()
-
-        await until("the frame's end", kept)
+        await run(cli, "slave", "disable", "s1")
+        await run(cli, "slave", "set", "s1", "--max-cpus", 1)
+        limits = (await client.slave("s1")).limits
+        assert (limits.enabled, limits.max_cpus) == (False, 1)
         await farm.slaves[0].end()
         assert await run(cli, "log", job, 1) == "begin\n"
+        await farm.slaves[0].start()
+
+        async def back() -> bool:
+            view = await client.slave("s1")
+            return view.linked and view.limits == limits
+
+        await until("it comes back as it was", back)
 
 
 async def test_a_slave_is_told_directly_even_while_its_master_hangs(tmp_path: Path) -> None:
@@ -83,25 +95,6 @@ async def test_a_slave_is_told_directly_even_while_its_master_hangs(tmp_path: Pa
             return (await client.slave("s1")).limits.max_cpus == 1
 
         await until("the master hears of it", known)
-
-
-async def test_limits_are_relayed_where_the_slaves_socket_is_gone(tmp_path: Path) -> None:
-    """disable, set and a kill through the master; kept over a restart of the slave."""
-    async with a_farm(tmp_path, slaves=1) as (farm, client):
-        cli = cli_of(farm, tmp_path)
-        (Path(farm.slaves[0].state_dir) / "control.sock").unlink()
-        await run(cli, "slave", "disable", "s1")
-        await run(cli, "slave", "set", "s1", "--max-cpus", 1)
-        limits = (await client.slave("s1")).limits
-        assert (limits.enabled, limits.max_cpus) == (False, 1)
-        await farm.slaves[0].end()
-        await farm.slaves[0].start()
-
-        async def back() -> bool:
-            view = await client.slave("s1")
-            return view.linked and view.limits == limits
-
-        await until("it comes back as it was", back)
 
 
 async def test_a_wish_for_an_unlinked_slave_is_fulfilled_when_it_comes_back(tmp_path: Path) -> None:

@@ -3,15 +3,23 @@
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.helpers import Cli, farm_up, processes_with, start_up, wait_until
+from tests.e2e.helpers import Cli, Up, farm_up, processes_with, start_up, wait_until
 
 pytestmark = pytest.mark.slow
 STUBBORN = "trap '' TERM; echo $$ > {0}.new; mv {0}.new {0}; while :; do sleep 0.05; done"
 RUNAWAY = "(setsid sh -c 'echo $$ > {0}.new; mv {0}.new {0}; exec sleep 300' &) ; sleep 300"
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """A farm of one slave, s1, that the tests which take it leave as they find it."""
+    with farm_up(tmp_path_factory.mktemp("up"), slaves=1) as farm:
+        yield farm
 
 
 def started(cli: Cli, pid_file: Path, command: str) -> int:
@@ -62,28 +70,26 @@ def test_two_farms_side_by_side(tmp_path: Path) -> None:
         one.cli.done(one.cli.submit("--", "true"))
 
 
-def test_a_second_up_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+def test_a_second_up_in_the_same_folder_is_refused(up: Up) -> None:
     """One sentence that names the folder, status 1, and the first farm does not notice."""
-    with farm_up(tmp_path, slaves=1) as up:
-        with start_up(tmp_path, slaves=1) as second:
-            said = second.finish()
-        assert said.status == 1
-        assert said.out == ""
-        assert said.sentence == f"drqueue: a master runs in {up.state_dir} already"
-        up.cli.done(up.cli.submit("--", "true"))
+    with start_up(up.state_dir.parent, slaves=1) as second:
+        said = second.finish()
+    assert said.status == 1
+    assert said.out == ""
+    assert said.sentence == f"drqueue: a master runs in {up.state_dir} already"
+    up.cli.done(up.cli.submit("--", "true"))
 
 
-def test_a_master_names_the_one_that_holds_the_folder(tmp_path: Path) -> None:
+def test_a_master_names_the_one_that_holds_the_folder(up: Up) -> None:
     """drqueue-master in a folder in use: one sentence with the pid, status 1."""
-    with farm_up(tmp_path, slaves=1) as up:
-        said = up.cli.run("--state-dir", up.state_dir, module="drqueue.master", status=1)
-        holder = int((up.state_dir / "lock").read_text().split()[1])
-        assert said.sentence == (
-            f"drqueue-master: state directory {up.state_dir} is in use by another master, pid {holder}"
-        )
-        os.kill(holder, 0)
-        said = up.cli.run("--state-dir", up.state_dir / "slave-s1", module="drqueue.slave", status=1)
-        assert "in use by another slave, pid" in said.sentence
+    said = up.cli.run("--state-dir", up.state_dir, module="drqueue.master", status=1)
+    holder = int((up.state_dir / "lock").read_text().split()[1])
+    assert said.sentence == (
+        f"drqueue-master: state directory {up.state_dir} is in use by another master, pid {holder}"
+    )
+    os.kill(holder, 0)
+    said = up.cli.run("--state-dir", up.state_dir / "slave-s1", module="drqueue.slave", status=1)
+    assert "in use by another slave, pid" in said.sentence
 
 
 def test_a_daemon_that_dies_ends_up_with_its_last_words(tmp_path: Path) -> None:
@@ -98,19 +104,20 @@ def test_a_daemon_that_dies_ends_up_with_its_last_words(tmp_path: Path) -> None:
     assert processes_with(tmp_path) == []
 
 
-def test_slaves_of_one_name_get_a_suffix(tmp_path: Path) -> None:
-    """A second s1 becomes s1-2, keeps that name over a restart, and both render."""
-    with farm_up(tmp_path, slaves=1) as up:
-        words = ("--name", "s1", "--state-dir", tmp_path / "other", "--cores", 1, "--kill-frames-on-exit")
-        master = ("--master", f"unix:{up.state_dir}/master.sock")
-        for _ in range(2):
-            with up.cli.start(*words, *master, module="drqueue.slave") as other:
-                wait_until("the second slave", lambda: up.cli.slave("s1-2").linked if names(up.cli) else None)
-                assert names(up.cli) == {"s1", "s1-2"}
-                other.process.terminate()
-                assert other.finish().status == 0
-            wait_until("its unlinking", lambda: not up.cli.slave("s1-2").linked)
+def test_slaves_of_one_name_get_a_suffix(up: Up, tmp_path: Path) -> None:
+    """A second s1 becomes s1-2, and keeps that name over a restart."""
+    words = ("--name", "s1", "--state-dir", tmp_path / "other", "--cores", 1, "--kill-frames-on-exit")
+    master = ("--master", f"unix:{up.state_dir}/master.sock")
+    for _ in range(2):
+        with up.cli.start(*words, *master, module="drqueue.slave") as other:
+            wait_until("the second slave", lambda: up.cli.slave("s1-2").linked if names(up.cli) else None)
+            assert names(up.cli) == {"s1", "s1-2"}
+            other.process.terminate()
+            assert other.finish().status == 0
+        wait_until("its unlinking", lambda: not up.cli.slave("s1-2").linked)
     assert processes_with(tmp_path / "other") == []
+    up.cli.run("slave", "forget", "s1-2")
+    assert names(up.cli) is None
 
 
 def names(cli: Cli) -> set[str] | None:
@@ -120,26 +127,25 @@ def names(cli: Cli) -> set[str] | None:
     return found if len(found) > 1 else None
 
 
-def test_a_copied_slave_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_copied_slave_is_refused_by_name(up: Up, tmp_path: Path) -> None:
     """A state directory copied under a running slave and started: the master names both; no frame suffers."""
     gate = tmp_path / "gate"
-    with farm_up(tmp_path, slaves=1) as up:
-        job = up.cli.submit("--", f"until test -e {gate}; do sleep 0.02; done")
-        up.cli.until_states(job, {1: "RUNNING"})
-        copy = tmp_path / "copy"
-        shutil.copytree(up.state_dir / "slave-s1", copy, ignore=shutil.ignore_patterns("*.sock"))
-        log = tmp_path / "copy.log"
-        words = ("--name", "twin", "--state-dir", copy, "--master", f"unix:{up.state_dir}/master.sock")
-        with up.cli.start(*words, module="drqueue.slave", err=log) as twin:
-            wait_until("its refusal", lambda: "the master refuses this slave" in log.read_text())
-            twin.process.terminate()
-            assert twin.finish().status == 0
-        sentence = next(line for line in log.read_text().splitlines() if "refuses" in line)
-        assert "slave s1 (id 0) on" in sentence
-        assert "twin on" in sentence
-        with up.cli.client() as client:
-            assert [view.name for view in client.slaves()] == ["s1"]
-        assert up.cli.frames(job)[1].state == "RUNNING"
-        gate.touch()
-        assert up.cli.done(job)[1].attempt == 1
-    wait_until("the end of the copy's keeper", lambda: not processes_with(copy), 70)
+    job = up.cli.submit("--", f"until test -e {gate}; do sleep 0.02; done")
+    up.cli.until_states(job, {1: "RUNNING"})
+    copy = tmp_path / "copy"
+    shutil.copytree(up.state_dir / "slave-s1", copy, ignore=shutil.ignore_patterns("*.sock"))
+    log = tmp_path / "copy.log"
+    words = ("--name", "twin", "--state-dir", copy, "--master", f"unix:{up.state_dir}/master.sock")
+    with up.cli.start(*words, "--kill-frames-on-exit", module="drqueue.slave", err=log) as twin:
+        wait_until("its refusal", lambda: "the master refuses this slave" in log.read_text())
+        twin.process.terminate()
+        assert twin.finish().status == 0
+    sentence = next(line for line in log.read_text().splitlines() if "refuses" in line)
+    assert "slave s1 (id 0) on" in sentence
+    assert "twin on" in sentence
+    with up.cli.client() as client:
+        assert "twin" not in {view.name for view in client.slaves()}
+    assert up.cli.frames(job)[1].state == "RUNNING"
+    gate.touch()
+    assert up.cli.done(job)[1].attempt == 1
+    assert processes_with(copy) == []

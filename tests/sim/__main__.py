@@ -7,7 +7,6 @@ import argparse
 import sys
 import time
 import traceback
-from collections import Counter
 
 from tests.sim.farm import TAIL, Farm
 
@@ -17,12 +16,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
     parser.add_argument("--seeds", type=int, default=150, help="how many farms")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--most", type=int, default=0, help="stop after so many failures")
     parser.add_argument("--seed", type=int, help="this one alone, with its trace")
     options = parser.parse_args()
     if options.seed is not None:
         return _one(options.seed)
     failed: list[int] = []
-    kinds: Counter[str] = Counter()
+    seed = options.first - 1
     steps, begin = 0, time.monotonic()
     for seed in range(options.first, options.first + options.seeds):
         farm = Farm(seed)
@@ -30,11 +30,12 @@ def main() -> int:
             farm.run()
         except Exception as error:  # noqa: BLE001 - whatever it is, the other seeds count too
             failed.append(seed)
-            kinds[type(error).__name__] += 1
             print(f"seed {seed} at {farm.now:.3f}: {type(error).__name__}: {str(error)[:300]}", flush=True)
         steps += farm.steps
+        if options.most and len(failed) >= options.most:
+            break
     took = time.monotonic() - begin
-    print(f"{options.seeds} seeds, {steps} steps in {took:.1f} s: {steps / took:.0f} steps/s; failed: {failed}")
+    print(f"{seed + 1 - options.first} seeds, {steps} steps in {took:.1f} s: {steps / took:.0f} steps/s; failed: {failed}")
     return 1 if failed else 0
 
 

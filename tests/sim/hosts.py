@@ -160,11 +160,16 @@ class Host:
         # For the oracles: when, by its own clock, a master was last heard, and what that one granted.
         self.heard = self.boot_clock()
         self.granted_s = 0.0
+        self.up_since = 0.0
 
     @property
     def boot_id(self) -> str:
         """Another one after each start."""
         return f"{self.name}-boot-{self.boot}"
+
+    def can_act(self) -> bool:
+        """A daemon runs on it, and it is awake."""
+        return self.daemon is not None and not self.asleep
 
     def boot_clock(self) -> float:
         """Seconds since boot by its own oscillator, sleep included."""
@@ -203,6 +208,7 @@ class Host:
             return
         self.asleep = False
         self.slept_s += self.farm.now - self._asleep_since
+        self.up_since = self.boot_clock()
         waiting, self._waiting = self._waiting, []
         for what in waiting:
             self.when_awake(what)
@@ -267,6 +273,7 @@ class Host:
         from tests.sim.slaves import Daemon
 
         if self.daemon is None and not self.gone:
+            self.up_since = self.boot_clock()
             self.daemon = Daemon(self)
             self.daemon.start()
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Linked again, told, TERM, grace, KILL, and KILL again: a disowned process is gone after that.
 DISOWNED_S = 60.0
+#: The engine's longest nap, TERM, grace, KILL, and a disk that is slow to note it.
+LEASE_KILL_S = 60.0
 
 LayerKey = tuple[int, int]
 
@@ -81,8 +83,13 @@ class Oracle:
             return False
         if self._dead_at.get(host.name, -1.0) >= self._ordered_at.get(other.key, other.started):
             return False
-        silent = host.boot_clock() - host.heard
-        return not (order.on_unreachable == "lease" and silent >= max(order.lease_s, host.granted_s))
+        if order.on_unreachable == "hold":
+            return True
+        ends = host.heard + max(order.lease_s, host.granted_s)
+        if host.boot_clock() < ends:
+            return True
+        # Its lease is over: there must have been nobody awake to end it, or it is dying.
+        return host.can_act() and host.boot_clock() - max(ends, host.up_since) > LEASE_KILL_S
 
     def output_there(self, key: AttemptKey) -> bool:
         """Whether the process wrote what it was to write."""

@@ -4,9 +4,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drqueue.proto.messages import Done, GetSlave, KillAttempts, LimitsNow, Refusal, Request, SetLimits, Stop
+from drqueue.proto.messages import (
+    Done,
+    GetSlave,
+    KillAttempts,
+    LimitsNow,
+    Refusal,
+    Report,
+    Request,
+    SetLimits,
+    Stop,
+)
 from drqueue.proto.model import LimitsChange, SlaveLimits
-from drqueue.slave.core.effects import Alive, AllEnded, Answer, SayHello, Start, Unlink
+from drqueue.slave.core.effects import Alive, AllEnded, Answer, SayHello, Send, Start, Unlink
 from drqueue.slave.core.events import (
     Asked,
     AutoEnableDue,
@@ -191,8 +201,21 @@ def test_leaving_takes_all_frames_along(bench: Bench) -> None:
     assert bench.out.do == []
 
 
+def test_leaving_is_said_before_frames_end_lest_the_master_sends_them_again(bench: Bench) -> None:
+    bench.runs(an_order(0, cores=4))
+    bench.step(orders(an_order(1)))
+    bench.step(LeaveAsked())
+    assert [effect.message for effect in bench.done(Send)] == [
+        LimitsNow(limits=SlaveLimits(enabled=False)),
+        Report(exited=tuple(bench.exits())),
+    ]
+    # It is no wish of anybody's: after the restart the slave takes frames again.
+    assert bench.state.limits == SlaveLimits()
+
+
 def test_leaving_with_nothing_is_over_at_once(bench: Bench) -> None:
-    assert bench.step(LeaveAsked()).do == [AllEnded()]
+    bench.step(LeaveAsked())
+    assert bench.out.do[-1] == AllEnded()
 
 
 def test_a_ping_is_answered(bench: Bench) -> None:

@@ -77,7 +77,7 @@ def settle(turn: Turn, job: Job) -> None:
     if job.deleted:
         if not job.live and not any(job.on_slave.values()):
             state.drop_job(job)
-            state.save += [JobForget(job.id), state.gone_tokens.add(job.id, job.token)]
+            state.save += [state.gone_tokens.add(job.id, job.token), JobForget(job.id)]
         return
     finished = not job.unfinished
     if finished != job.finished:

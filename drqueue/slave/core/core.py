@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
+from msgspec import structs
+
 from drqueue.outcome import Outcome
 from drqueue.proto.messages import (
     Done,
@@ -228,9 +230,13 @@ class Core:
         state, work = self.state, self._work
         if not state.registered:
             return
-        if state.limits != self._limits_told:
-            self._limits_told = state.limits
-            self._send(LimitsNow(limits=state.limits))
+        limits = state.limits
+        if state.leaving:
+            # Before the ends of its frames, which the master would start here again and again.
+            limits = structs.replace(limits, enabled=False)
+        if limits != self._limits_told:
+            self._limits_told = limits
+            self._send(LimitsNow(limits=limits))
         if not work.started and not work.exited:
             return
         started, exited = tuple(work.started.values()), tuple(work.exited)
