@@ -8,6 +8,7 @@ is said in one sentence, by `SettingsError`. Durations are in seconds and end in
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Generic, Literal, NamedTuple, TypeVar
 
@@ -50,10 +51,6 @@ class MasterSettings(_Common, frozen=True, forbid_unknown_fields=True, kw_only=T
         Mode,
         Meta(description="Permissions of its Unix socket, octal: whoever may write to it may use the farm."),
     ] = 0o600
-    retries: Annotated[
-        int,
-        Meta(ge=0, le=1_000_000, description="Tries after a failed first one, where a job names no number."),
-    ] = 3
     backoff_s: Annotated[
         Seconds, Meta(description="Pause before a failed frame is tried again, doubled with each failure.")
     ] = 5.0
@@ -73,11 +70,17 @@ class MasterSettings(_Common, frozen=True, forbid_unknown_fields=True, kw_only=T
     ] = 60.0
     keep_days: Annotated[Days, Meta(description="Days that a finished job stays.")] = 30
     history_days: Annotated[Days, Meta(description="Days that the history of attempts stays.")] = 365
-    audit_days: Annotated[Days, Meta(description="Days that the table of who did what stays.")] = 365
     logs_keep_mb: Annotated[
         Count,
         Meta(description="Room for the first and last parts of frames' logs; the oldest go first (MB)."),
     ] = 4096
+    backup_hours: Annotated[
+        float,
+        Meta(ge=0, le=8760, description="Hours between two backups of the database; 0: none by itself."),
+    ] = 24.0
+    backups_keep: Annotated[
+        int, Meta(ge=1, le=1000, description="Backups that are kept; beyond that the oldest go.")
+    ] = 7
 
     def __post_init__(self) -> None:
         if not self.state_dir:
@@ -214,6 +217,23 @@ def describe(loaded: Loaded[Any]) -> list[Row]:
         value = getattr(loaded.settings, field.name)
         rows.append(Row(field.name, _shown(field.name, value), loaded.sources[field.name], help_of(field)))
     return rows
+
+
+def print_settings(loaded: Loaded[Any]) -> None:
+    """Write that as a table on stdout; a reader that has seen enough (`| head`) is no failure."""
+    rows = describe(loaded)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    try:
+        for row in rows:
+            print(
+                *(f"{cell:{width}}" for cell, width in zip(row[:-1], widths, strict=False)),
+                row.help,
+                sep="  ",
+            )
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Else the interpreter tries once more, and complains, when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def help_of(field: msgspec.structs.FieldInfo) -> str:

@@ -5,7 +5,7 @@ import sys
 
 import drqueue
 from drqueue import log
-from drqueue.settings import Loaded, MasterSettings, SettingsError, describe, load
+from drqueue.settings import MasterSettings, SettingsError, load, print_settings
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -36,16 +36,6 @@ def main(argv: list[str] | None = None) -> None:
         return
     log.setup(loaded.settings.log_level)
     sys.exit(_run(loaded.settings))
-
-
-def print_settings(loaded: Loaded[MasterSettings]) -> None:
-    """One line a setting: its value, where that came from, what it means."""
-    rows = describe(loaded)
-    name = max(len(row.name) for row in rows)
-    value = max(len(row.value) for row in rows)
-    source = max(len(row.source) for row in rows)
-    for row in rows:
-        print(f"{row.name:{name}}  {row.value:{value}}  {row.source:{source}}  {row.help}")
 
 
 def _run(settings: MasterSettings) -> int:

@@ -21,7 +21,7 @@ from drqueue.master.core.effects import Answer, AskHistory
 from drqueue.master.core.events import ClientAsked, Event
 from drqueue.master.core.on_client import READS
 from drqueue.master.core.records import AttemptRecord
-from drqueue.master.hub import Hub
+from drqueue.master.hub import Hub, TooManyWatches
 from drqueue.master.slaves import NotLinked, SlaveLinks
 from drqueue.master.storage import Storage
 from drqueue.proto.errors import LocalProtocolError, RemoteProtocolError
@@ -128,7 +128,7 @@ class ClientLinks:
         client.open.add(message.rq)
         match message:
             case Watch():
-                client.answer(Watching(rq=message.rq, watch=self._hub.watch(client.channel, message)))
+                self._watch(client, message)
             case Unwatch():
                 found = self._hub.unwatch(message.watch, client.channel)
                 client.answer(Done(rq=message.rq, count=int(found)))
@@ -141,6 +141,14 @@ class ClientLinks:
             case _:
                 self._inbox.put(ClientAsked(number, message))
                 await self._inbox.wait_room()
+
+    def _watch(self, client: _Client, request: Watch) -> None:
+        try:
+            number = self._hub.watch(client.channel, request)
+        except TooManyWatches as error:
+            client.answer(Refusal(rq=request.rq, code="too-many", text=str(error)))
+        else:
+            client.answer(Watching(rq=request.rq, watch=number))
 
     def _ask_in_alarm(self, number: int, client: _Client, message: Request) -> None:
         if not isinstance(message, READS):

@@ -2,7 +2,7 @@
 
 Start: lock and open the state, restore the core, listen, say READY. Stop (TERM or INT): leases are
 stretched and that is committed and said, then the engine ends, then links and storage close. Frames
-run on: no stop of the master ends one.
+run on: no stop of the master ends one. USR1 asks for a backup at once.
 """
 
 import os
@@ -10,7 +10,6 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
-from functools import partial
 from itertools import count
 
 import trio
@@ -25,9 +24,9 @@ from drqueue.master.core.effects import Answer, AskHistory, Effect, Publish, Tel
 from drqueue.master.core.events import ClockRead, Event, Stopping
 from drqueue.master.core.turn import Policy
 from drqueue.master.history import History
+from drqueue.master.housekeeping import Housekeeping
 from drqueue.master.hub import Hub
 from drqueue.master.slaves import SlaveLinks
-from drqueue.master.storage import Storage
 from drqueue.master.storage.statedir import OpenState, open_state
 from drqueue.proto.errors import RemoteProtocolError
 from drqueue.proto.handshake import Answerer
@@ -36,8 +35,6 @@ from drqueue.settings import MasterSettings
 from drqueue.unixpath import bind_unix
 
 _CLOCK_S = 5.0
-_PURGE_S = 3600.0
-_PURGE_BATCH = 2000
 _GOODBYE_S = 2.0
 #: Links at once; far above what a farm has, below what descriptors allow.
 _LINKS_MOST = 20_000
@@ -45,6 +42,8 @@ _LINKS_MOST = 20_000
 
 def run(settings: MasterSettings) -> None:
     """Run a master until it is told to stop; raises StateError, StorageError, OSError (the socket)."""
+    # Until its receiver stands: the check of a large database takes a while, and a signal would end it.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     opened = open_state(settings.state_dir)
     try:
         listener = bind_unix(settings.socket, settings.socket_mode)
@@ -59,7 +58,7 @@ def run(settings: MasterSettings) -> None:
 
 async def serve(settings: MasterSettings, opened: OpenState, listeners: Sequence[socket.socket]) -> None:
     """The master over an open state and listening sockets; returns after TERM or INT."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1) as signals:
         master = _Master(settings, opened)
         async with trio.open_nursery() as links:
             async with trio.open_nursery() as inner:
@@ -67,14 +66,20 @@ async def serve(settings: MasterSettings, opened: OpenState, listeners: Sequence
                     listener.setblocking(False)
                     inner.start_soon(master.accept, listener, links)
                 inner.start_soon(master.tick)
-                inner.start_soon(master.purge)
+                inner.start_soon(master.housekeeping.purge)
+                inner.start_soon(master.housekeeping.backups)
                 inner.start_soon(master.watchdog)
                 inner.start_soon(master.slaves.beat)
                 inner.start_soon(master.hub.run)
                 inner.start_soon(master.run_engine)
                 sdnotify.notify("READY=1", f"STATUS=epoch {opened.epoch}")
                 log.event("master is up", farm=opened.farm, epoch=opened.epoch, socket=settings.socket)
+                if opened.restored:
+                    log.event("the database was restored: ids go on above all that were handed out")
                 async for number in signals:
+                    if number == signal.SIGUSR1:
+                        master.housekeeping.back_up_now()
+                        continue
                     log.event("master stops", signal=signal.Signals(number).name)
                     break
                 sdnotify.notify("STOPPING=1")
@@ -90,7 +95,7 @@ class _Master:
     def __init__(self, settings: MasterSettings, opened: OpenState) -> None:
         self._inbox: engine.Inbox[Event] = engine.Inbox()
         self._history = History(opened.storage)
-        self._settings = settings
+        self.housekeeping = Housekeeping(settings, self._history)
         software = f"drqueue {drqueue.__version__}"
         self._answerer = Answerer(
             Welcome(version=1, peer="master", software=software, farm=opened.farm, epoch=opened.epoch),
@@ -171,16 +176,6 @@ class _Master:
             # At least one turn, the clock's, falls into every wait.
             await trio.sleep(max(interval, _CLOCK_S + 1))
 
-    async def purge(self) -> None:
-        """Drop history that is past its age, in small batches."""
-        while True:
-            before = time.time() - self._settings.history_days * 86400.0
-            batch = partial(_purge_batch, before)
-            while await self._history.read(batch):
-                # Between batches commits have their turn.
-                await trio.lowlevel.checkpoint()
-            await trio.sleep(_PURGE_S)
-
     # -- links ------------------------------------------------------------------------------------------
 
     async def accept(self, listener: socket.socket, links: trio.Nursery) -> None:
@@ -227,7 +222,3 @@ class _Master:
             await self.slaves.serve(next(self._numbers), channel)
         else:
             await self._clients.serve(channel, hi)
-
-
-def _purge_batch(before: float, storage: Storage) -> int:
-    return storage.purge(before, _PURGE_BATCH)

@@ -1,4 +1,4 @@
-"""Storage in its one worker thread: commits for the engine, look-ups for clients' links.
+"""Storage in its one worker thread: commits for the engine, look-ups for clients' links; backups beside.
 
 A full disk is waited out: the commit under way is tried again until it works, nothing that depends on
 it is said meanwhile, and `alarm` holds a sentence for whoever asks. Any other failure ends the master.
@@ -24,6 +24,7 @@ class History:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._turns = trio.CapacityLimiter(1)
+        self._beside = trio.CapacityLimiter(1)
         self.alarm = ""
 
     async def commit(self, records: Sequence[AnyRecord]) -> None:
@@ -45,3 +46,10 @@ class History:
     async def read(self, ask: Callable[[Storage], T]) -> T:
         """What `ask` returns, called with the storage in its thread."""
         return await trio.to_thread.run_sync(ask, self._storage, limiter=self._turns)
+
+    async def beside(self, ask: Callable[[Storage], T]) -> T:
+        """The same while commits go on: for what takes long, and may run beside them (a backup).
+
+        A cancelled one is left to itself; it ends when the storage is closed.
+        """
+        return await trio.to_thread.run_sync(ask, self._storage, limiter=self._beside, abandon_on_cancel=True)

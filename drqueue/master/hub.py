@@ -25,9 +25,15 @@ from drqueue.proto.views import FrameView
 INTERVAL_S = 0.25
 BURST = 4
 KEYS_MOST = 10_000
+#: Watches of one link.
+WATCHES_MOST = 100
 #: Views in one message; a lagging watcher (this many bytes unsent) is given nothing more for now.
 _PART = 100
 _LAG_BYTES = 1024 * 1024
+
+
+class TooManyWatches(Exception):  # noqa: N818  (an answer, not a fault)
+    """A link has as many watches as it may have; the text is one sentence for its owner."""
 
 
 class _Watcher:
@@ -76,27 +82,33 @@ class Hub:
         self._state = state
         self._fill = fill
         self._watchers: dict[int, _Watcher] = {}
+        self._of_link: dict[Channel, set[int]] = {}
         self._next = 1
         self._news = trio.Event()
 
     def watch(self, channel: Channel, wants: Watch) -> int:
-        """A new watch; its number."""
+        """A new watch; its number. Raises TooManyWatches."""
+        mine = self._of_link.setdefault(channel, set())
+        if len(mine) >= WATCHES_MOST:
+            raise TooManyWatches(f"a client may watch {WATCHES_MOST} things at once: end a watch first")
         number = self._next
         self._next += 1
         self._watchers[number] = _Watcher(number, channel, wants)
+        mine.add(number)
         return number
 
     def unwatch(self, number: int, channel: Channel) -> bool:
         """End a watch of this link's; False where it has no such one."""
-        watcher = self._watchers.get(number)
-        if watcher is None or watcher.channel is not channel:
+        mine = self._of_link.get(channel, set())
+        if number not in mine:
             return False
+        mine.discard(number)
         del self._watchers[number]
         return True
 
     def drop(self, channel: Channel) -> None:
         """A link is gone, and its watches with it."""
-        for number in [n for n, watcher in self._watchers.items() if watcher.channel is channel]:
+        for number in self._of_link.pop(channel, ()):
             del self._watchers[number]
 
     def publish(self, news: Publish) -> None:

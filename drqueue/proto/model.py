@@ -232,7 +232,7 @@ class RunOrder(Value, frozen=True, kw_only=True):
 
 
 class LogEnds(Value, frozen=True, kw_only=True):
-    """The first and last part of an attempt's log, zlib-compressed together where that is smaller."""
+    """The first and last part of an attempt's log; `packed`: each is zlib-compressed, as that is smaller."""
 
     size: Natural
     head: bytes = b""

@@ -310,6 +310,13 @@ class Chunks:
             raise IndexError(f"chunk {chunk} of {self._cuts.total}")
         return self._cuts.position_of(chunk)
 
+    def pictures(self, start: int, end: int) -> int:
+        """How many frame numbers the chunks start <= i < end hold together; raises IndexError."""
+        if start >= end:
+            return 0
+        stop = len(self.frames) if end == self._cuts.total else self.position_of(end)
+        return stop - self.position_of(start)
+
     def first(self, chunk: int) -> int:
         """The number of the chunk's first member; raises IndexError."""
         return self.frames[self.position_of(chunk)]

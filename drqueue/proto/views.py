@@ -19,7 +19,7 @@ from drqueue.proto.model import (
 
 
 class Counts(Value, frozen=True, kw_only=True):
-    """Frames by state. `total` is their sum; `blocked` ones are part of `waiting` no more."""
+    """How many by state. `total` is their sum; `blocked` ones are part of `waiting` no more."""
 
     total: Whole = 0
     waiting: Whole = 0
@@ -32,7 +32,7 @@ class Counts(Value, frozen=True, kw_only=True):
 
 
 class LayerView(Value, frozen=True, kw_only=True):
-    """One layer of a job."""
+    """One layer of a job. `counts` are pictures, `chunk_counts` the units they are rendered in."""
 
     index: Whole
     name: str
@@ -46,10 +46,12 @@ class LayerView(Value, frozen=True, kw_only=True):
     outputs: tuple[str, ...]
     after: tuple[str, ...]
     counts: Counts
+    chunk_counts: Counts
 
 
 class JobView(Value, frozen=True, kw_only=True):
-    """One job. `eta_at` is 0 while nothing can be said."""
+    """One job. `counts` are pictures, `chunk_counts` the units they are rendered in, whose mean time is
+    `mean_frame_s`; `eta_at` is 0 while nothing can be said."""
 
     id: Whole
     name: str
@@ -59,6 +61,7 @@ class JobView(Value, frozen=True, kw_only=True):
     priority: Whole
     pool: str
     counts: Counts
+    chunk_counts: Counts
     progress: Number
     submitted_at: Number
     started_at: Number

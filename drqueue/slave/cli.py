@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from drqueue import __version__
-from drqueue.settings import Address, SettingsError, SlaveSettings, candidates, describe, load
+from drqueue.settings import Address, SettingsError, SlaveSettings, candidates, load, print_settings
 from drqueue.statefile import StateError
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -29,8 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         return _complain(str(error), USAGE)
     if options.print_settings:
-        for row in describe(loaded):
-            print(f"{row.name} = {row.value}   ({row.source}) {row.help}")
+        print_settings(loaded)
         return OK
     if not any(address.kind == "unix" for address in addresses):
         return _complain(f"no master at {addresses[0]}: masters are reached at unix:PATH only", USAGE)

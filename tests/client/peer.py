@@ -149,6 +149,7 @@ def job_view(number: int = 1, state: str = "ACTIVE", **changed: Any) -> JobView:
         "priority": 500,
         "pool": "Default",
         "counts": Counts(total=10, done=10 if state == "FINISHED" else 3, running=2),
+        "chunk_counts": Counts(total=10, done=10 if state == "FINISHED" else 3, running=2),
         "progress": 1.0 if state == "FINISHED" else 0.3,
         "submitted_at": 1000.0,
         "started_at": 1001.0,

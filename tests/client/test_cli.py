@@ -31,6 +31,7 @@ LAYER = LayerView(
     outputs=(),
     after=(),
     counts=Counts(total=10, done=3),
+    chunk_counts=Counts(total=10, done=3),
 )
 
 

@@ -67,7 +67,12 @@ def test_a_table_of_jobs_fits_80_columns(
     name: str, owner: str, priority: int, number: int, running: int
 ) -> None:
     view = job_view(
-        number, name=name, owner=owner, priority=priority, counts=Counts(total=20000, running=running)
+        number,
+        name=name,
+        owner=owner,
+        priority=priority,
+        counts=Counts(total=20000, running=running),
+        chunk_counts=Counts(total=20000, running=running),
     )
     for line in job_table((view,)):
         assert cells(line) <= 80

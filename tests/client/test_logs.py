@@ -29,6 +29,7 @@ LAYER = LayerView(
     outputs=(),
     after=(),
     counts=Counts(),
+    chunk_counts=Counts(),
 )
 
 

@@ -1,5 +1,6 @@
 """Full disks, the master's or a slave's: frames go on, nothing accepted is lost, no restart is needed."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,7 @@ async def test_a_full_disk_under_the_master(tmp_path: Path) -> None:
 
 
 async def test_what_was_accepted_before_the_disk_was_full_is_there_after_kill_9(tmp_path: Path) -> None:
-    """Jobs are submitted until one is refused; the master dies; every id that was given out is known."""
+    """Submit until one is refused; kill -9; no start without room; then every id given out is known."""
     slave = tmp_path / "slave"
     slave.mkdir(mode=0o700)
     with small_disk(tmp_path / "farm", 2048):
@@ -92,7 +93,12 @@ async def test_what_was_accepted_before_the_disk_was_full_is_there_after_kill_9(
                         given.append(await client.submit(a_ledger_job(tmp_path / "ledger", "1-3", 0)))
                     except DiskFull:
                         break
-            await farm.master.end(9)
+            await farm.master.end(signal.SIGKILL)
+            cli = Cli(Path(farm.state_dir), tmp_path)
+            said = await trio.to_thread.run_sync(
+                lambda: cli.run("--state-dir", farm.state_dir, module="drqueue.master", status=1)
+            )
+            assert "no space left on" in said.sentence.lower()
             ballast.unlink()
             await farm.master.start()
             async with connect(farm.address, patience_s=10) as other:

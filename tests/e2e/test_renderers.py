@@ -1,12 +1,13 @@
 """`drqueue demo` with every renderer: whole, distinct, non-blank pictures, a contact sheet, a summary."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 
 from drqueue import png
-from tests.e2e.helpers import Cli, Said, processes_with
+from tests.e2e.helpers import Cli, Said, processes_with, wait_until
 
 pytestmark = pytest.mark.slow
 FRAMES = 6
@@ -102,3 +103,18 @@ def test_a_renderer_that_is_not_installed_is_named(tmp_path: Path) -> None:
     sentence = bare.run("demo", "--renderer", "povray", status=1).sentence
     assert "povray was not found in PATH" in sentence
     assert "--renderer tracer" in sentence
+
+
+def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Ctrl-C in mid-render: status 130, no process, no state; the pictures made so far stay."""
+    cli = Cli(tmp_path / "no-farm", tmp_path, {"TMPDIR": str(tmp_path / "tmp")})
+    (tmp_path / "tmp").mkdir()
+    with cli.start("demo", "--frames", 500, "--size", "64x36") as demo:
+        wait_until("some pictures", lambda: len(list(tmp_path.glob("demo-output/*.png"))) > 2)
+        assert len(processes_with(tmp_path)) >= 5
+        demo.process.send_signal(signal.SIGINT)
+        said = demo.finish()
+    assert said.status == 130
+    assert "Traceback" not in said.err
+    assert processes_with(tmp_path) == []
+    assert list((tmp_path / "tmp").glob("drqueue-demo-*")) == []

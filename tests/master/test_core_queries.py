@@ -183,7 +183,8 @@ def test_a_layer_shows_its_command_as_a_shell_would_need_it(farm: CoreFarm) -> N
     answer: Any = farm.ask(GetJob(rq=0, job=0))
     (layer,) = answer.layers
     assert layer.command == "render {frame} 'two words' 'it'\"'\"'s' ''"
-    assert (layer.frames, layer.chunk, layer.counts.total) == ("1-4x2", 2, 1)
+    assert (layer.frames, layer.chunk, layer.counts.total) == ("1-4x2", 2, 2)
+    assert layer.chunk_counts.total == 1
     frame = farm.frames()[1]
     assert (frame.number, frame.last, frame.count) == (1, 3, 2)
 
@@ -320,3 +321,22 @@ def test_jobs_are_kept_for_ever_where_asked() -> None:
     farm.frame(0, "finish", "1")
     farm.read_clock(forward_s=10_000 * DAY)
     assert 0 in farm.core.state.jobs
+
+
+def test_people_see_pictures_counted_whatever_the_chunks() -> None:
+    """Ten pictures in chunks of four: 4 + 4 + 2."""
+    farm = CoreFarm()
+    link = farm.link(cores=2)
+    job = farm.submit(a_job("1-10", layer={"chunk": 4}))
+    first, second = farm.orders(link)
+    farm.started(link, second.key)
+    farm.exited(link, first.key)
+    view = farm.job(job)
+    assert (view.counts.total, view.chunk_counts.total) == (10, 3)
+    assert (view.counts.done, view.counts.running, view.counts.assigned) == (4, 4, 2)
+    assert (view.chunk_counts.done, view.chunk_counts.running, view.chunk_counts.assigned) == (1, 1, 1)
+    farm.frame(job, "kill", "10")
+    farm.verb(job, "stop")
+    (third,) = farm.orders(link)
+    farm.exited(link, third.key, badly())
+    assert farm.job(job).counts.waiting == 2

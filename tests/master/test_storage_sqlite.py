@@ -18,7 +18,8 @@ from drqueue.master.core.records import AnyRecord, AttemptRecord, JobForget, Log
 from drqueue.master.storage import StorageCorrupt, StorageError
 from drqueue.master.storage.migrations import APPLICATION_ID, MIGRATIONS
 from drqueue.master.storage.rows import ATTEMPT_FIELDS
-from drqueue.master.storage.sqlite import BACKUPS, SqliteStorage
+from drqueue.master.storage.backups import BACKUPS
+from drqueue.master.storage.sqlite import SqliteStorage
 from drqueue.proto.model import LogEnds
 from tests.master.test_storage import attempt, big, frame, job, slave, taken
 

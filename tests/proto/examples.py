@@ -210,6 +210,7 @@ JOB = JobView(
     priority=1,
     pool="night",
     counts=COUNTS,
+    chunk_counts=COUNTS,
     progress=0.5,
     submitted_at=1.5,
     started_at=2.5,
@@ -239,6 +240,7 @@ LAYER_VIEW = LayerView(
     outputs=("o",),
     after=("prepare",),
     counts=COUNTS,
+    chunk_counts=COUNTS,
 )
 ATTEMPT = AttemptView(
     job=7,

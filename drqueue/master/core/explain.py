@@ -66,7 +66,7 @@ def why(state: FarmState, job: Job, layer: Layer | None, index: int | None, now:
             reasons.append(
                 Reason(
                     code="back-off",
-                    text=f"failed and tried again in {max(0.0, soonest - now):.0f} s",
+                    text=f"it failed, and is tried again in {max(0.0, soonest - now):.0f} s",
                     count=1 if index is not None else len(one.delayed),
                 )
             )

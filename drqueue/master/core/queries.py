@@ -54,20 +54,51 @@ def _address(control: str) -> str:
     return control.rpartition(":")[0] if not control.startswith("unix:") else control
 
 
-def layer_counts(layer: Layer) -> Counts:
-    """A layer's frames by state."""
-    waiting = len(layer.waiting) + len(layer.delayed)
-    blocked = waiting if layer.blocked or layer.job.waits_for.startswith("job ") else 0
+def chunk_counts(layer: Layer) -> Counts:
+    """A layer's frames (chunks, where it has such) by state."""
     running = sum(attempt.running for attempt in layer.live.values())
-    return Counts(
-        total=layer.size,
-        waiting=waiting - blocked,
-        blocked=blocked,
+    return _counts(
+        layer,
+        waiting=len(layer.waiting) + len(layer.delayed),
         assigned=len(layer.live) - running,
         running=running,
         done=len(layer.done),
         failed=len(layer.failed),
         cancelled=len(layer.cancelled),
+    )
+
+
+def picture_counts(layer: Layer) -> Counts:
+    """A layer's pictures by state: people count these, whatever they are rendered in."""
+    if layer.spec.chunk == 1:
+        return chunk_counts(layer)
+    pictures = layer.chunks.pictures
+    sizes = [(a.running, pictures(index, index + 1)) for index, a in layer.live.items()]
+    return _counts(
+        layer,
+        waiting=sum(pictures(a, b) for a, b in layer.waiting.intervals())
+        + sum(pictures(index, index + 1) for index in layer.delayed),
+        assigned=sum(size for running, size in sizes if not running),
+        running=sum(size for running, size in sizes if running),
+        done=sum(pictures(a, b) for a, b in layer.done.intervals()),
+        failed=sum(pictures(a, b) for a, b in layer.failed.intervals()),
+        cancelled=sum(pictures(a, b) for a, b in layer.cancelled.intervals()),
+    )
+
+
+def _counts(
+    layer: Layer, waiting: int, assigned: int, running: int, done: int, failed: int, cancelled: int
+) -> Counts:
+    blocked = waiting if layer.blocked or layer.job.waits_for.startswith("job ") else 0
+    return Counts(
+        total=waiting + assigned + running + done + failed + cancelled,
+        waiting=waiting - blocked,
+        blocked=blocked,
+        assigned=assigned,
+        running=running,
+        done=done,
+        failed=failed,
+        cancelled=cancelled,
     )
 
 
@@ -86,15 +117,16 @@ def _sum(counts: list[Counts]) -> Counts:
 
 def job_view(job: Job, wall: float) -> JobView:
     """One job. The time left is that of its running and waiting frames at the mean frame time so far."""
-    counts = _sum([layer_counts(layer) for layer in job.layers])
+    counts = _sum([picture_counts(layer) for layer in job.layers])
+    chunks = _sum([chunk_counts(layer) for layer in job.layers])
     ended = sum(layer.ended for layer in job.layers)
     wall_s = sum(layer.wall_s for layer in job.layers)
     mean = wall_s / ended if ended else 0.0
-    over = counts.done + counts.failed + counts.cancelled
+    over = chunks.done + chunks.failed + chunks.cancelled
     partly = sum(a.progress for layer in job.layers for a in layer.live.values())
     eta = 0.0
     if mean and job.live and not job.finished:
-        left = counts.total - over - partly
+        left = chunks.total - over - partly
         eta = wall + mean * max(left, 0.0) / job.live
     spec = job.spec
     return JobView(
@@ -106,7 +138,8 @@ def job_view(job: Job, wall: float) -> JobView:
         priority=spec.priority,
         pool=spec.pool,
         counts=counts,
-        progress=min(1.0, (over + partly) / counts.total) if counts.total else 0.0,
+        chunk_counts=chunks,
+        progress=min(1.0, (over + partly) / chunks.total) if chunks.total else 0.0,
         submitted_at=job.submitted_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
@@ -139,7 +172,8 @@ def layer_view(layer: Layer) -> LayerView:
         cwd=spec.cwd,
         outputs=spec.outputs,
         after=spec.after,
-        counts=layer_counts(layer),
+        counts=picture_counts(layer),
+        chunk_counts=chunk_counts(layer),
     )
 
 

@@ -52,6 +52,12 @@ class Storage(Protocol):
         with; 0 says that a whole round is over, and the next call begins another.
         """
 
+    def purge_logs(self, keep_bytes: int, limit: int) -> int:
+        """Drop up to `limit` of the oldest logs, as long as all of them take more than `keep_bytes`.
+
+        Returns how many went; 0 says that the rest fits. Cheap where it does: it may be asked often.
+        """
+
     def backup(self, path: str) -> None:
         """Write a checked copy to `path` (0600), replacing an older one once it is whole."""
 

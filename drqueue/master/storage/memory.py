@@ -41,7 +41,8 @@ class MemoryStorage:
         self._attempts: dict[int, dict[tuple[int, int], dict[int, AttemptRecord]]] = defaultdict(
             lambda: defaultdict(dict)
         )
-        self._logs: dict[int, dict[AttemptKey, LogEnds]] = defaultdict(dict)
+        #: Oldest first.
+        self._logs: dict[AttemptKey, LogEnds] = {}
 
     def load(self) -> Saved:
         """All rows, as lists, by key."""
@@ -79,7 +80,8 @@ class MemoryStorage:
             case FrameRecord():
                 self._frames[record.job][record.layer][record.frame] = record
             case LogRecord():
-                self._logs[record.key.job][record.key] = record.ends
+                self._logs.pop(record.key, None)
+                self._logs[record.key] = record.ends
             case LayerRecord():
                 self._layers[record.job][record.layer] = record
             case JobRecord():
@@ -95,8 +97,10 @@ class MemoryStorage:
             case SlaveForget():
                 self._slaves.pop(record.slave, None)
             case JobForget():
-                for table in (self._jobs, self._layers, self._frames, self._attempts, self._logs):
+                for table in (self._jobs, self._layers, self._frames, self._attempts):
                     table.pop(record.job, None)
+                for key in [key for key in self._logs if key.job == record.job]:
+                    del self._logs[key]
 
     def attempts(self, job: int, layer: int, number: int) -> list[AttemptRecord]:
         """The history of one frame, oldest first."""
@@ -111,7 +115,7 @@ class MemoryStorage:
 
     def log(self, key: AttemptKey) -> LogEnds | None:
         """The ends of an attempt's log, if they are kept."""
-        return self._logs[key.job].get(key) if key.job in self._jobs else None
+        return self._logs.get(key) if key.job in self._jobs else None
 
     def purge(self, before_wall: float, limit: int) -> int:
         """Drop at most `limit` old attempts with their logs; returns how many."""
@@ -124,8 +128,18 @@ class MemoryStorage:
                     old = rows[attempt]
                     if dropped < limit and old.outcome != "" and old.ended_at < before_wall:
                         del rows[attempt]
-                        self._logs[job].pop(old.key, None)
+                        self._logs.pop(old.key, None)
                         dropped += 1
+        return dropped
+
+    def purge_logs(self, keep_bytes: int, limit: int) -> int:
+        """Drop at most `limit` of the oldest logs; returns how many."""
+        left = sum(len(ends.head) + len(ends.tail) for ends in self._logs.values())
+        dropped = 0
+        while left > keep_bytes and dropped < limit:
+            ends = self._logs.pop(next(iter(self._logs)))
+            left -= len(ends.head) + len(ends.tail)
+            dropped += 1
         return dropped
 
     def backup(self, path: str) -> None:

@@ -49,8 +49,22 @@ _VERSION_1 = (
     "CREATE TABLE forgotten (job INTEGER PRIMARY KEY) STRICT",
 )
 
+#: `nth` tells which log is the oldest: those go first where there are too many. Rows this long would
+#: fill the inner pages of a tree without row numbers.
+_VERSION_2 = (
+    "ALTER TABLE log RENAME TO log_1",
+    """CREATE TABLE log (
+        nth INTEGER PRIMARY KEY, job INTEGER NOT NULL, layer INTEGER NOT NULL, frame INTEGER NOT NULL,
+        attempt INTEGER NOT NULL, size INTEGER NOT NULL, head BLOB NOT NULL, tail BLOB NOT NULL,
+        packed INTEGER NOT NULL, UNIQUE (job, layer, frame, attempt)) STRICT""",
+    """INSERT INTO log (job, layer, frame, attempt, size, head, tail, packed)
+        SELECT job, layer, frame, attempt, size, head, tail, packed FROM log_1
+        ORDER BY job, layer, frame, attempt""",
+    "DROP TABLE log_1",
+)
+
 Migration = Sequence[str]
-MIGRATIONS: Sequence[Migration] = (_VERSION_1,)
+MIGRATIONS: Sequence[Migration] = (_VERSION_1, _VERSION_2)
 
 
 def check_owner(connection: sqlite3.Connection, path: str, newest: int) -> int:
@@ -76,7 +90,7 @@ def migrate(connection: sqlite3.Connection, path: str, version: int, migrations:
     if version == len(migrations):
         return
     if version:
-        copy_database(connection, f"{path}.before-{version + 1}")
+        copy_database(connection.backup, f"{path}.before-{version + 1}")
     connection.execute("BEGIN IMMEDIATE")
     try:
         for statements in migrations[version:]:
@@ -91,13 +105,11 @@ def migrate(connection: sqlite3.Connection, path: str, version: int, migrations:
         raise
 
 
-def copy_database(
-    connection: sqlite3.Connection, path: str, pages: int = -1, between: Callable[[], None] = lambda: None
-) -> None:
-    """Copy an open database to `path` (0600), check the copy, bring it to the disk, then rename it there.
+def copy_database(copy: Callable[[sqlite3.Connection], None], path: str, mark: str = "") -> None:
+    """Let `copy` fill a database at `path` (0600), check it, bring it to the disk, then rename it there.
 
-    With `pages` it goes in steps of so many, between which others may use the connection; `between`
-    may end it by raising. Raises sqlite3.Error, OSError, StorageCorrupt.
+    `mark` is a statement that the copy gets on top. Raises sqlite3.Error, OSError, StorageCorrupt, and
+    whatever `copy` raises.
     """
     temporary = f"{path}.new"
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600))
@@ -107,8 +119,10 @@ def copy_database(
         try:
             target.execute("PRAGMA synchronous=OFF")  # the whole file is synced below, once
             target.execute("PRAGMA journal_mode=OFF")
-            connection.backup(target, pages=pages, progress=lambda *_: between(), sleep=0.005)
+            copy(target)
             target.execute("PRAGMA journal_mode=DELETE")  # one file, complete without a -wal beside it
+            if mark:
+                target.execute(mark)
             check_integrity(target, temporary)
         finally:
             target.close()

@@ -81,7 +81,7 @@ def _put(table: str, columns: int) -> str:
 PUT: Final[dict[type, tuple[str, Callable[[Any], Row]]]] = {
     AttemptRecord: (_put("attempt", 9), _attempt_row),
     FrameRecord: (_put("frame", 7), _frame_row),
-    LogRecord: (_put("log", 8), _log_row),
+    LogRecord: (_put("log (job, layer, frame, attempt, size, head, tail, packed)", 8), _log_row),
     LayerRecord: (_put("layer", 6), _layer_row),
     JobRecord: (_put("job", 8), _job_row),
     SlaveRecord: (_put("slave", 11), _slave_row),

@@ -7,7 +7,6 @@ so that the next commit works as soon as there is room again. What is read is ch
 fit is StorageCorrupt, never a default.
 """
 
-import errno
 import os
 import sqlite3
 import threading
@@ -15,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Final, NoReturn
+from typing import Final, NoReturn, cast
 
 import msgspec
 
@@ -26,10 +25,12 @@ from drqueue.master.core.records import (
     FramesForget,
     JobForget,
     LayerTotals,
+    LogRecord,
     Saved,
     SlaveForget,
 )
 from drqueue.master.storage import StorageCorrupt, StorageError, StorageFull
+from drqueue.master.storage.backups import BACKUPS, NO_ROOM, latest_backup
 from drqueue.master.storage.migrations import (
     MIGRATIONS,
     Migration,
@@ -42,9 +43,6 @@ from drqueue.master.storage.rows import PUT, read_attempt, read_frame, read_job,
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.model import LogEnds
 from drqueue.statefile import sync_dir
-
-#: Where the running master puts its backups, beside the database; here the newest is looked for.
-BACKUPS = "backups"
 
 #: Pages of 4 kB: the log is copied into the file once it holds so many, and is cut to so many bytes.
 _CHECKPOINT_PAGES = 1000
@@ -84,8 +82,12 @@ _START: Final = (0, -1, -(1 << 62), -1)
 #: SQLite takes some shorter files for empty databases.
 _SMALLEST = 512
 
-#: What the system says where there is no room.
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: The named value that a backup has and the database it was made of has not: see `statedir`.
+META_BACKUP: Final = "backup"
+_MARK_BACKUP = f"INSERT OR REPLACE INTO meta VALUES ('{META_BACKUP}', 'yes')"
+
+#: Bytes of a kept log.
+_LOG_SIZE = "length(head) + length(tail)"
 
 
 class SqliteStorage:
@@ -96,7 +98,10 @@ class SqliteStorage:
         self.path = path
         self._closing = False
         self._backing_up = threading.Lock()
+        #: Held by a transaction, and by a backup for each of its steps: none copies half a commit.
+        self._turn = threading.Lock()
         self._aged: tuple[int, int, int, int] = _START
+        self._log_bytes = 0
         with self._errors("open"):
             _make_private(path)
             self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
@@ -108,6 +113,9 @@ class SqliteStorage:
                 for pragma in _PRAGMAS:
                     self._connection.execute(f"PRAGMA {pragma}")
                 migrate(self._connection, path, version, migrations)
+                self._log_bytes = self._connection.execute(
+                    f"SELECT ifnull(sum({_LOG_SIZE}), 0) FROM log"
+                ).fetchone()[0]
         except BaseException:
             self._connection.close()
             raise
@@ -175,8 +183,24 @@ class SqliteStorage:
     def _put_all(self, waiting: dict[type, list[AnyRecord]]) -> None:
         for kind, records in waiting.items():
             statement, row = PUT[kind]
+            if kind is LogRecord:
+                self._make_way(cast(list[LogRecord], records))
             self._connection.executemany(statement, map(row, records))
         waiting.clear()
+
+    def _make_way(self, logs: list[LogRecord]) -> None:
+        """Drop what these replace, and count them instead."""
+        latest = {log.key: log.ends for log in logs}
+        for key, ends in latest.items():
+            self._drop_logs("job = ? AND layer = ? AND frame = ? AND attempt = ?", key)
+            self._log_bytes += len(ends.head) + len(ends.tail)
+
+    def _drop_logs(self, where: str, values: Sequence[object]) -> int:
+        sizes = self._connection.execute(
+            f"DELETE FROM log WHERE {where} RETURNING {_LOG_SIZE}", values
+        ).fetchall()
+        self._log_bytes -= sum(size for (size,) in sizes)
+        return len(sizes)
 
     def _forget(self, record: AnyRecord) -> None:
         execute = self._connection.execute
@@ -254,11 +278,16 @@ class SqliteStorage:
             ).fetchone()
             if last is not None:
                 marks = ", ".join("?" * len(last))
-                execute(f"DELETE FROM {table} WHERE job = ? AND ({key}) <= ({marks})", (job, *last))
+                self._drop(table, f"job = ? AND ({key}) <= ({marks})", (job, *last))
                 return limit
-            done += execute(f"DELETE FROM {table} WHERE job = ?", (job,)).rowcount
+            done += self._drop(table, "job = ?", (job,))
         execute("DELETE FROM forgotten WHERE job = ?", (job,))
         return max(done, 1)
+
+    def _drop(self, table: str, where: str, values: Sequence[object]) -> int:
+        if table == "log":
+            return self._drop_logs(where, values)
+        return self._connection.execute(f"DELETE FROM {table} WHERE {where}", values).rowcount
 
     def _purge_aged(self, before_wall: float, limit: int) -> int:
         """Look through up to `limit` attempts from where the last batch ended."""
@@ -293,31 +322,57 @@ class SqliteStorage:
         key = (job, layer, number, attempt)
         where = "WHERE job = ? AND layer = ? AND number = ? AND attempt = ?"
         row = self._connection.execute(f"{_ATTEMPTS} {where}", key).fetchone()
-        self._connection.execute(
-            "DELETE FROM log WHERE job = ? AND layer = ? AND frame = ? AND attempt = ?", read_attempt(row).key
-        )
+        self._drop_logs("job = ? AND layer = ? AND frame = ? AND attempt = ?", read_attempt(row).key)
         self._connection.execute(f"DELETE FROM attempt {where}", key)
+
+    def purge_logs(self, keep_bytes: int, limit: int) -> int:
+        """One batch of the oldest logs, as long as all are larger than `keep_bytes`."""
+        if self._log_bytes <= keep_bytes:
+            return 0
+        with self._transaction("purge"):
+            left, dropped, last = self._log_bytes, 0, 0
+            oldest = self._connection.execute(
+                f"SELECT nth, {_LOG_SIZE} FROM log ORDER BY nth LIMIT ?", (limit,)
+            )
+            for nth, size in oldest:
+                if left <= keep_bytes:
+                    break
+                left, dropped, last = left - size, dropped + 1, nth
+            oldest.close()
+            self._drop_logs("nth <= ?", (last,))
+        return dropped
 
     def backup(self, path: str) -> None:
         """Write a checked copy to `path`, in small steps; commits may go on in another thread meanwhile."""
-
-        def between() -> None:
-            if self._closing:
-                raise StorageError(f"backup to {path} was given up: the master stops")
-            time.sleep(_BACKUP_PAUSE_S)  # SQLite's lock is not fair: without it commits would wait long
-
         with self._backing_up:
             try:
                 if self._closing:
                     raise StorageError(f"cannot back up {self.path}: it is closed")
                 os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
-                copy_database(self._connection, path, _BACKUP_PAGES, between)
+                copy_database(self._copy_in_steps, path, _MARK_BACKUP)
             except StorageCorrupt as error:
                 self._damaged(error, f"{self.path} is damaged, so no backup was made: {error}")
             except (sqlite3.Error, OSError) as error:
+                if self._closing:
+                    raise StorageError(f"backup to {path} was given up: the master stops") from error
                 room = f": {error.strerror}" if isinstance(error, OSError) else f": {error}"
                 full = _is_full(error, path)
                 raise (StorageFull if full else StorageError)(f"cannot back up to {path}{room}") from error
+
+    def _copy_in_steps(self, target: sqlite3.Connection) -> None:
+        def between(*_: int) -> None:
+            self._turn.release()
+            try:
+                if self._closing:
+                    raise InterruptedError
+                time.sleep(_BACKUP_PAUSE_S)  # Locks are not fair: without it commits would wait long
+            finally:
+                self._turn.acquire()
+
+        # So that the check of a large copy does not hold up a stop.
+        target.set_progress_handler(lambda: int(self._closing), 100_000)
+        with self._turn:
+            self._connection.backup(target, pages=_BACKUP_PAGES, progress=between, sleep=0.005)
 
     def close(self) -> None:
         """End a backup that is under way and release the file."""
@@ -327,12 +382,14 @@ class SqliteStorage:
 
     @contextmanager
     def _transaction(self, doing: str) -> Iterator[None]:
-        with self._errors(doing):
+        with self._errors(doing), self._turn:
+            log_bytes = self._log_bytes
             self._connection.execute("BEGIN")
             try:
                 yield
                 self._connection.execute("COMMIT")
             except BaseException:
+                self._log_bytes = log_bytes
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
@@ -369,22 +426,6 @@ class SqliteStorage:
         raise StorageCorrupt(f"{what}; {help_}") from error
 
 
-def latest_backup(path: str) -> str | None:
-    """The newest whole copy of a database: a backup, or what was kept before a migration."""
-    folder, name = os.path.split(path)
-    backups = os.path.join(folder, BACKUPS)
-    found = [os.path.join(folder, n) for n in _names(folder) if n.startswith(f"{name}.before-")]
-    found += [os.path.join(backups, n) for n in _names(backups)]
-    return max((p for p in found if not p.endswith(".new")), key=os.path.getmtime, default=None)
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder or ".")
-    except OSError:
-        return []
-
-
 def _make_private(path: str) -> None:
     """Make the file where it is missing, for its owner alone; tighten an older one. A stump is refused."""
     try:
@@ -403,7 +444,7 @@ def _is_full(error: Exception, path: str) -> bool:
     cause, which is found by trying to write a file as long as its own.
     """
     if isinstance(error, OSError):
-        return error.errno in _NO_ROOM
+        return error.errno in NO_ROOM
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code != sqlite3.SQLITE_IOERR:
         return bool(code == sqlite3.SQLITE_FULL)
@@ -414,7 +455,7 @@ def _is_full(error: Exception, path: str) -> bool:
                 if os.path.exists(name):
                     os.pwrite(file.fileno(), b"\0" * 65536, os.path.getsize(name))
     except OSError as found:
-        return found.errno in _NO_ROOM
+        return found.errno in NO_ROOM
     finally:
         if os.path.exists(probe):
             os.unlink(probe)

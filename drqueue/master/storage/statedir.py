@@ -1,18 +1,23 @@
 """The master's state directory: its lock, its database, the farm's id and the master's epoch.
 
-`farm.json` beside `master.db` holds the farm's random id and the highest epoch handed out; the database
-holds both too, so that a restored database cannot bring an old epoch back. Rules: an epoch is on the
-disk, in both, before anybody hears of it; where the two contradict each other nothing is guessed.
+`farm.json` beside `master.db` holds what a restored database must not take back: the farm's random id,
+the highest epoch handed out, and bounds above all job and slave ids handed out. Rules: an epoch is on
+the disk, in both, before anybody hears of it; a bound is raised before an id that reaches it is handed
+out, by many ids at once; where the two files contradict each other nothing is guessed.
 """
 
 import os
 import secrets
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 from msgspec import Struct
+from msgspec.structs import asdict, replace
 
-from drqueue.master.core.records import MetaRecord
-from drqueue.master.storage import StorageCorrupt
-from drqueue.master.storage.sqlite import SqliteStorage
+from drqueue.master.core.records import AnyRecord, MetaRecord
+from drqueue.master.storage import StorageCorrupt, StorageError, StorageFull
+from drqueue.master.storage.backups import NO_ROOM
+from drqueue.master.storage.sqlite import META_BACKUP, SqliteStorage
 from drqueue.statefile import StateError, lock_state_dir, read_json, write_json_atomic
 
 DATABASE = "master.db"
@@ -22,14 +27,69 @@ FARM_FILE = "farm.json"
 META_FARM = "farm"
 META_EPOCH = "epoch"
 
+#: The core's named values that count ids.
+META_NEXT_JOB = "next_job"
+META_NEXT_SLAVE = "next_slave"
+
+#: How many ids are reserved at once: so rarely is farm.json written, so many are skipped by a restore.
+RESERVED = 1000
+
+
+class FarmFile(Struct, frozen=True):
+    """What farm.json says. Ids of jobs and slaves below `jobs` and `slaves` may have been handed out."""
+
+    farm: str
+    epoch: int
+    jobs: int = 0
+    slaves: int = 0
+
+
+class FarmStorage(SqliteStorage):
+    """The database, whose commits keep the bounds in farm.json above the ids that they hand out."""
+
+    def __init__(self, path: str, farm_path: str) -> None:
+        super().__init__(path)
+        self._farm_path = farm_path
+        self._farm: FarmFile | None = None
+
+    def keep(self, farm: FarmFile) -> None:
+        """Write farm.json; raises StateError. From now on its bounds are raised as ids go."""
+        write_json_atomic(self._farm_path, asdict(farm))
+        self._farm = farm
+
+    def commit(self, records: Sequence[AnyRecord]) -> None:
+        """Raise the bounds where these rows reach them, then write the rows."""
+        if self._farm is not None:
+            jobs, slaves = self._farm.jobs, self._farm.slaves
+            for record in records:
+                if type(record) is MetaRecord:
+                    if record.name == META_NEXT_JOB and int(record.value) > jobs:
+                        jobs = int(record.value) + RESERVED
+                    elif record.name == META_NEXT_SLAVE and int(record.value) > slaves:
+                        slaves = int(record.value) + RESERVED
+            if (jobs, slaves) != (self._farm.jobs, self._farm.slaves):
+                self._raise(replace(self._farm, jobs=jobs, slaves=slaves))
+        super().commit(records)
+
+    def _raise(self, farm: FarmFile) -> None:
+        try:
+            self.keep(farm)
+        except StateError as error:
+            full = isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_ROOM
+            raise (StorageFull if full else StorageError)(str(error)) from error
+
 
 class OpenState(Struct, frozen=True):
-    """What a master holds from start to end. `lock_fd` keeps the directory locked until it is closed."""
+    """What a master holds from start to end. `lock_fd` keeps the directory locked until it is closed.
+
+    `restored`: the database is a copy of an earlier one, so ids go on above all that were reserved.
+    """
 
     farm: str
     epoch: int
     lock_fd: int
     storage: SqliteStorage
+    restored: bool = False
 
     def close(self) -> None:
         """Release the database, then the directory."""
@@ -41,20 +101,21 @@ def open_state(state_dir: str) -> OpenState:
     """Lock the directory, open the database and take the next epoch; raises StateError, StorageError."""
     lock_fd = lock_state_dir(state_dir, "master")
     try:
-        storage = SqliteStorage(os.path.join(state_dir, DATABASE))
+        farm_path = os.path.join(state_dir, FARM_FILE)
+        storage = FarmStorage(os.path.join(state_dir, DATABASE), farm_path)
         try:
-            farm, epoch = _next_epoch(os.path.join(state_dir, FARM_FILE), storage)
+            farm, restored = _next_epoch(farm_path, storage)
         except BaseException:
             storage.close()
             raise
     except BaseException:
         os.close(lock_fd)
         raise
-    return OpenState(farm, epoch, lock_fd, storage)
+    return OpenState(farm.farm, farm.epoch, lock_fd, storage, restored)
 
 
-def _next_epoch(path: str, storage: SqliteStorage) -> tuple[str, int]:
-    """The farm's id and the epoch after the highest of both places, written to both."""
+def _next_epoch(path: str, storage: FarmStorage) -> tuple[FarmFile, bool]:
+    """The farm with the epoch after the highest of both places, written to both; was it restored?"""
     meta = storage.meta()
     saved = _read_farm(path)
     if saved is None:
@@ -63,33 +124,48 @@ def _next_epoch(path: str, storage: SqliteStorage) -> tuple[str, int]:
                 f"{path} is missing, which tells the highest epoch handed out: put it back, or write "
                 f'{{"farm": "{meta.get(META_FARM, "")}", "epoch": N}} into it, with N surely above that'
             )
-        saved = (secrets.token_hex(16), 0)
-        write_json_atomic(path, {"farm": saved[0], "epoch": 0})
-    farm, highest = saved
-    if META_FARM not in meta and highest > 0:
+        saved = FarmFile(secrets.token_hex(16), 0)
+        write_json_atomic(path, asdict(saved))
+    if META_FARM not in meta and saved.epoch > 0:
         raise StateError(
             f"{storage.path} is empty, but {path} says that this farm has run before: copy the latest backup "
             f"over it, or move {path} away to begin a new farm"
         )
-    if meta.get(META_FARM, farm) != farm:
+    if meta.get(META_FARM, saved.farm) != saved.farm:
         raise StateError(
             f"{storage.path} belongs to another farm than {path}: put back the one that is missing"
         )
+    epoch, jobs, slaves = (
+        _number(storage.path, meta, name) for name in (META_EPOCH, META_NEXT_JOB, META_NEXT_SLAVE)
+    )
+    # A backup says so itself; a file that was copied by hand has missed at least the start after it.
+    restored = bool(meta.get(META_BACKUP)) or epoch < saved.epoch
+    farm = FarmFile(saved.farm, max(saved.epoch, epoch) + 1, max(saved.jobs, jobs), max(saved.slaves, slaves))
+    records = [MetaRecord(META_FARM, farm.farm), MetaRecord(META_EPOCH, str(farm.epoch))]
+    if restored:
+        records += [
+            MetaRecord(META_NEXT_JOB, str(farm.jobs)),
+            MetaRecord(META_NEXT_SLAVE, str(farm.slaves)),
+            MetaRecord(META_BACKUP, ""),
+        ]
+    storage.commit(records)
+    storage.keep(farm)
+    return farm, restored
+
+
+def _number(path: str, meta: Mapping[str, str], name: str) -> int:
     try:
-        epoch = max(highest, int(meta.get(META_EPOCH, "0"))) + 1
+        return int(meta.get(name, "0"))
     except ValueError as error:
-        raise StorageCorrupt(f"{storage.path} is damaged: epoch {meta[META_EPOCH]!r}") from error
-    storage.commit([MetaRecord(META_FARM, farm), MetaRecord(META_EPOCH, str(epoch))])
-    write_json_atomic(path, {"farm": farm, "epoch": epoch})
-    return farm, epoch
+        raise StorageCorrupt(f"{path} is damaged: {name} {meta[name]!r}") from error
 
 
-def _read_farm(path: str) -> tuple[str, int] | None:
-    """The farm's id and the highest epoch that the file names, None where there is no file."""
+def _read_farm(path: str) -> FarmFile | None:
+    """What the file says, None where there is no file."""
     value = read_json(path)
     if value is None:
         return None
-    farm, epoch = value.get("farm"), value.get("epoch")
-    if not isinstance(farm, str) or not farm or type(epoch) is not int or epoch < 0:
+    farm, *numbers = (value.get("farm"), value.get("epoch"), value.get("jobs", 0), value.get("slaves", 0))
+    if not isinstance(farm, str) or not farm or any(type(n) is not int or n < 0 for n in numbers):
         raise StateError(f"{path} is damaged: it must hold a farm's id and an epoch; restore it")
-    return farm, epoch
+    return FarmFile(farm, *cast(list[int], numbers))
