@@ -36,7 +36,7 @@ from drqueue.proto.ids import AttemptKey
 from drqueue.proto.messages import FrameVerbName, JobVerbName, Message, Request, SlaveVerbName
 from drqueue.proto.model import JobChange, JobSpec, LimitsChange
 from drqueue.proto.views import AttemptView, FrameView, JobView, LayerView, Reason, SlaveView
-from drqueue.settings import Address, candidates
+from drqueue.settings import Address, candidates, default_state_dir
 
 RESTART_PATIENCE_S = 3600.0
 FIRST_PAUSE_S = 0.02
@@ -57,20 +57,26 @@ class Did:
 
 @asynccontextmanager
 async def connect(
-    address: str | None = None, *, patience_s: float = 0, env: Mapping[str, str] | None = None
+    address: str | None = None,
+    *,
+    patience_s: float = 0,
+    env: Mapping[str, str] | None = None,
+    lazily: bool = False,
 ) -> AsyncIterator["AsyncClient"]:
     """A client linked to the master at `address`: HOST[:PORT] or unix:PATH.
 
     The default is DRQUEUE_MASTER, and without that the first on this machine that answers. Raises
     MasterUnreachable where none answers within `patience_s` seconds, VersionMismatch, SettingsError.
+    `lazily`: the master is dialled when it is first needed; slaves can be asked without one.
     """
     env = os.environ if env is None else env
     places = candidates(env.get("DRQUEUE_MASTER", "") if address is None else address, env)
     failure: Exception | KeyboardInterrupt | None = None
     async with trio.open_nursery() as nursery:
-        client = AsyncClient(places, nursery, patience_s)
+        client = AsyncClient(places, nursery, patience_s, default_state_dir(env))
         try:
-            await client.linked(patience_s)
+            if not lazily:
+                await client.linked(patience_s)
             yield client
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (raised again below)
             # Raised outside the nursery, so that callers meet it bare and not in a group.
@@ -83,8 +89,11 @@ async def connect(
 class AsyncClient:
     """A farm's master, and through it the farm. Made by `connect`; any number of tasks may use it at once."""
 
-    def __init__(self, places: Sequence[Address], nursery: trio.Nursery, patience_s: float = 0) -> None:
+    def __init__(
+        self, places: Sequence[Address], nursery: trio.Nursery, patience_s: float = 0, state_dir: str = ""
+    ) -> None:
         self._places = places
+        self._state_dir = state_dir
         self._nursery = nursery
         self._patience_s = patience_s
         self._link: Link | None = None
@@ -205,8 +214,18 @@ class AsyncClient:
         return await Pages(fetch).all()
 
     async def slave(self, name: str) -> SlaveView:
-        """One slave by its name, host name or address, with the frames that run on it."""
-        return (await self._read(messages.GetSlave(rq=0, slave=name), messages.SlaveInfo)).slave
+        """One slave by its name, host name or address, with the frames that run on it.
+
+        Where no master answers, a slave of this machine tells for itself.
+        """
+        request = messages.GetSlave(rq=0, slave=name)
+        try:
+            return (await self._read(request, messages.SlaveInfo)).slave
+        except MasterUnreachable:
+            link = await self.direct(self._local_control(name))
+            if link is None:
+                raise
+            return (await link.ask(request, messages.SlaveInfo)).slave
 
     async def set_slave(self, name: str, change: LimitsChange) -> Did:
         """Change what a slave lets the farm use. `name` may be the `unix:PATH` of its control port, too."""
@@ -333,6 +352,12 @@ class AsyncClient:
                 self._direct[control] = link
                 self._nursery.start_soon(link.serve)
         return link
+
+    def _local_control(self, name: str) -> str:
+        """Where a slave of that name on this machine would listen."""
+        if name.startswith("unix:") or not name or "/" in name:
+            return name
+        return f"unix:{os.path.join(self._state_dir, f'slave-{name}', 'control.sock')}"
 
     # -- asking -----------------------------------------------------------------------------------
 

@@ -41,14 +41,23 @@ class Asked:
             return f"unix:{os.path.join(os.path.abspath(self.state_dir), 'master.sock')}"
         return self.master
 
-    def talk(self, use: "Callable[[AsyncClient], Awaitable[T]]", patience_s: float = 0) -> T:
-        """Connect to the master and use it; see `drqueue.client.errors` for what is raised."""
+    def talk(
+        self,
+        use: "Callable[[AsyncClient], Awaitable[T]]",
+        patience_s: float = 0,
+        *,
+        lazily: bool = False,
+    ) -> T:
+        """Connect to the master and use it; see `drqueue.client.errors` for what is raised.
+
+        `lazily`: the master is dialled when it is first needed, for what slaves do without one, too.
+        """
         import trio
 
         from drqueue.client.async_client import connect
 
         async def session() -> T:
-            async with connect(self.address(), patience_s=patience_s, env=self.env()) as farm:
+            async with connect(self.address(), patience_s=patience_s, env=self.env(), lazily=lazily) as farm:
                 return await use(farm)
 
         return trio.run(session)

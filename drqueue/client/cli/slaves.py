@@ -83,7 +83,7 @@ def slave() -> None:
 def show(name: str) -> None:
     """Show a slave and what runs on it."""
     options = asked()
-    view = options.talk(lambda farm: farm.slave(name))
+    view = options.talk(lambda farm: farm.slave(name), lazily=True)
     if options.json:
         output.show_json(view)
         return
@@ -150,7 +150,7 @@ def _cores(count: int) -> str:
 @common
 def enable(name: str) -> None:
     """Let a slave take frames."""
-    _show(name, asked().talk(lambda farm: farm.enable_slave(name)))
+    _show(name, asked().talk(lambda farm: farm.enable_slave(name), lazily=True))
 
 
 @slave.command("disable")
@@ -158,7 +158,7 @@ def enable(name: str) -> None:
 @common
 def disable(name: str) -> None:
     """Give a slave no new frames; running ones end normally."""
-    _show(name, asked().talk(lambda farm: farm.disable_slave(name)))
+    _show(name, asked().talk(lambda farm: farm.disable_slave(name), lazily=True))
 
 
 @slave.command("forget")
@@ -191,7 +191,7 @@ def set_limits(name: str, **given: str | None) -> None:
     change = {key: _limit(key, text) for key, text in given.items() if text is not None}
     if not change:
         raise click.UsageError("nothing to change was named")
-    _show(name, asked().talk(lambda farm: farm.set_slave(name, LimitsChange(**change))))
+    _show(name, asked().talk(lambda farm: farm.set_slave(name, LimitsChange(**change)), lazily=True))
 
 
 def _limit(key: str, text: str) -> Any:
