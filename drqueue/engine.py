@@ -41,8 +41,9 @@ class Inbox(Generic[EventT]):
     def __init__(self, limit: int = 10_000) -> None:
         self._events: deque[EventT] = deque()
         self._limit = limit
-        self._arrived = trio.Event()
-        self._room = trio.Event()
+        # Parked by hand: an Event for every batch costs several times what the rest of a turn does.
+        self._taker: trio.lowlevel.Task | None = None
+        self._room: trio.Event | None = None
         self._closed = False
 
     def __len__(self) -> int:
@@ -51,32 +52,82 @@ class Inbox(Generic[EventT]):
     def put(self, event: EventT) -> None:
         """Queue an event."""
         self._events.append(event)
-        if not self._arrived.is_set():
-            self._arrived.set()
+        if self._taker is not None:
+            self.nudge()
+
+    def nudge(self) -> None:
+        """Let whoever waits in `take` go on, with nothing."""
+        if self._taker is not None:
+            taker, self._taker = self._taker, None
+            trio.lowlevel.reschedule(taker)
 
     async def wait_room(self) -> None:
         """Return once fewer than `limit` events are queued."""
         while len(self._events) >= self._limit:
-            self._room = trio.Event()
+            if self._room is None:
+                self._room = trio.Event()
             await self._room.wait()
 
     def close(self) -> None:
         """No more events: the engine returns once the queue is empty."""
         self._closed = True
-        self._arrived.set()
+        self.nudge()
 
-    async def take(self, timeout: float) -> list[EventT] | None:
-        """All queued events, [] after `timeout` seconds without one, None when closed and empty."""
-        if not self._events and not self._closed:
-            self._arrived = trio.Event()
-            with trio.move_on_after(max(timeout, 0)):
-                await self._arrived.wait()
+    async def take(self, timeout: float = inf) -> list[EventT] | None:
+        """All queued events; [] after `timeout` seconds without one, or a nudge; None: closed and empty.
+
+        One task at a time. Others have their turn, even where events are here already.
+        """
+        if self._events or self._closed or timeout <= 0:
+            await trio.lowlevel.checkpoint()
+        elif timeout == inf:
+            await self._park()
+        else:
+            with trio.move_on_after(timeout):
+                await self._park()
         if not self._events and self._closed:
             return None
         batch = list(self._events)
         self._events.clear()
-        self._room.set()
+        if self._room is not None:
+            self._room.set()
+            self._room = None
         return batch
+
+    async def _park(self) -> None:
+        if self._taker is not None:
+            raise RuntimeError("an inbox has one taker")
+        self._taker = trio.lowlevel.current_task()
+
+        def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
+            self._taker = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+
+class _Alarm:
+    """Rings at the earliest time it was set to; never too late, but perhaps once for what is no more.
+
+    One long-lived scope, whose deadline seldom moves: a scope for each wait costs more than the wait.
+    """
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        self._ring = ring
+        self._scope = trio.CancelScope()
+
+    def set(self, at: float) -> None:
+        """Ring at `at` (trio's clock) at the latest."""
+        if at < self._scope.deadline:
+            self._scope.deadline = at
+
+    async def run(self) -> None:
+        """Ring until cancelled."""
+        while True:
+            with self._scope:
+                await trio.sleep_forever()
+            self._scope = trio.CancelScope()
+            self._ring()
 
 
 async def run(
@@ -94,15 +145,23 @@ async def run(
     `perform` is sync, so that it cannot wait for anyone; `flush` comes after a batch of effects.
     `longest_nap_s` bounds one wait, for clocks that go on while trio's stands still (suspend).
     """
-    while True:
-        wake = core.next_wakeup()
-        timeout = inf if wake is None else wake - clock()
-        batch = await inbox.take(min(timeout, longest_nap_s))
-        if batch is None:
-            return
-        outcome = core.step(batch, clock())
-        if outcome.save:
-            await commit(outcome.save)
-        for effect in outcome.do:
-            perform(effect)
-        flush()
+    alarm = _Alarm(inbox.nudge)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(alarm.run)
+        while True:
+            wake = core.next_wakeup()
+            nap = longest_nap_s if wake is None else min(wake - clock(), longest_nap_s)
+            if nap > 0:
+                alarm.set(trio.current_time() + nap)
+                batch = await inbox.take()
+            else:
+                batch = await inbox.take(0)
+            if batch is None:
+                break
+            outcome = core.step(batch, clock())
+            if outcome.save:
+                await commit(outcome.save)
+            for effect in outcome.do:
+                perform(effect)
+            flush()
+        nursery.cancel_scope.cancel()

@@ -1,5 +1,6 @@
 """Where settings come from, which one wins, and what is said about a wrong one."""
 
+import os
 import re
 import subprocess
 import sys
@@ -29,7 +30,7 @@ STATE = "/home/anna/.local/state/drqueue"
 def test_defaults() -> None:
     master = load(MasterSettings, env=HOME).settings
     assert (master.state_dir, master.socket, master.socket_mode) == (STATE, f"{STATE}/master.sock", 0o600)
-    assert (master.lease_s, master.keep_days, master.retries) == (1800, 30, 3)
+    assert (master.lease_s, master.keep_days, master.backup_hours) == (1800, 30, 24)
     slave = load(SlaveSettings, env=HOME, flags={"name": "s1"}).settings
     assert (slave.state_dir, slave.cores, slave.pools) == (f"{STATE}/slave-s1", None, ("Default",))
 
@@ -37,17 +38,17 @@ def test_defaults() -> None:
 def test_the_nearest_source_wins(tmp_path: Path) -> None:
     """Default < file < environment < flag; a flag that was not given and an empty variable are nothing."""
     config = tmp_path / "m.toml"
-    config.write_text("keep_days = 1\nhistory_days = 1\naudit_days = 1\nlog_level = 'debug'\n")
+    config.write_text("keep_days = 1\nhistory_days = 1\nlogs_keep_mb = 1\nlog_level = 'debug'\n")
     loaded = load(
         MasterSettings,
         config=str(config),
-        env={**HOME, "DRQUEUE_HISTORY_DAYS": "2", "DRQUEUE_AUDIT_DAYS": "2", "DRQUEUE_LOG_LEVEL": ""},
-        flags={"audit_days": 3, "retries": None},
+        env={**HOME, "DRQUEUE_HISTORY_DAYS": "2", "DRQUEUE_LOGS_KEEP_MB": "2", "DRQUEUE_LOG_LEVEL": ""},
+        flags={"logs_keep_mb": 3, "backups_keep": None},
     )
     master = loaded.settings
-    assert (master.keep_days, master.history_days, master.audit_days, master.retries) == (1, 2, 3, 3)
+    assert (master.keep_days, master.history_days, master.logs_keep_mb, master.backups_keep) == (1, 2, 3, 7)
     assert master.log_level == "debug"
-    sources = [loaded.sources[key] for key in ("keep_days", "history_days", "audit_days", "retries")]
+    sources = [loaded.sources[key] for key in ("keep_days", "history_days", "logs_keep_mb", "backups_keep")]
     assert sources == [str(config), "DRQUEUE_HISTORY_DAYS", "flag", "default"]
 
 
@@ -97,14 +98,16 @@ def test_state_folders() -> None:
     [
         ("lease = 5", "unknown key 'lease' (did you mean 'lease_s'?)"),
         ("keep_dasy = 5", "unknown key 'keep_dasy' (did you mean 'keep_days'?)"),
-        ("[slave]\nx = 1", "unknown key 'slave'; the keys are audit_days, backoff_max_s"),
+        ("[slave]\nx = 1", "unknown key 'slave'; the keys are backoff_max_s, backoff_s, backup_hours"),
         ("lease_s = 'soon'", "lease_s must be a number from 0.01 to 31536000, not 'soon'"),
         ("lease_s = nan", "lease_s must be a number"),
         ("lease_s = inf", "lease_s must be a number"),
         ("lease_s = 0", "lease_s must be a number"),
-        ("retries = true", "retries must be a whole number from 0 to 1000000, not True"),
-        ("retries = '3'", "retries must be a whole number"),
-        ("retries = -1", "retries must be a whole number"),
+        ("keep_days = true", "keep_days must be a whole number from 1 to 36500, not True"),
+        ("keep_days = '3'", "keep_days must be a whole number"),
+        ("backups_keep = 0", "backups_keep must be a whole number from 1 to 1000, not 0"),
+        ("backup_hours = -1", "backup_hours must be a number from 0 to 8760, not -1"),
+        ("retries = 3", "unknown key 'retries'"),
         ("socket_mode = 0o1000", "socket_mode must be permissions in octal, from 0o000 to 0o777, not 512"),
         ("log_level = 'loud'", "log_level must be one of debug, error, info, warning, not 'loud'"),
         ('state_dir = "a\\u0000b"', "state_dir must be a text"),
@@ -180,6 +183,27 @@ def test_shown_values_can_be_typed_in_again() -> None:
         load(SlaveSettings, env={**HOME, **env}).settings
         == load(SlaveSettings, env=HOME, flags={"cores": 2}).settings
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("daemon", ["master", "slave"])
+def test_settings_are_printed_as_a_table_until_nobody_reads(daemon: str) -> None:
+    """Every setting a line, columns in line; a reader that is gone (`| head -1`) is no failure."""
+    words = [sys.executable, "-m", f"drqueue.{daemon}", "--print-settings"]
+    shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    program = {"master": MasterSettings, "slave": SlaveSettings}[daemon]
+    assert [line.split()[0] for line in shown] == list(program.__struct_fields__)
+    starts = {line.index(row.help) for line, row in zip(shown, describe(load(program)), strict=True)}
+    assert len(starts) == 1
+    reader, writer = os.pipe()
+    os.close(reader)
+    # With a buffer, as in any shell: what stays in it must not be tried again at the end.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    try:
+        ended = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, env=env, check=False)
+    finally:
+        os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, b"")
 
 
 def test_settings_are_frozen() -> None:

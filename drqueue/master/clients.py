@@ -2,15 +2,17 @@
 
 Most requests are events for the core. What only the history knows is added on the way out, and what
 concerns a slave itself (limits, kills, logs) is passed on to it where it is linked. While the disk is
-full, reads are answered from the state and writes refused.
+full, reads are answered from the state and writes refused. A client that does not read its answers is
+not read either; whatever it does, or this side does wrong about it, ends its own link at most.
 """
 
 from collections.abc import Callable
 from itertools import count
+from math import inf
 from typing import Protocol, TypeVar
 
 import trio
-from msgspec import structs
+from msgspec import msgpack, structs
 
 from drqueue import log
 from drqueue.channel import Channel, LinkClosed
@@ -50,6 +52,14 @@ T = TypeVar("T")
 
 #: Requests of one client under way at once; its reader waits beyond that.
 _UNDER_WAY = 256
+#: Of these, so many whose answers may fill a packet: together they fit into a link's outbox.
+_READS_UNDER_WAY = 24
+#: A client with this many bytes of answers unsent is not read until it has fetched them.
+_LAG_BYTES = 1024 * 1024
+#: A client says a word every 10 s; one that says none for so long is gone.
+_SILENCE_S = 30.0
+#: Bytes that the attempts at one frame take in an answer; of more, the latest are shown.
+_ATTEMPTS_BYTES = 224 * 1024
 
 
 class Reader(Protocol):
@@ -66,12 +76,22 @@ class _Client:
         self.channel = channel
         self.nursery = nursery
         self.room = trio.Semaphore(_UNDER_WAY)
-        self.open: set[int] = set()
+        self.reads = trio.Semaphore(_READS_UNDER_WAY)
+        #: Requests under way, and what each gives back when it is answered.
+        self.open: dict[int, trio.Semaphore] = {}
+
+    async def admit(self, request: Request) -> None:
+        """Return once there is room for one more request."""
+        if self.channel.queued > _LAG_BYTES:
+            await self.channel.wait_flushed(inf)
+        room = self.reads if isinstance(request, READS) else self.room
+        await room.acquire()
+        self.open[request.rq] = room
 
     def answer(self, message: Request) -> None:
-        if message.rq in self.open:
-            self.open.discard(message.rq)
-            self.room.release()
+        room = self.open.pop(message.rq, None)
+        if room is not None:
+            room.release()
         try:
             self.channel.send(message)
         except LocalProtocolError as error:
@@ -100,8 +120,15 @@ class ClientLinks:
         """One client's link, from after the handshake to its end."""
         number = next(self._numbers)
         channel.label = hi.name or f"client {number}"
+        try:
+            await self._converse(number, channel)
+        except Exception as error:  # noqa: BLE001  (a bug met on one link must not take the farm down)
+            log.error("a bug ended a client's link", client=channel.label, exc=error)
+
+    async def _converse(self, number: int, channel: Channel) -> None:
         async with trio.open_nursery() as nursery:
             client = self._clients[number] = _Client(channel, nursery)
+            nursery.start_soon(channel.watch_silence, _SILENCE_S)
             try:
                 while True:
                     await self._hear(number, client, await channel.receive())
@@ -124,8 +151,7 @@ class ClientLinks:
             raise RemoteProtocolError(f"a client does not say {type(message).__name__}")
         if message.rq in client.open:
             raise RemoteProtocolError(f"request {message.rq} is open already")
-        await client.room.acquire()
-        client.open.add(message.rq)
+        await client.admit(message)
         match message:
             case Watch():
                 self._watch(client, message)
@@ -191,7 +217,7 @@ class ClientLinks:
         )
         if not isinstance(request, FindLog):
             views = tuple(attempt_view(row) for row in rows)
-            client.answer(Attempts(rq=request.rq, attempts=views))
+            client.answer(Attempts(rq=request.rq, attempts=_latest(views)))
             return
         rows = [row for row in rows if request.attempt in (None, row.attempt)]
         if not rows:
@@ -242,7 +268,17 @@ class ClientLinks:
         """Return once the last words are with the kernel."""
         with trio.move_on_after(timeout_s):
             for client in list(self._clients.values()):
-                await client.channel.wait_flushed(timeout_s)
+                await client.channel.wait_flushed(inf)
+
+
+def _latest(views: tuple[AttemptView, ...]) -> tuple[AttemptView, ...]:
+    """As many of the last ones as fit into an answer."""
+    room = _ATTEMPTS_BYTES
+    for at in range(len(views) - 1, -1, -1):
+        room -= len(msgpack.encode(views[at]))
+        if room < 0:
+            return views[at + 1 :]
+    return views
 
 
 def _wants_history(view: FrameView) -> bool:

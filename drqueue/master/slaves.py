@@ -1,7 +1,8 @@
 """Slaves' links: bytes to events on the way in, effects to bytes on the way out. Decides nothing.
 
 A link's reader waits while the inbox is full, so a flood of reports slows its sender down. Requests
-that the master relays to a slave (log parts, limits, kills) wait here for their answers.
+that the master relays to a slave (log parts, limits, kills) wait here for their answers. Whatever a
+slave does, or this side does wrong about it, ends its own link at most.
 """
 
 from math import inf
@@ -14,35 +15,55 @@ from drqueue.channel import Channel, LinkClosed
 from drqueue.engine import Inbox
 from drqueue.master.core.effects import Tell, Unlink
 from drqueue.master.core.events import Event, SlaveLinked, SlaveSaid, SlaveUnlinked
+from drqueue.proto.codec import encode
 from drqueue.proto.errors import LocalProtocolError, RemoteProtocolError
 from drqueue.proto.messages import (
     Beat,
+    Done,
+    Exited,
     Held,
     Hello,
     HelloMore,
     LimitsNow,
     LogKept,
+    LogPart,
     Message,
     Orders,
     Refusal,
     Report,
     Request,
+    SlaveInfo,
     Status,
 )
+from drqueue.proto.model import Exit
 
 #: Attempts one slave may hold; far above what a machine can run.
 _HELD_MOST = 20_000
+#: Bytes of what a slave says of itself: the master keeps them, and shows several slaves in one packet.
+_SELF_MOST = 32 * 1024
+#: Seconds for a whole Hello.
+_HELLO_S = 30.0
+#: Seconds for a relayed request's answer, and for which a reader of a log may have the slave wait.
 _RELAY_S = 30.0
+_WAIT_MOST_S = 60.0
 
 
 class NotLinked(Exception):  # noqa: N818  (an answer on its way)
     """The slave's link is gone, or went before it answered."""
 
 
+class _Relay:
+    """A relayed request that waits for its answer."""
+
+    def __init__(self) -> None:
+        self.over = trio.Event()
+        self.answer: Request | None = None
+
+
 class _Link:
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
-        self.asked: dict[int, tuple[trio.Event, list[Request]]] = {}
+        self.asked: dict[int, _Relay] = {}
         self.next_rq = 1
 
 
@@ -72,20 +93,30 @@ class SlaveLinks:
             log.event("slave unlinked", slave=channel.label, why=end)
         except RemoteProtocolError as error:
             log.warning("slave broke the protocol", slave=channel.label, error=error)
+        except Exception as error:  # noqa: BLE001  (a bug met on one link must not take the farm down)
+            log.error("a bug ended a slave's link", slave=channel.label, exc=error)
         finally:
             heard = channel.last_received
             channel.close()
             self._links.pop(number, None)
-            for arrived, _answers in link.asked.values():
-                arrived.set()
+            for relay in link.asked.values():
+                relay.over.set()
             if said_hello:
                 self._inbox.put(SlaveUnlinked(number, heard))
 
     async def _hear_hello(self, channel: Channel) -> tuple[Hello, tuple[Held, ...]]:
+        with trio.move_on_after(_HELLO_S):
+            return await self._hear_all_of_hello(channel)
+        raise RemoteProtocolError(f"no whole Hello within {_HELLO_S:.0f} s")
+
+    async def _hear_all_of_hello(self, channel: Channel) -> tuple[Hello, tuple[Held, ...]]:
         hello = await channel.receive()
         if not isinstance(hello, Hello):
             raise RemoteProtocolError(f"expected Hello, got {type(hello).__name__}")
         channel.label = hello.name
+        if not hello.identity or not hello.name:
+            raise RemoteProtocolError("a Hello without an identity or a name")
+        _check_size(structs.replace(hello, held=()))
         held, more = list(hello.held), hello.more
         while more:
             part = await channel.receive()
@@ -100,16 +131,18 @@ class SlaveLinks:
     async def _hear(self, number: int, link: _Link, message: Message) -> None:
         match message:
             case Report() | Status() | LimitsNow() | LogKept():
+                if isinstance(message, Status | LimitsNow):
+                    _check_size(message)
                 self._inbox.put(SlaveSaid(number, message))
                 await self._inbox.wait_room()
             case Beat(echo=echo):
                 if echo:
                     link.channel.send(Beat())
-            case Request():
-                waiting = link.asked.get(message.rq)
-                if waiting is not None:
-                    waiting[1].append(message)
-                    waiting[0].set()
+            case Done() | Refusal() | LogPart() | SlaveInfo():
+                relay = link.asked.pop(message.rq, None)
+                if relay is not None:
+                    relay.answer = message
+                    relay.over.set()
             case _:
                 raise RemoteProtocolError(f"a slave does not say {type(message).__name__}")
 
@@ -121,9 +154,39 @@ class SlaveLinks:
         if link is None:
             return
         if isinstance(effect.message, Orders):
-            _send_orders(link.channel, effect.message)
-        else:
+            self._send_orders(effect.link, link.channel, effect.message)
+            return
+        try:
             link.channel.send(effect.message)
+        except LocalProtocolError as error:
+            # Closing the link would not help: the same would be said again on the next.
+            log.error("a message to a slave was left out", slave=link.channel.label, error=error)
+
+    def _send_orders(self, number: int, channel: Channel, orders: Orders) -> None:
+        """In one packet where it fits, else in several; an order that fits into none fails its attempt."""
+        try:
+            channel.send(orders)
+        except LocalProtocolError as error:
+            parts = max(len(orders.run), len(orders.stop), len(orders.noted))
+            if parts > 1:
+                half = (parts + 1) // 2
+                for begin, end in ((0, half), (half, parts)):
+                    part = structs.replace(
+                        orders,
+                        run=orders.run[begin:end],
+                        stop=orders.stop[begin:end],
+                        noted=orders.noted[begin:end],
+                    )
+                    self._send_orders(number, channel, part)
+                return
+            log.error("an order was too large", slave=channel.label, error=error)
+            rest = structs.replace(orders, run=())
+            if rest.stop or rest.noted:
+                channel.send(rest)
+            for order in orders.run:
+                text = "the order is too large for a packet: shorten the command or the environment"
+                failed = Exited(order.key, Exit(reason="bad-order", text=text))
+                self._inbox.put(SlaveSaid(number, Report(exited=(failed,))))
 
     def unlink(self, effect: Unlink) -> None:
         """Turn a slave away."""
@@ -139,16 +202,17 @@ class SlaveLinks:
             raise NotLinked
         rq = link.next_rq
         link.next_rq += 1
-        arrived, answers = trio.Event(), list[Request]()
-        link.asked[rq] = (arrived, answers)
+        relay = link.asked[rq] = _Relay()
         try:
             link.channel.send(structs.replace(request, rq=rq))
-            with trio.move_on_after(_RELAY_S + wait_s):
-                await arrived.wait()
+            with trio.move_on_after(_RELAY_S + min(wait_s, _WAIT_MOST_S)):
+                await relay.over.wait()
+        except LocalProtocolError as error:
+            return Refusal(rq=request.rq, code="too-large", text=f"it cannot be passed on: {error}")
         finally:
-            del link.asked[rq]
-        if answers:
-            return structs.replace(answers[0], rq=request.rq)
+            link.asked.pop(rq, None)
+        if relay.answer is not None:
+            return structs.replace(relay.answer, rq=request.rq)
         if link.channel.closed:
             raise NotLinked
         return Refusal(rq=request.rq, code="not-linked", text="the slave did not answer in time")
@@ -157,9 +221,8 @@ class SlaveLinks:
         """Keep every link warm, and close the silent ones."""
         while True:
             await trio.sleep(self._beat_s)
-            now = trio.current_time()
             for link in list(self._links.values()):
-                silent = now - link.channel.last_received
+                silent = link.channel.silent_s
                 if silent > self._silence_s:
                     log.warning("slave is silent", slave=link.channel.label, seconds=round(silent))
                     link.channel.close(f"silent for {silent:.0f} s")
@@ -174,23 +237,8 @@ class SlaveLinks:
                 await link.channel.wait_flushed(inf)
 
 
-def _send_orders(channel: Channel, orders: Orders) -> None:
-    """In one packet where it fits, else in several."""
+def _check_size(message: Message) -> None:
     try:
-        channel.send(orders)
-        return
-    except LocalProtocolError:
-        parts = max(len(orders.run), len(orders.stop), len(orders.noted))
-        if parts < 2:
-            raise
-    half = (parts + 1) // 2
-    for begin, end in ((0, half), (half, parts)):
-        _send_orders(
-            channel,
-            Orders(
-                epoch=orders.epoch,
-                run=orders.run[begin:end],
-                stop=orders.stop[begin:end],
-                noted=orders.noted[begin:end],
-            ),
-        )
+        encode(message, _SELF_MOST)
+    except LocalProtocolError as error:
+        raise RemoteProtocolError(f"it says too much of itself: {error}") from None

@@ -46,7 +46,7 @@ class LayerView(Value, frozen=True, kw_only=True):
     outputs: tuple[str, ...]
     after: tuple[str, ...]
     counts: Counts
-    chunk_counts: Counts
+    chunk_counts: Counts = Counts()
 
 
 class JobView(Value, frozen=True, kw_only=True):
@@ -61,7 +61,7 @@ class JobView(Value, frozen=True, kw_only=True):
     priority: Whole
     pool: str
     counts: Counts
-    chunk_counts: Counts
+    chunk_counts: Counts = Counts()
     progress: Number
     submitted_at: Number
     started_at: Number

@@ -1,23 +1,29 @@
 """The slave's own port: clients enable, limit, ask and kill directly, whether the master is there or not.
 
 Rules: a Unix socket (0600) in the state directory, so that only the farm's user can connect. At most
-MAX_CLIENTS links; one more is told to come back later. Whatever one client does, others are served.
+MAX_CLIENTS links; one more is told to come back later. Whatever one client does, others are served: one
+that says nothing for SILENCE_S is closed, one that does not read its answers is not read either.
 """
 
 import os
 import socket
+from math import inf
 
 import trio
 
 from drqueue import log
 from drqueue.channel import Channel, LinkClosed
-from drqueue.proto.errors import LocalProtocolError, RemoteProtocolError
+from drqueue.proto.errors import RemoteProtocolError
 from drqueue.proto.handshake import Answerer
 from drqueue.proto.messages import PROTOCOL_NEWEST, Beat, Message, Request, Welcome
 from drqueue.slave.requests import Requests
 
 SOCKET = "control.sock"
 MAX_CLIENTS = 64
+#: A client says a word every 10 s; one that says none for so long is gone.
+SILENCE_S = 30.0
+#: A client with this many bytes of answers unsent is not read until it has fetched them.
+LAG_BYTES = 1024 * 1024
 #: Pause after the system had no descriptor or memory left for a new link.
 EXHAUSTED_S = 1.0
 
@@ -62,6 +68,8 @@ class Control:
         try:
             async with channel:
                 await self._converse(channel)
+        except Exception as error:  # noqa: BLE001  (a bug met on one link must not take the slave down)
+            log.error("a bug ended a client's link", exc=error)
         finally:
             self._clients -= 1
 
@@ -69,14 +77,16 @@ class Control:
         try:
             if await channel.answer(Answerer(self._welcome, {"client"})) is None:
                 return
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(channel.pump)
-                await self._read(channel, nursery)
-                nursery.cancel_scope.cancel()
         except LinkClosed:
             return
         except RemoteProtocolError as error:
-            log.warning("a client's link was closed", why=error)
+            log.warning("a client broke the protocol in the handshake", error=error)
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(channel.pump)
+            nursery.start_soon(channel.watch_silence, SILENCE_S)
+            await self._read(channel, nursery)
+            nursery.cancel_scope.cancel()
 
     async def _read(self, channel: Channel, nursery: trio.Nursery) -> None:
         requests = self._requests.for_link(nursery, channel.send)
@@ -85,9 +95,15 @@ class Control:
                 message: Message = await channel.receive()
                 if isinstance(message, Request):
                     requests.handle(message)
-                elif isinstance(message, Beat) and message.echo:
-                    channel.send(Beat())
+                    await self._requests.wait_room()
+                elif isinstance(message, Beat):
+                    if message.echo:
+                        channel.send(Beat())
+                else:
+                    raise RemoteProtocolError(f"a client does not say {type(message).__name__}")
+                if channel.queued > LAG_BYTES:
+                    await channel.wait_flushed(inf)
         except LinkClosed:
             return
-        except (RemoteProtocolError, LocalProtocolError) as error:
-            log.warning("a client's link was closed", why=error)
+        except RemoteProtocolError as error:
+            log.warning("a client broke the protocol", error=error)

@@ -133,14 +133,20 @@ class Link:
                 self._say(f"the link to the master is gone: {error}")
             except OSError as error:
                 self._say(f"no master answers: {error.strerror or error}")
+            except Exception as error:  # noqa: BLE001  (frames run on, whatever is wrong about the link)
+                self._say(f"a bug ended the link to the master: {error!r}", error)
             # Jitter: a thousand slaves do not come back in the same instant.
             await trio.sleep(max(pause_s, self._backoff_s) * (0.5 + self._rng()))
             self._backoff_s = min(2 * self._backoff_s, BACKOFF_MOST_S)
 
-    def _say(self, text: str) -> None:
-        if text != self._said:
-            self._said = text
+    def _say(self, text: str, bug: Exception | None = None) -> None:
+        if text == self._said:
+            return
+        self._said = text
+        if bug is None:
             log.warning(text, address=self.address)
+        else:
+            log.error(text, address=self.address, exc=bug)
 
     def _dial(self) -> socket.socket:
         """A socket to the first master that answers; raises the first address's OSError otherwise."""

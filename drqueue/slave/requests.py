@@ -1,7 +1,8 @@
 """What a slave answers, whoever asks: a client at its control port, or the master for a client.
 
 Rules: what changes something goes through the core and is answered once it is kept; what only looks is
-answered from here. A reply may be sent long after its link is gone; then it goes nowhere.
+answered from here. A reply may be sent long after its link is gone; then it goes nowhere. One that fits
+into no packet is a refusal that says so.
 """
 
 import os
@@ -11,6 +12,7 @@ from functools import partial
 import trio
 
 from drqueue.engine import Inbox
+from drqueue.proto.errors import LocalProtocolError
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.messages import (
     GetSlave,
@@ -61,6 +63,10 @@ class Requests:
         """Let the core decide; the answer comes after the commit."""
         self._inbox.put(Asked(reply, request))
 
+    async def wait_room(self) -> None:
+        """Return once the core is not too far behind."""
+        await self._inbox.wait_room()
+
     def slave_info(self, request: GetSlave) -> SlaveInfo:
         """This slave as it is now."""
         return SlaveInfo(rq=request.rq, slave=self._view())
@@ -104,8 +110,15 @@ class LinkRequests:
     def __init__(self, requests: Requests, nursery: trio.Nursery, reply: Reply) -> None:
         self._requests = requests
         self._nursery = nursery
-        self._reply = reply
+        self._send = reply
         self._reading = 0
+
+    def _reply(self, message: Message) -> None:
+        try:
+            self._send(message)
+        except LocalProtocolError as error:
+            if isinstance(message, Request):
+                self._send(_refusal(message, "too-large", f"the answer is too large: {error}"))
 
     def handle(self, request: Request) -> None:
         """Answer now or later; never waits."""

@@ -152,7 +152,7 @@ class Cli:
 
     def json(self, *words: object) -> Any:
         """What a command prints with --json."""
-        return self.run(*words, "--json").json
+        return self.run(words[0], "--json", *words[1:]).json
 
     def submit(self, *words: object) -> int:
         """`drqueue submit` with these words; the job's id, which must be all that it prints on stdout."""

@@ -3,8 +3,9 @@
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from drqueue.proto.connection import Connection
 from drqueue.proto.messages import Hi, Message, Rejected, Welcome
 from drqueue.unixpath import bind_unix
-from tests.e2e.helpers import Cli, Up, farm_up, wait_until
+from tests.e2e.helpers import Cli, Running, Up, farm_up, wait_until
 
 pytestmark = pytest.mark.slow
 OK, FAILED, USAGE, NOT_FOUND, UNREACHABLE = 0, 1, 2, 3, 69
@@ -26,29 +27,39 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         yield farm
 
 
-@pytest.mark.parametrize(
-    ("words", "status", "says"),
-    [
-        (("submit", "--fraems", "1", "--", "true"), USAGE, "--fraems"),
-        (("job", "77"), NOT_FOUND, "there is no job 77"),
-        (("wait", "0", "77"), NOT_FOUND, "there is no job 77"),
-        (("log", "0", "3"), NOT_FOUND, "job 0 has no frame 3 in its range 1-2"),
-        (("frames", "0", "--layer", "comp"), NOT_FOUND, "job 0 has no layer 'comp'"),
-        (("frame", "kill", "0", "8-9"), NOT_FOUND, "none of the frames 8-9"),
-        (("slave", "disable", "s9"), NOT_FOUND, "there is no slave 's9'"),
-        (("submit", "--depend", "77", "--", "true"), NOT_FOUND, "depends on job 77, which does not exist"),
-        (("submit", "--frames", "1-", "--", "true"), USAGE, "1-"),
-        (("submit", "--frames", "1-20000000", "--", "true"), USAGE, "10,000,000"),
-        (("submit", "--"), USAGE, "a command is missing"),
-        (("submit", "--", ""), USAGE, "command"),
-        (("submit", "--file", "none.toml"), USAGE, "none.toml: cannot be read: No such file or directory"),
-        (("slave", "set", "s1", "--autoenable", "25:00"), USAGE, "time of day"),
-        (("slave", "set", "s1", "--pools", "a:b"), USAGE, "'a:b' is no name of a pool"),
-    ],
-)
-def test_a_mistake_gets_one_sentence(up: Up, words: tuple[str, ...], status: int, says: str) -> None:
+MISTAKES: list[tuple[tuple[str, ...], int, str]] = [
+    (("submit", "--fraems", "1", "--", "true"), USAGE, "--fraems"),
+    (("job", "77"), NOT_FOUND, "there is no job 77"),
+    (("wait", "0", "77"), NOT_FOUND, "there is no job 77"),
+    (("log", "0", "3"), NOT_FOUND, "job 0 has no frame 3 in its range 1-2"),
+    (("frames", "0", "--layer", "comp"), NOT_FOUND, "job 0 has no layer 'comp'"),
+    (("frame", "kill", "0", "8-9"), NOT_FOUND, "none of the frames 8-9"),
+    (("slave", "disable", "s9"), NOT_FOUND, "there is no slave 's9'"),
+    (("submit", "--depend", "77", "--", "true"), NOT_FOUND, "depends on job 77, which does not exist"),
+    (("submit", "--frames", "1-", "--", "true"), USAGE, "1-"),
+    (("submit", "--frames", "1-20000000", "--", "true"), USAGE, "10,000,000"),
+    (("submit", "--"), USAGE, "a command is missing"),
+    (("submit", "--", ""), USAGE, "command"),
+    (("submit", "--file", "none.toml"), USAGE, "none.toml: cannot be read: No such file or directory"),
+    (("slave", "set", "s1", "--autoenable", "25:00"), USAGE, "time of day"),
+    (("slave", "set", "s1", "--pools", "a:b"), USAGE, "'a:b' is no name of a pool"),
+]
+
+
+@pytest.fixture(scope="module")
+def answers(up: Up) -> Iterator[dict[tuple[str, ...], Running]]:
+    """All these commands at once, as each takes its time to start."""
+    with ExitStack() as stack:
+        yield {words: stack.enter_context(up.cli.start(*words)) for words, _, _ in MISTAKES}
+
+
+@pytest.mark.parametrize(("words", "status", "says"), MISTAKES)
+def test_a_mistake_gets_one_sentence(
+    answers: dict[tuple[str, ...], Running], words: tuple[str, ...], status: int, says: str
+) -> None:
     """Named, with its own exit status; nothing on stdout."""
-    said = up.cli.run(*words, status=status)
+    said = answers[words].finish()
+    assert said.status == status, said
     assert says in said.sentence
     assert said.sentence.startswith("drqueue: ")
     assert said.out == ""
@@ -173,7 +184,7 @@ def test_a_slave_of_another_version_keeps_waiting_and_says_why(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("module", "written", "says"),
     [
-        ("drqueue.master", "retires = 3", "unknown key 'retires' (did you mean 'retries'?)"),
+        ("drqueue.master", "backof_s = 3", "unknown key 'backof_s' (did you mean 'backoff_s'?)"),
         ("drqueue.slave", "graceS = 3", "unknown key 'graceS' (did you mean 'grace_s'?)"),
         ("drqueue.slave", "grace_s = 'long'", "grace_s must be a number"),
         ("drqueue.master", "retries = ", "is not TOML"),
@@ -227,38 +238,61 @@ def zeros(path: Path) -> None:
     path.write_bytes(bytes(path.stat().st_size))
 
 
-@pytest.mark.parametrize(
-    ("daemon", "name", "damage"),
-    [
-        ("master", "master.db", head),
-        ("master", "master.db", middle),
-        ("master", "master.db", Path.unlink),
-        ("master", "farm.json", zeros),
-        ("master", "farm.json", wrong_types),
-        ("master", "farm.json", Path.unlink),
-        ("slave", "identity.json", head),
-        ("slave", "limits.json", wrong_types),
-        ("slave", "spool", head),
-    ],
-)
+DAMAGES: list[tuple[str, str, Callable[[Path], object]]] = [
+    ("master", "master.db", head),
+    ("master", "master.db", middle),
+    ("master", "master.db", Path.unlink),
+    ("master", "farm.json", zeros),
+    ("master", "farm.json", wrong_types),
+    ("master", "farm.json", Path.unlink),
+    ("slave", "identity.json", head),
+    ("slave", "limits.json", wrong_types),
+    ("slave", "spool", head),
+]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A daemon that was started on damaged state, and what lay there before."""
+
+    running: Running
+    folder: Path
+    before: dict[Path, bytes]
+
+
+@pytest.fixture(scope="module")
+def refusals(
+    tmp_path_factory: pytest.TempPathFactory, saved: Path
+) -> Iterator[dict[tuple[str, str, object], Refused]]:
+    """Each damage done to a copy of its own, and the daemon started there; all at once."""
+    begun = {}
+    with ExitStack() as stack:
+        for daemon, name, damage in DAMAGES:
+            state = tmp_path_factory.mktemp("damaged") / "farm"
+            shutil.copytree(saved, state)
+            state.chmod(0o700)
+            folder = state if daemon == "master" else state / "slave-s1"
+            damage(folder / name)
+            before = {path: path.read_bytes() for path in files(folder)}
+            words = ("--state-dir", folder) + (("--name", "s1") if daemon == "slave" else ())
+            running = stack.enter_context(Cli(state, state).start(*words, module=f"drqueue.{daemon}"))
+            begun[daemon, name, damage] = Refused(running, folder, before)
+        yield begun
+
+
+@pytest.mark.parametrize(("daemon", "name", "damage"), DAMAGES)
 def test_damaged_state_is_refused_and_left_alone(
-    tmp_path: Path, saved: Path, daemon: str, name: str, damage: object
+    refusals: dict[tuple[str, str, object], Refused], daemon: str, name: str, damage: object
 ) -> None:
     """One sentence that names the file, status 1; no byte is changed and no socket opened."""
-    state = tmp_path / "farm"
-    shutil.copytree(saved, state)
-    state.chmod(0o700)
-    folder = state if daemon == "master" else state / "slave-s1"
-    assert callable(damage)
-    damage(folder / name)
-    before = {path: path.read_bytes() for path in files(folder)}
-    words = ("--state-dir", folder) + (("--name", "s1") if daemon == "slave" else ())
-    said = Cli(state, tmp_path).run(*words, module=f"drqueue.{daemon}", status=FAILED)
+    refused = refusals[daemon, name, damage]
+    said = refused.running.finish()
+    assert said.status == FAILED
     assert said.sentence.startswith(f"drqueue-{daemon}: ")
-    assert str(folder / name) in said.sentence
-    after = {path: path.read_bytes() for path in files(folder)}
-    assert {path: after.get(path) for path in before} == before
-    assert not list(folder.glob("*.sock"))
+    assert str(refused.folder / name) in said.sentence
+    after = {path: path.read_bytes() for path in files(refused.folder)}
+    assert {path: after.get(path) for path in refused.before} == refused.before
+    assert not list(refused.folder.glob("*.sock"))
 
 
 def files(folder: Path) -> list[Path]:

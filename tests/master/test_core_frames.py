@@ -92,6 +92,18 @@ def test_a_failed_frame_backs_off(farm: CoreFarm) -> None:
         assert farm.states() == {1: "ASSIGNED"}
 
 
+def test_a_back_off_that_was_cut_short_does_not_cut_the_next_one(farm: CoreFarm) -> None:
+    link = a_frame(farm)
+    farm.fail_all(link)
+    farm.wait(1)
+    farm.verb(0, "rerun")
+    farm.fail_all(link)
+    farm.wait(4.5)
+    assert farm.orders(link) == [], "the first pause is over, the second one is not"
+    farm.wait(0.5)
+    assert farm.order(link).key.attempt == 3
+
+
 def test_a_failed_frame_goes_to_another_slave_first(farm: CoreFarm) -> None:
     """Also where the one that it failed on is free and the other one is busy."""
     bad, good = farm.link("bad", cores=1), farm.link("good", cores=1)
@@ -268,6 +280,26 @@ def test_requeue_of_a_running_frame_runs_it_once_more_afterwards(farm: CoreFarm)
     assert farm.states() == {1: "DONE"}
 
 
+def test_a_frame_requeued_while_it_runs_has_fresh_retries_afterwards(farm: CoreFarm) -> None:
+    link = a_frame(farm)
+    farm.fail_all(link)
+    farm.wait(5)
+    key = farm.order(link).key
+    assert farm.frames()[1].requeued == 1
+    farm.frame(0, "requeue", "1")
+    farm.exited(link, key, badly())
+    assert farm.frames()[1].requeued == 0
+    assert farm.order(link).key.attempt == 3
+
+
+def test_attempt_numbers_go_on_when_a_frame_is_requeued_after_a_restart(farm: CoreFarm) -> None:
+    link = a_frame(farm)
+    farm.exited(link, farm.order(link).key)
+    farm.restart()
+    farm.frame(0, "requeue", "1")
+    assert farm.order(farm.link()).key.attempt == 2
+
+
 def test_requeue_of_a_running_frame_survives_a_restart(farm: CoreFarm) -> None:
     link = a_frame(farm)
     key = farm.order(link).key
@@ -316,10 +348,15 @@ def test_attempt_numbers_go_on_after_many_frames_were_requeued(farm: CoreFarm) -
 # -- finish -----------------------------------------------------------------------------------------------
 
 
-def test_finish_of_a_running_frame_ignores_its_report_and_keeps_its_place(farm: CoreFarm) -> None:
+@pytest.mark.parametrize("started", [False, True])
+def test_finish_of_a_running_frame_ignores_its_report_and_keeps_its_place(
+    farm: CoreFarm, started: bool
+) -> None:
     link = farm.link(cores=1)
     farm.submit(a_job("1-2", layer={"retries": 0}))
     key = farm.order(link).key
+    if started:
+        farm.started(link, key)
     assert farm.frame(0, "finish", "1") == 1
     assert farm.states() == {1: "DONE", 2: "WAITING"}
     assert farm.stops(link) == [(key, "finish")]
@@ -329,6 +366,8 @@ def test_finish_of_a_running_frame_ignores_its_report_and_keeps_its_place(farm: 
     link = farm.link(cores=1, held=[Held(key)])
     assert farm.stops(link) == [(key, "finish")]
     assert farm.orders(link) == []
+    if started:
+        farm.started(link, key)
     farm.exited(link, key, badly())
     assert farm.noted(link) == [key]
     assert farm.outcomes() == ["superseded"]

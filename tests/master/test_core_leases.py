@@ -226,6 +226,19 @@ def test_the_grant_outlasts_a_crash_for_whoever_still_relies_on_it(farm: CoreFar
     lost_after(farm, DAY * 1.01 + 120)
 
 
+def test_the_grant_is_nobodys_who_came_back(farm: CoreFarm) -> None:
+    """One slave is still away with it; the other one came, and went again."""
+    link, other = farm.link(), farm.link("other")
+    farm.submit(a_job("1", blocked=("other",)))
+    farm.submit(a_job("1", blocked=("s1",)))
+    key = farm.order(link).key
+    farm.orders(other)
+    farm.stop_well(DAY)
+    farm.unlink(farm.link(held=[Held(key)]))
+    lost_after(farm, GIVEN_UP)
+    assert farm.states(1) == {1: "ASSIGNED"}
+
+
 def test_a_longer_lease_of_the_job_beats_the_grant(farm: CoreFarm) -> None:
     link = farm.link()
     farm.submit(a_job("1", lease_s=2 * DAY))

@@ -172,6 +172,7 @@ def test_the_emptiest_slave_is_used_first(farm: CoreFarm) -> None:
         ("os", {}, {"layer": {"needs": Needs(os=("darwin", "windows"))}}),
         ("blocked", {}, {"blocked": ("s1",)}),
         ("blocked", {"machine": MachineInfo(hostname="h", os="linux")}, {"blocked": ("h",)}),
+        ("blocked", {"machine": MachineInfo(hostname="h", os="linux")}, {"blocked": ("s1",)}),
         ("cores-never", {"cores": 4}, {"layer": {"needs": Needs(cores=5)}}),
         ("cores-never", {"limits": SlaveLimits(max_cpus=1)}, {"layer": {"needs": Needs(cores=2)}}),
         ("cores-never", {"limits": SlaveLimits(max_cpus=0)}, {}),

@@ -9,7 +9,7 @@ import trio.testing
 
 from drqueue.channel import Channel
 from drqueue.master.core.effects import Publish
-from drqueue.master.hub import BURST, KEYS_MOST, Hub
+from drqueue.master.hub import BURST, KEYS_MOST, WATCHES_MOST, Hub, TooManyWatches
 from drqueue.proto.handshake import Answerer, Dialler
 from drqueue.proto.ids import FrameKey
 from drqueue.proto.messages import Changed, Watch, Welcome
@@ -150,6 +150,22 @@ async def test_a_link_that_is_gone_takes_its_watches_along(
     watched.farm.submit()
     watched.publish()
     assert await watched.none_for(2)
+
+
+async def test_a_link_has_no_more_watches_than_it_may(watched: Watched) -> None:
+    """One beyond is refused in a sentence; one that ends makes room, and another link has its own."""
+    mine = [watched.hub.watch(watched.near, Watch(rq=0, job=n)) for n in range(WATCHES_MOST)]
+    assert len(set(mine)) == WATCHES_MOST
+    with pytest.raises(TooManyWatches, match="may watch 100 things at once"):
+        watched.hub.watch(watched.near, Watch(rq=0, jobs=True))
+    watched.hub.watch(watched.far, Watch(rq=0, jobs=True))
+    assert watched.hub.unwatch(mine[3], watched.near)
+    assert not watched.hub.unwatch(mine[3], watched.near)
+    watched.hub.watch(watched.near, Watch(rq=0, jobs=True))
+    with pytest.raises(TooManyWatches):
+        watched.hub.watch(watched.near, Watch(rq=0, slaves=True))
+    watched.hub.drop(watched.near)
+    watched.hub.watch(watched.near, Watch(rq=0, jobs=True))
 
 
 async def test_nobody_ends_the_watch_of_another(watched: Watched) -> None:

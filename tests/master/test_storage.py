@@ -273,6 +273,51 @@ def test_purging_forgotten_jobs_leaves_the_others(reopen: Reopen, limit: int) ->
         assert after[name] == [r for r in before[name] if 2 in (getattr(r, "job", 0), getattr(r, "id", 0))]
 
 
+def kept_logs(storage: Storage, rows: Sequence[AttemptRecord]) -> list[int]:
+    return [row.attempt for row in rows if storage.log(row.key) is not None]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 1000])
+def test_the_oldest_logs_go_until_the_rest_fits(reopen: Reopen, limit: int) -> None:
+    """Oldest is what was written first, whatever its job's number; each has 10 bytes."""
+    storage = reopen()
+    rows = [attempt(2 - n % 2, 1, n) for n in range(1, 11)]
+    storage.commit([job(1), job(2)])
+    for row in rows:
+        storage.commit([LogRecord(row.key, LogEnds(size=99, head=b"begin", tail=b"ended"))])
+    storage = reopen()
+    assert storage.purge_logs(100, limit) == 0
+    assert kept_logs(storage, rows) == [*range(1, 11)]
+    dropped = 0
+    while batch := storage.purge_logs(64, limit):
+        assert batch <= limit
+        dropped += batch
+        assert kept_logs(storage, rows) == [*range(dropped + 1, 11)]
+    assert kept_logs(reopen(), rows) == [*range(5, 11)]
+
+
+def test_a_log_that_is_written_again_is_young_and_counts_once(reopen: Reopen) -> None:
+    storage = reopen()
+    rows = [attempt(1, 1, n) for n in range(1, 4)]
+    logs = [LogRecord(row.key, LogEnds(size=9, head=b"x" * 10)) for row in rows]
+    storage.commit([job(1), *logs])
+    storage.commit([logs[0]])
+    assert storage.purge_logs(30, 10) == 0
+    assert storage.purge_logs(20, 10) == 1
+    assert kept_logs(storage, rows) == [1, 3]
+
+
+def test_a_refused_commit_does_not_count(reopen: Reopen) -> None:
+    storage = reopen()
+    log = LogRecord(AttemptKey(1, 0, 0, 1), LogEnds(size=9, head=b"x" * 50))
+    storage.commit([job(1), log])
+    if isinstance(storage, SqliteStorage):
+        with pytest.raises(OverflowError):
+            storage.commit([LogRecord(AttemptKey(1, 0, 0, 2), log.ends), frame(1, 1 << 70)])
+    assert storage.purge_logs(50, 10) == 0
+    assert storage.log(log.key) is not None
+
+
 small = st.integers(0, 2)
 when = st.sampled_from([0, 0.5, 99.0, 1e9])
 text = st.text(max_size=5)
@@ -310,7 +355,7 @@ records = st.one_of(
     st.builds(
         LogRecord,
         st.builds(AttemptKey, small, small, st.integers(-2, 0), small),
-        st.builds(LogEnds, size=small),
+        st.builds(LogEnds, size=small, head=st.binary(max_size=3)),
     ),
 )
 
@@ -374,5 +419,6 @@ def test_a_file_holds_what_memory_holds(
                         assert sqlite.log(key) == memory.log(key)
             purge_all(sqlite, 80, limit)
             purge_all(memory, 80, limit)
+            assert sqlite.purge_logs(5, limit) == memory.purge_logs(5, limit)
     finally:
         sqlite.close()

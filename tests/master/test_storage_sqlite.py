@@ -14,12 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from drqueue.master.core.records import AnyRecord, AttemptRecord, JobForget, LogRecord, MetaRecord
+from drqueue.master.core.records import (
+    AnyRecord,
+    AttemptRecord,
+    FramesForget,
+    JobForget,
+    LogRecord,
+    MetaRecord,
+)
 from drqueue.master.storage import StorageCorrupt, StorageError
+from drqueue.master.storage.backups import BACKUPS
 from drqueue.master.storage.migrations import APPLICATION_ID, MIGRATIONS
 from drqueue.master.storage.rows import ATTEMPT_FIELDS
-from drqueue.master.storage.backups import BACKUPS
-from drqueue.master.storage.sqlite import SqliteStorage
+from drqueue.master.storage.sqlite import META_BACKUP, SqliteStorage
+from drqueue.proto.ids import AttemptKey
 from drqueue.proto.model import LogEnds
 from tests.master.test_storage import attempt, big, frame, job, slave, taken
 
@@ -158,7 +166,7 @@ def test_a_newer_programs_database_is_refused(path: Path) -> None:
     newer = [*MIGRATIONS, ["CREATE TABLE news (id)"]]
     with closing(SqliteStorage(str(path), newer)) as storage:
         storage.commit([job(1)])
-    with pytest.raises(StorageError, match=r"written by a newer DrQueue .*version 2, this one knows 1"):
+    with pytest.raises(StorageError, match=r"written by a newer DrQueue .*version 3, this one knows 2"):
         SqliteStorage(str(path))
     with closing(SqliteStorage(str(path), newer)) as storage:
         assert taken(storage.load())["jobs"] == [job(1)]
@@ -339,6 +347,42 @@ def test_commits_go_on_during_a_backup_and_each_is_whole_in_it(
     assert next(iter(storage.load().frames)).attempt == during
 
 
+def test_a_backup_never_holds_half_a_commit(
+    tmp_path: Path, storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where its last step falls between two statements of one."""
+    storage.commit([job(1)])
+    copy, copied = str(tmp_path / "copy.db"), threading.Event()
+
+    def back_up() -> None:
+        storage.backup(copy)
+        copied.set()
+
+    thread = threading.Thread(target=back_up)
+    forget = storage._forget
+
+    def forget_slowly(record: AnyRecord) -> None:
+        # A backup that does not wait for the commit is done long before this ends.
+        thread.start()
+        copied.wait(1)
+        forget(record)
+
+    monkeypatch.setattr(storage, "_forget", forget_slowly)
+    storage.commit([job(2), slave(0), FramesForget(1, 0, 0, 1), frame(2, 0), MetaRecord("whole", "yes")])
+    thread.join()
+    with closing(SqliteStorage(copy)) as restored:
+        saved = taken(restored.load())
+    assert [len(saved[name]) for name in ("jobs", "slaves", "frames")] in ([1, 0, 0], [2, 1, 1])  # type: ignore[arg-type]
+
+
+def test_a_backup_says_that_it_is_one(tmp_path: Path, storage: SqliteStorage) -> None:
+    storage.commit([MetaRecord("a", "b")])
+    storage.backup(str(tmp_path / "copy.db"))
+    assert storage.meta() == {"a": "b"}
+    with closing(SqliteStorage(str(tmp_path / "copy.db"))) as copy:
+        assert copy.meta() == {"a": "b", META_BACKUP: "yes"}
+
+
 def test_closing_ends_a_backup(
     tmp_path: Path, storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,6 +409,52 @@ def test_closing_ends_a_backup(
     storage.close()
 
 
+def test_logs_are_kept_through_their_new_table(path: Path) -> None:
+    """Version 2 tells the oldest log; those of version 1 are as old as their jobs."""
+    with closing(SqliteStorage(str(path), MIGRATIONS[:1])) as old:
+        old._connection.execute("INSERT INTO log VALUES (2, 0, 0, 1, 7, x'aaaa', x'bb', 1)")
+        old._connection.execute("INSERT INTO log VALUES (1, 0, 5, 2, 3, x'cc', x'', 0)")
+    with closing(SqliteStorage(str(path))) as new:
+        new.commit([job(1), job(2)])
+        assert new.log(AttemptKey(2, 0, 0, 1)) == LogEnds(size=7, head=b"\xaa\xaa", tail=b"\xbb", packed=True)
+        assert new.log(AttemptKey(1, 0, 5, 2)) == LogEnds(size=3, head=b"\xcc")
+        assert new.purge_logs(3, 10) == 1
+        assert new.log(AttemptKey(1, 0, 5, 2)) is None
+        assert new.purge_logs(3, 10) == 0
+
+
+def test_the_room_that_logs_take_is_known_without_adding_them_up(path: Path, storage: SqliteStorage) -> None:
+    """Through whatever writes and drops them, and a commit that fails."""
+
+    def check() -> None:
+        (found,) = storage._connection.execute(
+            "SELECT ifnull(sum(length(head) + length(tail)), 0) FROM log"
+        ).fetchone()
+        assert storage._log_bytes == found
+
+    tries = [attempt(n, k, a, outcome="failed") for n in (1, 2) for k in range(20) for a in (1, 2)]
+    logs = [LogRecord(row.key, LogEnds(size=9, head=b"h" * i, tail=b"t")) for i, row in enumerate(tries)]
+    storage.commit([job(1), job(2), *tries, *logs, *logs[:3]])
+    check()
+    assert storage._log_bytes == sum(range(80)) + 80
+    storage.commit(
+        [LogRecord(logs[7].key, LogEnds(size=1)), LogRecord(logs[7].key, LogEnds(size=1, head=b"x"))]
+    )
+    check()
+    with pytest.raises(TypeError):
+        storage.commit([*logs, "nonsense"])  # type: ignore[list-item]
+    check()
+    storage.commit([JobForget(2)])
+    while storage.purge(1000.0, 7):
+        check()
+    check()
+    before = storage._log_bytes
+    assert before > 0
+    storage.close()
+    with closing(SqliteStorage(str(path))) as again:
+        assert again._log_bytes == before
+
+
 COLUMN = [
     "ALTER TABLE forgotten ADD COLUMN note TEXT NOT NULL DEFAULT 'none'",
     "CREATE TABLE audit (id INTEGER)",
@@ -383,9 +473,9 @@ def test_an_older_database_is_migrated_after_a_copy(path: Path, storage: SqliteS
         assert columns(new, "forgotten")[-1] == "note"
         assert columns(new, "more") == ["id"]
         assert taken(new.load()) == before
-    copy = path.with_name("master.db.before-2")
+    copy = path.with_name("master.db.before-3")
     assert mode(copy) == 0o600
-    assert sorted(p.name for p in path.parent.iterdir()) == ["master.db", "master.db.before-2"]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["master.db", "master.db.before-3"]
     with closing(SqliteStorage(str(copy))) as old:
         assert taken(old.load()) == before
 

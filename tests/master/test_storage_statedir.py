@@ -1,16 +1,21 @@
 """The farm's id and the epoch: never lower than before, never guessed."""
 
+import errno
 import json
+import os
 import shutil
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from drqueue.master.core.records import MetaRecord
-from drqueue.master.storage import StorageCorrupt
+from drqueue.master.storage import StorageCorrupt, StorageError, StorageFull
 from drqueue.master.storage.sqlite import SqliteStorage
-from drqueue.master.storage.statedir import open_state
+from drqueue.master.storage.statedir import RESERVED, OpenState, open_state
 from drqueue.statefile import StateError
 
 
@@ -33,7 +38,7 @@ def test_the_farm_stays_and_the_epoch_grows(state: Path) -> None:
     farm, epoch = run(state)
     assert (len(farm), epoch) == (32, 1)
     assert [run(state) for _ in range(3)] == [(farm, 2), (farm, 3), (farm, 4)]
-    assert farm_file(state) == {"farm": farm, "epoch": 4}
+    assert farm_file(state) == {"farm": farm, "epoch": 4, "jobs": 0, "slaves": 0}
     assert {(p.stat().st_mode & 0o777) for p in state.iterdir()} == {0o600}
 
 
@@ -72,6 +77,106 @@ def test_a_restored_backup_gets_a_higher_epoch_than_any_before(state: Path, tmp_
     assert run(state) == (farm, epoch + 1)
 
 
+# Ids
+
+
+def take_ids(opened: OpenState, jobs: int, slaves: int = 0) -> None:
+    """What the core commits when it handed out ids up to these."""
+    opened.storage.commit([MetaRecord("next_job", str(jobs)), MetaRecord("next_slave", str(slaves))])
+
+
+def next_ids(state: Path) -> tuple[bool, int, int]:
+    """Start on a state: was it restored, and from which ids does the core go on?"""
+    with closing(open_state(str(state))) as opened:
+        meta = opened.storage.meta()
+        return opened.restored, int(meta.get("next_job", 0)), int(meta.get("next_slave", 0))
+
+
+def test_ids_go_on_without_a_gap_after_any_restart(state: Path) -> None:
+    with closing(open_state(str(state))) as opened:
+        take_ids(opened, 3, 2)
+    assert [next_ids(state) for _ in range(2)] == [(False, 3, 2)] * 2
+
+
+@pytest.mark.parametrize("restarts", [0, 2])
+def test_no_id_is_used_again_after_a_backup_was_restored(state: Path, restarts: int) -> None:
+    """Also where the backup is of the latest epoch: then only its own mark tells that it is one."""
+    copy = state / "copy.db"
+    with closing(open_state(str(state))) as opened:
+        take_ids(opened, 3, 2)
+        opened.storage.backup(str(copy))
+        take_ids(opened, 40, 7)
+    for _ in range(restarts):
+        assert next_ids(state) == (False, 40, 7)
+    shutil.copy(copy, state / "master.db")
+    restored, job, slave = next_ids(state)
+    assert restored
+    assert 40 <= job <= 40 + RESERVED
+    assert 7 <= slave <= 7 + RESERVED
+    assert next_ids(state) == (False, job, slave)
+
+
+def test_no_id_is_used_again_after_a_copy_by_hand_was_restored(state: Path, tmp_path: Path) -> None:
+    with closing(open_state(str(state))) as opened:
+        take_ids(opened, 3)
+    shutil.copy(state / "master.db", tmp_path / "copy.db")
+    with closing(open_state(str(state))) as opened:
+        take_ids(opened, 2500)
+    shutil.copy(tmp_path / "copy.db", state / "master.db")
+    restored, job, _ = next_ids(state)
+    assert restored
+    assert 2500 <= job <= 2500 + RESERVED
+
+
+@given(ids=st.lists(st.integers(0, 5000), min_size=1, max_size=8).map(sorted))
+def test_the_bound_is_above_every_id_when_it_is_committed(
+    tmp_path_factory: pytest.TempPathFactory, ids: list[int]
+) -> None:
+    """And farm.json is written once in many ids."""
+    state = tmp_path_factory.mktemp("state")
+    writes = set()
+    with closing(open_state(str(state))) as opened:
+        for number in ids:
+            take_ids(opened, number)
+            bound = farm_file(state)["jobs"]
+            assert isinstance(bound, int)
+            assert bound >= number
+            writes.add(bound)
+    assert len(writes) <= 2 + ids[-1] // RESERVED
+
+
+def test_a_bound_that_cannot_be_written_holds_the_commit_back(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk is to be tried again, as for any commit."""
+    with closing(open_state(str(state))) as opened:
+        for code, kind in ((errno.ENOSPC, StorageFull), (errno.EIO, StorageError)):
+            with monkeypatch.context() as patch:
+                patch.setattr("drqueue.statefile.os.fsync", failing(code))
+                with pytest.raises(kind) as caught:
+                    take_ids(opened, 1)
+            assert type(caught.value) is kind
+            assert "next_job" not in opened.storage.meta()
+        take_ids(opened, 1)
+        assert opened.storage.meta()["next_job"] == "1"
+
+
+def failing(code: int) -> Callable[[int], None]:
+    def fail(_: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+def test_a_farm_file_from_before_there_were_bounds_gets_them(state: Path) -> None:
+    with closing(open_state(str(state))) as opened:
+        take_ids(opened, 30, 4)
+        farm = opened.farm
+    (state / "farm.json").write_text(json.dumps({"farm": farm, "epoch": 1}))
+    assert next_ids(state) == (False, 30, 4)
+    assert farm_file(state) == {"farm": farm, "epoch": 2, "jobs": 30, "slaves": 4}
+
+
 @pytest.mark.parametrize("how", ["missing", "emptied"])
 def test_a_lost_database_is_no_new_farm(state: Path, how: str) -> None:
     run(state)
@@ -108,6 +213,7 @@ def test_two_farms_are_not_mixed(tmp_path: Path) -> None:
     [
         *("", "{", "[]", '{"farm": "f"}', '{"farm": "", "epoch": 1}', '{"farm": "f", "epoch": true}'),
         *('{"farm": "f", "epoch": -1}', '{"farm": 3, "epoch": 1}'),
+        *('{"farm": "f", "epoch": 1, "jobs": "9"}', '{"farm": "f", "epoch": 1, "slaves": -1}'),
     ],
 )
 def test_a_damaged_farm_file_is_refused_and_kept(state: Path, text: str) -> None:

@@ -35,7 +35,9 @@ def main() -> int:
         if options.most and len(failed) >= options.most:
             break
     took = time.monotonic() - begin
-    print(f"{seed + 1 - options.first} seeds, {steps} steps in {took:.1f} s: {steps / took:.0f} steps/s; failed: {failed}")
+    rate = steps / took
+    ran = seed + 1 - options.first
+    print(f"{ran} seeds, {steps} steps in {took:.1f} s: {rate:.0f} steps/s; failed: {failed}")
     return 1 if failed else 0
 
 

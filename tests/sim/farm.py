@@ -41,6 +41,7 @@ from drqueue.proto.messages import (
     LimitsNow,
     LogKept,
     Message,
+    Orders,
     Refusal,
     Rejected,
     Report,
@@ -204,7 +205,9 @@ class Master:
 
     def _write(self, events: Sequence[Event], outcome: Outcome[AnyRecord, Effect]) -> None:
         self.farm.storage.commit(outcome.save)
-        refused = {do.client for do in outcome.do if isinstance(do, Answer) and isinstance(do.message, Refusal)}
+        refused = {
+            do.client for do in outcome.do if isinstance(do, Answer) and isinstance(do.message, Refusal)
+        }
         done = [e for e in events if isinstance(e, ClientAsked) and e.client not in refused]
         self.farm.oracle.committed(outcome.save, done, self.core.state)
 
@@ -216,6 +219,8 @@ class Master:
                     link = self._links.get(number)
                     if link is not None:
                         link.end.send([message])
+                        if isinstance(message, Orders) and message.run:
+                            self._ordered(link)
                 case Unlink(number, code, text, retry):
                     link = self._links.get(number)
                     if link is not None:
@@ -232,9 +237,15 @@ class Master:
             self._wake()
         elif self._leaving:
             # What was said is with the kernel: it arrives, then the links end.
-            self.farm.crash_master()
+            self.farm.crash_master(self.farm.rng.choice((1.0, 30.0, 220.0)))
             return
         self._arm()
+
+    def _ordered(self, link: _Link) -> None:
+        for host in self.farm.hosts:
+            if host.sleeps_at_order and link.hello is not None and link.hello.name == host.name:
+                faults.fall_asleep(self.farm, host, host.sleeps_at_order)
+                host.sleeps_at_order = 0.0
 
     # -- slaves' links --------------------------------------------------------------------------------
 
@@ -317,7 +328,7 @@ class Farm:
         self._hash = sha256()
         self.lines: list[str] | None = [] if keep_trace else None
         self.wall_jump = 0.0
-        self.lease_s = self.rng.choice((60.0, 150.0, 300.0))
+        self.lease_s = self.rng.choice((60.0, 120.0))
         self.beat_s = 10.0
         self.epoch = 0
         self.calm = False
@@ -329,7 +340,7 @@ class Farm:
         self.wires: dict[str, Wire] = {}
         self.submitted: list[JobSpec] = []
         self.jobs: list[int] = []
-        self._clients: dict[int, Callable[[Request], None]] = {}
+        self._clients: dict[int, Callable[[Request | None], None]] = {}
         self._client_numbers = count(1)
         self.pending_submits = 0
         self.hosts = [Host(self, number) for number in range(self.rng.randint(1, 3))]
@@ -362,13 +373,13 @@ class Farm:
         for host in self.hosts:
             host.start_daemon()
         calm_at = faults.plan(self)
-        self._until(calm_at)
+        self.until(calm_at)
         faults.heal(self)
         self.calm = True
         give_up = self.now + PATIENCE_S
         settled_at = 0.0
         while True:
-            self._until(self.now + 10.0)
+            self.until(self.now + 15.0)
             unsettled = self.oracle.unsettled()
             if not unsettled:
                 settled_at = settled_at or self.now
@@ -377,13 +388,14 @@ class Farm:
             else:
                 settled_at = 0.0
             self.oracle.disowned()
-            self.oracle.reloaded()
             if self.now > give_up:
                 raise Violation(f"not at rest {PATIENCE_S:.0f} s after the last accident: {unsettled}")
+        self.oracle.reloaded()
         self.oracle.final()
         return self.digest
 
-    def _until(self, when: float) -> None:
+    def until(self, when: float) -> None:
+        """Let everything happen that is due by then."""
         heap = self._heap
         while heap and heap[0][0] <= when:
             self.now, _, what = heapq.heappop(heap)
@@ -397,7 +409,7 @@ class Farm:
         if self.master is None:
             self.master = Master(self)
 
-    def crash_master(self) -> None:
+    def crash_master(self, away_s: float = 0.0) -> None:
         """It is gone; another comes after a while."""
         master, self.master = self.master, None
         if master is None:
@@ -406,7 +418,8 @@ class Farm:
         clients, self._clients = self._clients, {}
         for then in clients.values():
             self.after(0.2, partial(then, None))
-        self.after(self.rng.choice((0.5, 5.0, 40.0)) * self.rng.uniform(0.5, 1.5), self.start_master)
+        away_s = away_s or self.rng.choice((0.5, 5.0, 40.0))
+        self.after(away_s * self.rng.uniform(0.5, 1.5), self.start_master)
 
     def connect(self, host: Host) -> End | None:
         """A slave dials the master: its end of the wire, None where nobody answers."""
@@ -428,7 +441,7 @@ class Farm:
             return Fate(rng.uniform(0.05, 0.8), 0 if rng.random() < 0.95 else 1, rng.random() < 0.95)
         if order.timeout_s and rng.random() < 0.2:
             return Fate(None, 0, True)
-        seconds = rng.choice((0.05, 2.0, 5.0, 10.0, 60.0)) * rng.uniform(0.5, 1.5)
+        seconds = rng.choice((0.05, 2.0, 5.0, 20.0, 60.0, 400.0)) * rng.uniform(0.5, 1.5)
         return Fate(seconds, 0 if rng.random() < 0.85 else rng.choice((1, 77)), rng.random() < 0.9)
 
     # -- clients --------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ def plan(farm: "Farm") -> float:
 
     def look() -> None:
         farm.oracle.reloaded()
+        farm.oracle.disowned()
         for host in farm.hosts:
             if host.daemon is not None and not host.asleep:
                 host.daemon.tell_progress()
@@ -46,6 +47,7 @@ def heal(farm: "Farm") -> None:
     farm.start_master()
     for host in farm.hosts:
         host.wake()
+        host.sleeps_at_order = 0.0
         mend_disk(host)
         host.network = True
         if host.gone:
@@ -126,8 +128,8 @@ def whim(farm: "Farm") -> None:
     job = rng.choice(farm.jobs)
     frames = rng.choice(("1", "2", "1-3", "3-9", "1-100"))
     verb = rng.choice(
-        ("stop", "hard-stop", "continue", "rerun", "delete", "kill", "requeue", "requeue", "now", "finish", "range",
-         "retries", "at the slave", "limits")
+        ("stop", "hard-stop", "continue", "rerun", "delete", "kill", "requeue", "requeue", "now", "finish",
+         "range", "retries", "at the slave", "limits")
     )  # fmt: skip
     farm.trace("whim", verb, job, frames)
     match verb:
@@ -160,7 +162,9 @@ def whim(farm: "Farm") -> None:
 
 def a_while(farm: "Farm") -> float:
     """A moment, a while, or longer than any lease lasts."""
-    return farm.rng.choice((2.0, 30.0, 30.0, 2.0 * farm.lease_s + 200.0)) * farm.rng.uniform(0.5, 1.5)
+    return farm.rng.choice((2.0, 30.0, farm.lease_s + 60.0, 2.0 * farm.lease_s + 200.0)) * farm.rng.uniform(
+        0.5, 1.5
+    )
 
 
 def some_host(farm: "Farm") -> "Host":
@@ -294,12 +298,20 @@ def lose_keeper(farm: "Farm") -> None:
 
 
 def sleep(farm: "Farm") -> None:
-    """The machine is suspended."""
+    """The machine is suspended; often while an order is on its way to it."""
     host = some_host(farm)
+    if farm.rng.random() < 0.5:
+        host.sleeps_at_order = a_while(farm)
+    else:
+        fall_asleep(farm, host, a_while(farm))
+
+
+def fall_asleep(farm: "Farm", host: "Host", seconds: float) -> None:
+    """For so long."""
     if not host.gone:
         farm.trace("sleep", host.name)
         host.sleep()
-        farm.after(a_while(farm), host.wake)
+        farm.after(seconds, host.wake)
 
 
 def full_disk(farm: "Farm") -> None:
@@ -327,7 +339,7 @@ def wall_jump(farm: "Farm") -> None:
 
 
 ACCIDENTS: tuple[Callable[["Farm"], None], ...] = (
-    cut, cut, cut, no_network, no_network, slow_wires, slow_disk, crash_master, crash_master, crash_master, stop_master,
-    crash_slave, crash_slave, crash_slave, stop_slave, reboot, rash_operator, lose_keeper, lose_keeper, sleep, sleep,
-    full_disk, wall_jump,
+    cut, cut, cut, no_network, no_network, slow_wires, slow_disk, crash_master, crash_master, crash_master,
+    stop_master, crash_slave, crash_slave, crash_slave, stop_slave, reboot, rash_operator, lose_keeper,
+    lose_keeper, sleep, sleep, full_disk, wall_jump,
 )  # fmt: skip

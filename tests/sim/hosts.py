@@ -32,6 +32,7 @@ class Process:
         self.key = order.key
         self.order = order
         self.pid = pid
+        self.boot = host.boot
         self.birth = int(host.boot_clock() * TICKS)
         self.started = host.farm.now
         self.started_wall = host.farm.wall()
@@ -160,7 +161,10 @@ class Host:
         # For the oracles: when, by its own clock, a master was last heard, and what that one granted.
         self.heard = self.boot_clock()
         self.granted_s = 0.0
-        self.up_since = 0.0
+        self.up_since = self.woke_at = 0.0
+        #: How long it sleeps from the moment when an order is on its way to it; 0: not at all.
+        self.sleeps_at_order = 0.0
+        self.linked_at = 0.0
 
     @property
     def boot_id(self) -> str:
@@ -170,6 +174,13 @@ class Host:
     def can_act(self) -> bool:
         """A daemon runs on it, and it is awake."""
         return self.daemon is not None and not self.asleep
+
+    def is_well(self) -> bool:
+        """It is linked, and nothing stands between the master's word and its processes."""
+        farm, wire = self.farm, self.farm.wires.get(self.name)
+        slow = farm.slow_disk or farm.slow_wires or self.disk_full or self.disk_s
+        linked = self.daemon is not None and self.daemon.registered and wire is not None and wire.whole
+        return linked and not slow and not self.asleep
 
     def boot_clock(self) -> float:
         """Seconds since boot by its own oscillator, sleep included."""
@@ -208,7 +219,7 @@ class Host:
             return
         self.asleep = False
         self.slept_s += self.farm.now - self._asleep_since
-        self.up_since = self.boot_clock()
+        self.up_since = self.woke_at = self.boot_clock()
         waiting, self._waiting = self._waiting, []
         for what in waiting:
             self.when_awake(what)

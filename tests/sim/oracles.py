@@ -1,7 +1,7 @@
 """What the simulated farm promises, seen from outside of the cores.
 
 The oracle sees what every process really did, and every row at the moment it is durable. It shares no code
-with the cores' decisions: who may overlap, what counts as done, and how long things may take is said anew here.
+with the cores' decisions: who may overlap, what counts as done, how long things may take is said anew here.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,14 @@ from drqueue.master.core.state import FarmState
 from drqueue.master.core.turn import Policy
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.messages import ChangeJob, FrameVerb, JobVerb, SlaveVerb
+from drqueue.proto.model import NOBODYS
 from drqueue.proto.ranges import Chunks, FrameRange
+from drqueue.slave.core.core import HEARD_KEPT_S
+from drqueue.slave.core.records import Record, StopAsked
 
 if TYPE_CHECKING:
     from tests.sim.farm import Farm
-    from tests.sim.hosts import Process
+    from tests.sim.hosts import Host, Process
 
 #: Linked again, told, TERM, grace, KILL, and KILL again: a disowned process is gone after that.
 DISOWNED_S = 60.0
@@ -30,7 +33,7 @@ LEASE_KILL_S = 60.0
 LayerKey = tuple[int, int]
 
 
-class Violation(AssertionError):
+class Violation(AssertionError):  # noqa: N818 - what it is called
     """A promise was broken."""
 
 
@@ -99,8 +102,11 @@ class Oracle:
 
     def committed(self, records: Sequence[AnyRecord], asked: Sequence[ClientAsked], state: FarmState) -> None:
         """These rows are durable, and with them what these clients asked for."""
+        new = []
         for record in records:
             if isinstance(record, AttemptRecord):
+                if record.key not in self._rows:
+                    new.append(record)
                 self._attempt(record)
             elif isinstance(record, JobRecord):
                 self._job(record)
@@ -112,6 +118,30 @@ class Oracle:
                     self._dead_at[name] = self._farm.now
                 case _:
                     pass
+        for row in new:
+            self._may_start(row)
+
+    def _may_start(self, row: AttemptRecord) -> None:
+        job = self._specs[row.job]
+        if job.stopped or job.deleted:
+            raise Violation(f"attempt {row.key} of a job that is stopped or deleted")
+        names = [layer.name for layer in job.spec.layers]
+        for name in job.spec.layers[row.layer].after:
+            other = (row.job, names.index(name))
+            chunks, done = self._divisions[other], self._done.get(other, set())
+            if not all(done.issuperset(chunks.members(index)) for index in range(len(chunks))):
+                raise Violation(f"attempt {row.key} before layer {name} is done")
+
+    def slave_saved(self, host: "Host", records: Sequence[Record]) -> None:
+        """P12: a slave ends no frame for its lease before that is over."""
+        for record in records:
+            process = self._processes.get(record.key) if isinstance(record, StopAsked) else None
+            if process is not None and isinstance(record, StopAsked) and record.reason == "lease":
+                lease = max(process.order.lease_s, host.granted_s)
+                # Words read after a sleep are old: they stretch no lease that ended in it.
+                slept = host.boot_clock() - host.woke_at < 1.0
+                if not slept and host.boot_clock() - host.heard < lease - HEARD_KEPT_S:
+                    raise Violation(f"{host.name} ends {record.key} before its lease is over")
 
     def _attempt(self, row: AttemptRecord) -> None:
         key = row.key
@@ -123,6 +153,13 @@ class Oracle:
         process = self._processes.get(key)
         if row.code is not None and (process is None or process.alive or process.code != row.code):
             raise Violation(f"attempt {key}: exit status {row.code} on record is not what happened")
+        if row.outcome == "failed" and row.reason in NOBODYS:
+            raise Violation(f"attempt {key} counts as failed: {row.reason}")
+        denied = (
+            row.reason == "lost" and "silent too long" not in row.text and "declared dead" not in row.text
+        )
+        if denied and process is not None and process.boot == process.host.boot:
+            raise Violation(f"attempt {key} ran, its machine was never off, and yet: {row.text}")
         if row.outcome == "done":
             self._accepted(key, process)
 
@@ -148,7 +185,9 @@ class Oracle:
     def acknowledged(self, token: str, job: int) -> None:
         """P1: a client was told that its job is queued."""
         if self._tokens.get(token) != job:
-            raise Violation(f"a client was told that {token} is job {job}: {self._tokens.get(token)} is on disk")
+            raise Violation(
+                f"a client was told that {token} is job {job}: {self._tokens.get(token)} is on disk"
+            )
 
     def _asked(self, request: FrameVerb | JobVerb | ChangeJob) -> None:
         record = self._specs[request.job]
@@ -170,21 +209,27 @@ class Oracle:
                 chunk = change.chunk if isinstance(change.chunk, int) else record.spec.layers[0].chunk
                 chunks = self._divisions[layers[0]] = Chunks(FrameRange.parse(change.frames), chunk)
                 done = self._done.setdefault(layers[0], set())
-                whole = [members for i in range(len(chunks)) if done.issuperset(members := [*chunks.members(i)])]
+                whole = [
+                    members for i in range(len(chunks)) if done.issuperset(members := [*chunks.members(i)])
+                ]
                 self._done[layers[0]] = {number for members in whole for number in members}
 
     # -- looking around ---------------------------------------------------------------------------------
 
     def disowned(self) -> None:
-        """Convergence: what runs on a linked slave is what the master knows of."""
+        """Convergence: what runs on a linked slave is what the master knows of, and wants."""
         master = self._farm.master
         for host in self._farm.hosts:
+            well = host.is_well()
             for key in host.processes:
-                known = master is None or key in master.core.state.attempts
-                if known or host.daemon is None:
+                attempt = master.core.state.attempts.get(key) if master is not None else None
+                wanted = master is None or (attempt is not None and not attempt.stop)
+                if wanted or not well:
                     self._disowned.pop(key, None)
-                elif self._farm.now - self._disowned.setdefault(key, self._farm.now) > DISOWNED_S:
-                    raise Violation(f"{host.name} still runs {key}, which the master disowned")
+                    continue
+                since = max(self._disowned.setdefault(key, self._farm.now), host.linked_at)
+                if self._farm.now - since > DISOWNED_S:
+                    raise Violation(f"{host.name} still runs {key}, which the master does not want")
 
     def reloaded(self) -> None:
         """What a master would know that started now is what this one knows."""
@@ -195,6 +240,8 @@ class Oracle:
         fresh = Core(Policy(farm="farm"), farm.storage.load(), 0.0, farm.wall()).state
         if live.jobs.keys() != fresh.jobs.keys() or live.slaves.keys() != fresh.slaves.keys():
             raise Violation(f"jobs or slaves differ on disk: {sorted(live.jobs)}, {sorted(fresh.jobs)}")
+        if vars(live.gone_tokens) != vars(fresh.gone_tokens):
+            raise Violation("the tokens of jobs that are gone differ on disk")
         if (live.next_job, live.next_slave) != (fresh.next_job, fresh.next_slave):
             raise Violation("the next job or slave number differs on disk")
         for number, job in live.jobs.items():
@@ -208,7 +255,9 @@ class Oracle:
         for key, attempt in live.attempts.items():
             kept = fresh.attempts.get(key)
             if kept is None or _attempt(attempt) != _attempt(kept):
-                raise Violation(f"attempt {key}: {_attempt(attempt)} lives, {kept and _attempt(kept)} on disk")
+                raise Violation(
+                    f"attempt {key}: {_attempt(attempt)} lives, {kept and _attempt(kept)} on disk"
+                )
         if len(live.attempts) != len(fresh.attempts):
             raise Violation("there are more attempts on disk")
 
@@ -228,7 +277,7 @@ class Oracle:
             for layer in job.layers:
                 if layer.unfinished and not (blocked or layer.blocked):
                     reasons = [reason.text for reason in why(state, job, layer, None, farm.master.clock())]
-                    return f"job {job.id}: {layer.unfinished} frames unfinished in layer {layer.index}: {reasons}"
+                    return f"layer {job.id}/{layer.index}: {layer.unfinished} frames unfinished: {reasons}"
             if not job.unfinished and not job.finished:
                 return f"job {job.id} does not know that it is finished"
             if job.deleted:
@@ -255,9 +304,8 @@ class Oracle:
                 for index in range(layer.size):
                     members = [*layer.chunks.members(index)]
                     if (layer.state_of(index) == "DONE") != done.issuperset(members):
-                        raise Violation(
-                            f"frame {job.id}/{layer.index}/{index} is {layer.state_of(index)}, and {done} were done"
-                        )
+                        name = f"frame {job.id}/{layer.index}/{index}"
+                        raise Violation(f"{name} is {layer.state_of(index)}, and {done} were done")
         for key, row in self._rows.items():
             if not row.outcome and key.job not in deleted:
                 raise Violation(f"attempt {key} never ended on record")

@@ -236,7 +236,7 @@ class Daemon:
         self._link = 0
         self._end: End | None = None
         self._out: list[Message] = []
-        self._registered = self._plain = False
+        self.registered = self._plain = False
         self._backoff_s = 0.2
         self._beat_s, self._silence_s = 10.0, 30.0
         self._beat_at = self._received = 0.0
@@ -308,6 +308,7 @@ class Daemon:
         self.farm.steps += 1
         self.farm.trace("slave", self.host.name, events, outcome.save, outcome.do)
         check(self.core.state)
+        self.farm.oracle.slave_saved(self.host, outcome.save)
         wake = self.core.next_wakeup()
         assert wake is None or wake > now, "a deadline that passed was not met"
         if outcome.save and self.crash_at == "before commit":
@@ -336,7 +337,7 @@ class Daemon:
             self._perform(effect)
             if self.crash_at == "mid effects":
                 self.host.kill_daemon()
-            if not self.alive:
+            if self.host.daemon is not self:
                 return
         self._flush()
         if self._inbox:
@@ -503,7 +504,8 @@ class Daemon:
                 return
             case Registered(slave=slave, name=name):
                 self._beat_s, self._silence_s = message.beat_s, message.silence_s
-                self._registered = True
+                self.registered = True
+                self.host.linked_at = self.farm.now
                 self._backoff_s = 0.2
                 self.put(RegisteredAs(slave, name))
                 return
@@ -551,7 +553,7 @@ class Daemon:
         end, self._end = self._end, None
         assert end is not None
         end.close()
-        self._registered = False
+        self.registered = False
         self.farm.trace("slave unlinks", self.host.name, why)
         self.put(Unlinked(self._link))
         self._dial_later(pause_s)
@@ -559,6 +561,5 @@ class Daemon:
     def tell_progress(self) -> None:
         """How far frames are: news that need no spool."""
         running = [a.key for a in self.core.state.held.values() if a.phase is Phase.RUNNING]
-        if self._registered and self._end is not None and running:
+        if self.registered and self._end is not None and running:
             self._end.send([Report(progressed=tuple(Progressed(key, 0.5) for key in running))])
-

@@ -24,10 +24,13 @@ _SLAVES_SAY = {
 
 
 def why(state: FarmState, job: Job, layer: Layer | None, index: int | None, now: float) -> list[Reason]:
-    """Reasons, most telling first; [] where nothing waits."""
+    """Reasons, most telling first; [] where nothing waits, and nothing failed."""
     layers = [x for x in ((layer,) if layer is not None else job.layers) if x.waiting or x.delayed]
     if index is not None and layer is not None and layer.state_of(index) != "WAITING":
         attempt = layer.live.get(index)
+        if attempt is None and index in layer.failed:
+            text = "it failed, and its retries are used up (see its log; frame requeue tries again)"
+            return [Reason(code="failed", text=text, count=1)]
         if attempt is None or attempt.slave.link is not None:
             return []
         return [
@@ -40,6 +43,12 @@ def why(state: FarmState, job: Job, layer: Layer | None, index: int | None, now:
         ]
     reasons: list[Reason] = []
     if not layers:
+        failed = sum(len(x.failed) for x in ((layer,) if layer is not None else job.layers))
+        if failed:
+            text = (
+                f"nothing waits, but {failed} frames failed with no retries left (drqueue frames shows which)"
+            )
+            reasons.append(Reason(code="failed", text=text, count=failed))
         return reasons
     waiting = sum(len(x.waiting) + len(x.delayed) for x in layers)
     if job.stopped:

@@ -98,8 +98,6 @@ class SqliteStorage:
         self.path = path
         self._closing = False
         self._backing_up = threading.Lock()
-        #: Held by a transaction, and by a backup for each of its steps: none copies half a commit.
-        self._turn = threading.Lock()
         self._aged: tuple[int, int, int, int] = _START
         self._log_bytes = 0
         with self._errors("open"):
@@ -361,18 +359,14 @@ class SqliteStorage:
 
     def _copy_in_steps(self, target: sqlite3.Connection) -> None:
         def between(*_: int) -> None:
-            self._turn.release()
-            try:
-                if self._closing:
-                    raise InterruptedError
-                time.sleep(_BACKUP_PAUSE_S)  # Locks are not fair: without it commits would wait long
-            finally:
-                self._turn.acquire()
+            if self._closing:
+                raise InterruptedError
+            time.sleep(_BACKUP_PAUSE_S)  # SQLite's lock is not fair: without it commits would wait long
 
         # So that the check of a large copy does not hold up a stop.
         target.set_progress_handler(lambda: int(self._closing), 100_000)
-        with self._turn:
-            self._connection.backup(target, pages=_BACKUP_PAGES, progress=between, sleep=0.005)
+        # A step that falls into a transaction is refused as busy and tried again: none copies half of one.
+        self._connection.backup(target, pages=_BACKUP_PAGES, progress=between, sleep=0.005)
 
     def close(self) -> None:
         """End a backup that is under way and release the file."""
@@ -382,7 +376,7 @@ class SqliteStorage:
 
     @contextmanager
     def _transaction(self, doing: str) -> Iterator[None]:
-        with self._errors(doing), self._turn:
+        with self._errors(doing):
             log_bytes = self._log_bytes
             self._connection.execute("BEGIN")
             try:
