@@ -248,10 +248,12 @@ class Channel:
                         await trio.lowlevel.wait_writable(self._sock)
                     except trio.ClosedResourceError:
                         break
-                if patience.cancelled_caught:
-                    self.close(f"the peer read nothing for {STALLED_S:.0f} s")
-                elif self._outbox:
+                before = len(self._outbox)
+                if before:
                     self._write_some()
+                # A socket is called writable when most of it is free: only a write tells whether nothing is.
+                if patience.cancelled_caught and len(self._outbox) == before:
+                    self.close(f"the peer read nothing for {STALLED_S:.0f} s")
             if self._closed:
                 return
             self._outbox_wanted = trio.Event()
@@ -270,5 +272,6 @@ class Channel:
         """Return once everything is with the kernel, the link is gone, or time is up; `pump` must run."""
         with trio.move_on_after(timeout_s):
             while self._outbox:
-                self._outbox_empty = trio.Event()
+                if self._outbox_empty.is_set():
+                    self._outbox_empty = trio.Event()
                 await self._outbox_empty.wait()

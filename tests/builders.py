@@ -382,7 +382,11 @@ def picture(state: FarmState) -> dict[str, Any]:
         "slaves": {
             s.id: (s.name, s.identity, s.limits, s.wish, sorted(s.live)) for s in state.slaves.values()
         },
-        "what was counted": (state.next_job, state.next_slave, state.tokens),
+        "what was counted": (
+            state.next_job,
+            state.next_slave,
+            {token: number for token, number in state.tokens.items() if number in state.jobs},
+        ),
     }
 
 

@@ -114,16 +114,16 @@ async def test_nothing_is_done_while_a_commit_is_under_way(
 async def test_a_commit_that_fails_ends_the_engine_with_nothing_done(
     rig: Rig, autojump_clock: MockClock
 ) -> None:
-    class DiskDied(Exception):
+    class DiskDiedError(Exception):
         pass
 
     async def commit(records: Sequence[object]) -> None:
-        raise DiskDied
+        raise DiskDiedError
 
     rig.inbox.put("a")
     with pytest.raises(ExceptionGroup) as raised:
         await engine.run(rig.core, rig.inbox, commit, rig.perform)
-    assert raised.group_contains(DiskDied)
+    assert raised.group_contains(DiskDiedError)
     assert rig.story == []
 
 
@@ -268,8 +268,9 @@ async def test_closing_wakes_an_idle_engine(rig: Rig, autojump_clock: MockClock)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rig.run)
         await settle()
-        with trio.fail_after(5):
-            rig.inbox.close()
+        rig.inbox.close()
+        nursery.cancel_scope.deadline = trio.current_time() + 5
+    assert not nursery.cancel_scope.cancelled_caught
 
 
 async def test_an_event_that_comes_in_the_last_commit_is_not_lost(

@@ -112,7 +112,13 @@ class _Master:
             beat_s=settings.beat_s,
             silence_s=settings.silence_s,
         )
-        self._core = Core(policy, opened.storage.load(), trio.current_time(), time.time())
+        self._core = Core(
+            policy,
+            opened.storage.load(),
+            trio.current_time(),
+            time.time(),
+            from_backup=opened.restored,
+        )
         self.hub = Hub(lambda: self._core.state, lambda views: fill_frames(self._history, views))
         self.slaves = SlaveLinks(self._inbox, settings.beat_s, settings.silence_s)
         self._clients = ClientLinks(self._inbox, self._core, self.slaves, self.hub, self._history)

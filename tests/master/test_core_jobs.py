@@ -277,3 +277,12 @@ def test_the_states_of_two_layers_are_counted_together(farm: CoreFarm) -> None:
         farm.exited(link, key)
     counts = farm.job(job).counts
     assert (counts.total, counts.done, counts.assigned, counts.waiting) == (5, 2, 2, 1)
+
+
+def test_a_late_repetition_of_a_deleted_jobs_submission_makes_no_second_job() -> None:
+    farm = CoreFarm()
+    spec = a_job("1")
+    job = farm.submit(spec, token="once-only")
+    farm.verb(job, "delete")
+    assert farm.submit(spec, token="once-only") == job
+    assert farm.core.state.jobs == {}

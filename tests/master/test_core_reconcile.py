@@ -2,6 +2,7 @@
 
 import pytest
 
+from drqueue.master.core.core import Core
 from drqueue.master.core.events import SlaveLinked, SlaveSaid
 from drqueue.master.core.records import AttemptRecord, LogRecord
 from drqueue.proto.ids import AttemptKey
@@ -20,7 +21,7 @@ from drqueue.proto.messages import (
     Status,
 )
 from drqueue.proto.model import Exit, LimitsChange, LogEnds, MachineInfo, MachineLoad, SlaveLimits
-from tests.builders import CoreFarm, a_hello, a_job, badly
+from tests.builders import WALL, CoreFarm, a_hello, a_job, badly
 
 
 @pytest.fixture
@@ -339,3 +340,22 @@ def test_forget_is_for_slaves_that_are_gone_and_hold_nothing(farm: CoreFarm) -> 
     assert farm.refusal(SlaveVerb(rq=0, slave="s1", verb="forget")).code == "no-such-slave"
     farm.restart()
     assert farm.core.state.slaves == {}
+
+
+def test_after_a_restore_a_later_masters_attempt_is_not_taken_for_a_new_one() -> None:
+    """The backup knows attempt 1 as nobody's; a slave reports it, while the restored master runs its own."""
+    farm = CoreFarm()
+    job = farm.submit(a_job("1"))
+    backup = farm.storage.load()
+    later = farm.link()
+    (theirs,) = farm.orders(later)
+
+    restored = CoreFarm()
+    restored.core = Core(restored.policy, backup, restored.now, WALL, from_backup=True)
+    link = restored.link()
+    (ours,) = restored.orders(link)
+    assert ours.key != theirs.key
+    restored.exited(link, theirs.key)
+    assert restored.states(job) == {1: "ASSIGNED"}
+    restored.exited(link, ours.key)
+    assert restored.states(job) == {1: "DONE"}

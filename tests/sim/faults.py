@@ -250,11 +250,10 @@ def _start_again(farm: "Farm", host: "Host") -> None:
 
 
 def stop_slave(farm: "Farm") -> None:
-    """In good order, frames and all."""
+    """In good order, frames and all; it is started again a while after it has ended."""
     host = some_host(farm)
     if host.daemon is not None and not host.asleep:
         host.daemon.leave()
-        farm.after(a_while(farm) + 60.0, host.start_daemon)
 
 
 def reboot(farm: "Farm") -> None:

@@ -101,7 +101,7 @@ def supersede(state: FarmState, attempt: Attempt, to: Resting, stop: str) -> Non
     """The frame no longer waits for this attempt, which still runs: stop it, ignore its report."""
     layer = attempt.layer
     past = History(attempt.key.attempt, 0)
-    layer.dying[attempt.key] = layer.chunks.members(attempt.index)
+    layer.dying[attempt.key] = attempt.members
     layer.release(attempt, to, past if to in ("WAITING", "FAILED") else None)
     layer.has_row(attempt.index)
     attempt.orphan = True
@@ -148,4 +148,6 @@ def _over(attempt: Attempt, result: Exit, outcome: Outcome, wall: float) -> Atte
         cpu_s=result.cpu_s,
         peak_mb=result.peak_mb,
         log_bytes=result.log_bytes,
+        step=attempt.members.step,
+        count=len(attempt.members),
     )

@@ -21,7 +21,7 @@ from drqueue.master.core.events import (
 )
 from drqueue.master.core.on_client import on_asked
 from drqueue.master.core.records import AnyRecord, MetaRecord, Saved
-from drqueue.master.core.restore import restore
+from drqueue.master.core.restore import leap, restore
 from drqueue.master.core.schedule import schedule
 from drqueue.master.core.state import FarmState
 from drqueue.master.core.turn import Policy, Turn
@@ -35,9 +35,13 @@ _PURGE_AT_ONCE: Final = 10
 class Core:
     """Decides which frame runs where. Start from what storage holds."""
 
-    def __init__(self, policy: Policy, saved: Saved, now: float, wall: float) -> None:
+    def __init__(
+        self, policy: Policy, saved: Saved, now: float, wall: float, *, from_backup: bool = False
+    ) -> None:
         self._turn = Turn(policy)
         restore(self._turn.state, saved, now, wall)
+        if from_backup:
+            leap(self._turn.state)
         self._turn.now = now
         self._stopping = False
         self._settle()

@@ -77,8 +77,8 @@ class Attempt:
         "key",
         "layer",
         "lease_s",
+        "members",
         "memory_mb",
-        "number",
         "on_unreachable",
         "orphan",
         "progress",
@@ -108,7 +108,8 @@ class Attempt:
         self.key = key
         self.layer = layer
         self.index = index
-        self.number = layer.chunks.first(index)
+        #: The frame numbers it renders, whatever becomes of the layer's range.
+        self.members = layer.chunks.members(index)
         self.slave = slave
         self.cores = cores
         self.memory_mb = memory_mb
@@ -127,6 +128,11 @@ class Attempt:
         self.taken_back = False
         self.progress = 0.0
         self.said = ""
+
+    @property
+    def number(self) -> int:
+        """The first frame number it renders."""
+        return self.members[0]
 
     def record(self) -> AttemptRecord:
         """The row of this attempt while it lives."""
@@ -148,6 +154,8 @@ class Attempt:
             again=self.again,
             orphan=self.orphan,
             started_at=self.started_at,
+            step=self.members.step,
+            count=len(self.members),
         )
 
 

@@ -115,6 +115,8 @@ class AttemptRecord(Record, frozen=True, gc=False, kw_only=True):
     cpu_s: float = 0
     peak_mb: float = 0
     log_bytes: int = 0
+    step: int = 1
+    count: int = 1
 
     @property
     def key(self) -> AttemptKey:

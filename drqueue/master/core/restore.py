@@ -7,6 +7,9 @@ from drqueue.master.core.layer import Attempt, History
 from drqueue.master.core.records import AttemptRecord, Saved
 from drqueue.master.core.state import FarmState
 
+#: More attempts than a frame has between two backups.
+_LEAP = 1000
+
 
 def restore(state: FarmState, saved: Saved, now: float, wall: float) -> None:
     """Fill an empty state. ValueError where the rows contradict each other."""
@@ -67,7 +70,7 @@ def _restore_attempt(state: FarmState, live: AttemptRecord) -> None:
         assigned_at=live.assigned_at,
         requeued=past.requeued if past is not None else 0,
     )
-    attempt.number = live.number
+    attempt.members = range(live.number, live.number + live.step * live.count, live.step)
     attempt.stop, attempt.again = live.stop, live.again
     attempt.started_at = live.started_at
     attempt.running = live.started_at > 0
@@ -75,6 +78,17 @@ def _restore_attempt(state: FarmState, live: AttemptRecord) -> None:
     layer.top = max(layer.top, live.attempt)
     state.book(attempt)
     if attempt.orphan:
-        layer.dying[attempt.key] = (live.number,) if index is None else layer.chunks.members(index)
+        layer.dying[attempt.key] = attempt.members
     else:
         layer.restore_live(attempt)
+
+
+def leap(state: FarmState) -> None:
+    """After a restore from a backup: number attempts far above any that a later master may have given out.
+
+    A slave may hold, or still report, such an attempt; it must not be taken for one of ours.
+    """
+    for job in state.jobs.values():
+        for layer in job.layers:
+            layer.floor = layer.top = layer.top + _LEAP
+            state.save.append(layer.record())

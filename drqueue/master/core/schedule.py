@@ -177,7 +177,7 @@ def order(attempt: Attempt) -> RunOrder:
     """All that the slave needs to run this attempt."""
     layer = attempt.layer
     job, spec = layer.job, layer.spec
-    members = layer.chunks.members(attempt.index)
+    members = attempt.members
     single = layer.range.single
     start, end, step = single if single is not None else (layer.range.min, layer.range.max, 1)
     return RunOrder(

@@ -25,7 +25,7 @@ from drqueue.proto.model import JobSpec, LimitsChange, MachineInfo, SlaveLimits
 ATTEMPT_FIELDS: Final = (
     *("job", "layer", "frame", "attempt", "number", "slave", "slave_name", "assigned_at", "cores"),
     *("memory_mb", "lease_s", "on_unreachable", "stop", "again", "orphan", "started_at", "ended_at"),
-    *("outcome", "code", "signal", "reason", "text", "cpu_s", "peak_mb", "log_bytes"),
+    *("outcome", "code", "signal", "reason", "text", "cpu_s", "peak_mb", "log_bytes", "step", "count"),
 )
 _attempt_values = attrgetter(*ATTEMPT_FIELDS)
 
