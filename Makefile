@@ -3,16 +3,18 @@
 
 PYTHON ?= python3
 ARGS ?=
+SEEDS ?= 500
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench sim clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo     render an animation with a master and two slaves on this machine"
 	@echo "make test     run every test"
 	@echo "make check    formatting, lints, types, layers and documents, in under a minute"
+	@echo "make sim      simulated farms with accidents; SEEDS=500 of them"
 	@echo "make bench    measure this machine and the farm on it"
 	@echo "make clean    remove .venv, caches and what the bench built (pictures stay)"
 	@echo "ARGS=... is handed to the program (make demo ARGS=\"--renderer povray\"); PYTHON=... names the python to use"
@@ -28,6 +30,9 @@ check: .venv/.installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/test_layers.py $(wildcard tests/test_docs.py)
+
+sim: .venv/.installed-dev
+	@$(BIN)/python -m tests.sim --seeds $(SEEDS)
 
 bench: .venv/.installed
 	@$(BIN)/python -m bench $(ARGS)

@@ -4,7 +4,6 @@ Nothing here decides anything; it counts, and keeps every index true. What frame
 `layer`; what the current step gathers (rows to save, keys that changed) is on FarmState, too.
 """
 
-from collections import deque
 from collections.abc import Iterator
 
 from drqueue.master.core.layer import Attempt, Layer
@@ -19,9 +18,6 @@ from drqueue.proto.model import (
     MachineLoad,
     SlaveLimits,
 )
-
-#: Tokens of jobs that are gone, kept so that a late repetition makes no second job.
-OLD_TOKENS = 10_000
 
 
 class Job:
@@ -213,8 +209,6 @@ class FarmState:
         self.slaves: dict[int, Slave] = {}
         self.attempts: dict[AttemptKey, Attempt] = {}
         self.tokens: dict[str, int] = {}
-        #: Those of them whose jobs are gone, oldest first; at most OLD_TOKENS.
-        self.old_tokens: deque[str] = deque()
         self.gone_tokens = GoneTokens()
         self.links: dict[int, Slave] = {}
         self.identities: dict[str, Slave] = {}
@@ -265,11 +259,7 @@ class FarmState:
         del self.jobs[job.id]
         self.hungry.pop(job.id, None)
         self.timed.discard(job.id)
-        if job.token:
-            # A submission whose answer was lost may be sent again after its job is gone.
-            self.old_tokens.append(job.token)
-            if len(self.old_tokens) > OLD_TOKENS:
-                del self.tokens[self.old_tokens.popleft()]
+        self.tokens.pop(job.token, None)
         for depend in job.spec.depends:
             self.dependents.get(depend.job, set()).discard(job.id)
         self.dependents.pop(job.id, None)
