@@ -48,7 +48,7 @@ async def a_farm(
         yield farm, client
 
 
-def a_ledger_job(ledger: Path, frames: str, seconds: float, **fields: Any) -> JobSpec:
+def a_ledger_job(ledger: Path, frames: str, seconds: float | str, **fields: Any) -> JobSpec:
     """A job whose frames live that long and write it down."""
     argv = (sys.executable, "-S", str(LEDGER), str(ledger), str(seconds))
     layer = LayerSpec(argv=argv, frames=frames, cwd="/", **fields)

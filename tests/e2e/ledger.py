@@ -1,4 +1,6 @@
-"""A frame that writes down its own life: python ledger.py LEDGER SECONDS [EXIT].
+"""A frame that writes down its own life: python ledger.py LEDGER SECONDS|hold [EXIT].
+
+`hold`: frames above 2 live until the file LEDGER.go is there.
 
 Each line is `start|end job/layer/frame/attempt number`; a lock per frame, held from start to end, tells
 two lives of one frame at a time (`overlap`). What the frames themselves saw is the truth that the
@@ -19,7 +21,7 @@ def say(descriptor: int, word: str) -> None:
 
 def main() -> int:
     """Start, last as long as told, end."""
-    ledger, seconds = sys.argv[1], float(sys.argv[2])
+    ledger = sys.argv[1]
     status = int(sys.argv[3]) if len(sys.argv) > 3 else 0
     book = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     lock = os.open(f"{ledger}.{os.environ['DRQUEUE_FRAME']}.lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -30,7 +32,11 @@ def main() -> int:
         return 9
     say(book, "start")
     print(f"frame {os.environ['DRQUEUE_FRAME']} lives", flush=True)
-    time.sleep(seconds)
+    if sys.argv[2] != "hold":
+        time.sleep(float(sys.argv[2]))
+    elif int(os.environ["DRQUEUE_FRAME"]) > 2:
+        while not os.path.exists(f"{ledger}.go"):
+            time.sleep(0.02)
     say(book, "end")
     return status
 

@@ -1,0 +1,539 @@
+"""Clients' links at the master: answers, relays, a full disk, and clients that misbehave. Time is virtual.
+
+A real core behind a real engine; the disk is a dictionary whose commits a test may hold up.
+"""
+
+import random
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from drqueue import engine
+from drqueue.channel import Channel, LinkClosed
+from drqueue.engine import Inbox
+from drqueue.master.clients import ClientLinks, fill_frames
+from drqueue.master.core.core import Core
+from drqueue.master.core.effects import Answer, AskHistory, Effect, Publish, Tell, Unlink
+from drqueue.master.core.events import Event
+from drqueue.master.core.records import AnyRecord, AttemptRecord, LogRecord
+from drqueue.master.core.turn import Policy
+from drqueue.master.hub import Hub
+from drqueue.master.slaves import SlaveLinks
+from drqueue.master.storage import Storage
+from drqueue.master.storage.memory import MemoryStorage
+from drqueue.proto.handshake import Answerer, Dialler
+from drqueue.proto.ids import AttemptKey
+from drqueue.proto.messages import (
+    Attempts,
+    Beat,
+    Changed,
+    Done,
+    Exited,
+    Farm,
+    FarmInfo,
+    FindLog,
+    Frames,
+    GetJob,
+    Job,
+    JobVerb,
+    KillAttempts,
+    ListAttempts,
+    ListFrames,
+    ListJobs,
+    LogPart,
+    LogPlace,
+    Message,
+    Orders,
+    ReadLog,
+    Refusal,
+    Report,
+    Request,
+    SetLimits,
+    Submit,
+    Submitted,
+    Unwatch,
+    Watch,
+    Watching,
+    Welcome,
+)
+from drqueue.proto.model import LimitsChange, LogEnds
+from tests.builders import WALL, a_hello, a_job, badly, well
+
+T = TypeVar("T")
+
+
+class Disk:
+    """The history of attempts in memory. `held_up` keeps commits from ending, as a full disk does."""
+
+    def __init__(self, storage: MemoryStorage) -> None:
+        self.storage = storage
+        self.alarm = ""
+        self.may_end = trio.Event()
+        self.may_end.set()
+
+    def hold_up(self, alarm: str = "") -> None:
+        self.may_end = trio.Event()
+        self.alarm = alarm
+
+    def let_go(self) -> None:
+        self.alarm = ""
+        self.may_end.set()
+
+    async def commit(self, records: Sequence[AnyRecord]) -> None:
+        await self.may_end.wait()
+        self.storage.commit(records)
+
+    async def read(self, ask: Callable[[Storage], T]) -> T:
+        await trio.lowlevel.checkpoint()
+        return ask(self.storage)
+
+
+class Rig:
+    """A master without sockets: links are pairs, slave 0 may be linked by hand."""
+
+    def __init__(self) -> None:
+        self.disk = Disk(MemoryStorage())
+        self.inbox: Inbox[Event] = Inbox()
+        self.core = Core(
+            Policy(farm="f", epoch=1, software="test"),
+            self.disk.storage.load(),
+            trio.current_time(),
+            WALL,
+        )
+        self.slaves = SlaveLinks(self.inbox, 10.0, 30.0)
+        self.hub = Hub(lambda: self.core.state, lambda views: fill_frames(self.disk, views))
+        self.clients = ClientLinks(self.inbox, self.core, self.slaves, self.hub, self.disk)
+        self.orders: list[Orders] = []
+        self.ended = 0
+
+    def perform(self, effect: Effect) -> None:
+        match effect:
+            case Tell(message=Orders() as orders):
+                self.orders.append(orders)
+                self.slaves.tell(effect)
+            case Tell():
+                self.slaves.tell(effect)
+            case Answer():
+                self.clients.answer(effect)
+            case Publish():
+                self.hub.publish(effect)
+            case AskHistory():
+                self.clients.ask_history(effect)
+            case Unlink():
+                self.slaves.unlink(effect)
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.hub.run)
+            await engine.run(self.core, self.inbox, self.disk.commit, self.perform)
+
+    @asynccontextmanager
+    async def _link(self, role: str, pump: bool = True) -> AsyncIterator[Channel]:
+        one, two = socket.socketpair()
+        near, far = Channel(one), Channel(two, role)
+        answerer = Answerer(Welcome(version=1), ("client", "slave"))
+        async with far, trio.open_nursery() as nursery:
+
+            async def serve() -> None:
+                async with trio.open_nursery() as link:
+                    link.start_soon(near.pump)
+                    hi = await near.answer(answerer)
+                    assert hi is not None
+                    if role == "slave":
+                        await self.slaves.serve(77, near)
+                    else:
+                        await self.clients.serve(near, hi)
+                self.ended += 1
+
+            nursery.start_soon(serve)
+            await far.dial(Dialler(role, "test", "peer"))  # type: ignore[arg-type]
+            if pump:
+                nursery.start_soon(far.pump)
+            yield far
+            nursery.cancel_scope.cancel()
+
+    @asynccontextmanager
+    async def client(self, pump: bool = True) -> AsyncIterator[Channel]:
+        async with self._link("client", pump) as far:
+            yield far
+
+    @asynccontextmanager
+    async def slave(self) -> AsyncIterator[Channel]:
+        """Slave s1, registered."""
+        async with self._link("slave") as far:
+            far.send(a_hello("s1"))
+            await far.receive()
+            yield far
+
+    async def submit(self, client: Channel, frames: str = "1-2", **fields: object) -> int:
+        token = f"token-{random.getrandbits(60):x}"
+        answer = await ask(client, Submit(rq=9999, token=token, spec=a_job(frames, **fields)))  # type: ignore[arg-type]
+        assert isinstance(answer, Submitted)
+        return answer.job
+
+
+@pytest.fixture
+async def rig(nursery: trio.Nursery) -> Rig:
+    made = Rig()
+    nursery.start_soon(made.run)
+    return made
+
+
+async def ask(client: Channel, request: Request) -> Message:
+    """The next thing said after a request."""
+    client.send(request)
+    with trio.fail_after(20):
+        return await client.receive()
+
+
+async def listen(far: Channel, found: list[Message]) -> None:
+    """Take all that comes until the link ends."""
+    try:
+        while True:
+            found.append(await far.receive())
+    except LinkClosed:
+        return
+
+
+async def said(far: Channel) -> list[Message]:
+    """All that was said to this peer by now."""
+    found: list[Message] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listen, far, found)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    return found
+
+
+# -- answers ----------------------------------------------------------------------------------------------
+
+
+async def test_requests_are_answered_by_their_numbers(rig: Rig) -> None:
+    async with rig.client() as client:
+        job = await rig.submit(client)
+        client.send_many([GetJob(rq=5, job=job), GetJob(rq=3, job=77), FarmInfo(rq=4)])
+        answers = {answer.rq: answer for answer in await said(client)}  # type: ignore[attr-defined]
+        assert isinstance(answers[5], Job)
+        assert isinstance(answers[3], Refusal)
+        assert isinstance(answers[4], Farm)
+        # A number is free again once it was answered.
+        assert isinstance(await ask(client, GetJob(rq=5, job=job)), Job)
+
+
+async def test_a_submit_is_answered_after_its_commit(rig: Rig) -> None:
+    async with rig.client() as client:
+        rig.disk.hold_up()
+        client.send(Submit(rq=1, token="token-12345", spec=a_job()))
+        assert await said(client) == []
+        rig.disk.let_go()
+        assert await client.receive() == Submitted(rq=1, job=0)
+
+
+async def test_frames_that_ended_are_told_from_the_history(rig: Rig) -> None:
+    async with rig.client() as client, rig.slave() as slave:
+        job = await rig.submit(client, "5-6")
+        await trio.testing.wait_all_tasks_blocked()
+        keys = [order.key for orders in rig.orders for order in orders.run]
+        assert len(keys) == 2
+        slave.send(Report(exited=(Exited(keys[0], badly(3, text="it broke", cpu_s=1.5)),)))
+        slave.send(Report(exited=(Exited(keys[1], well()),)))
+        await trio.testing.wait_all_tasks_blocked()
+        frames = await ask(client, ListFrames(rq=1, job=job))
+        assert isinstance(frames, Frames)
+        first, second = frames.frames
+        assert (first.state, first.attempt, first.code, first.text, first.cpu_s) == (
+            "WAITING", keys[0].attempt, 3, "it broke", 1.5,
+        )  # fmt: skip
+        assert (second.state, second.slave, second.progress) == ("DONE", "s1", 1.0)
+        attempts = await ask(client, ListAttempts(rq=2, job=job, number=5))
+        assert isinstance(attempts, Attempts)
+        assert [view.text for view in attempts.attempts] == ["it broke"]
+
+
+async def test_a_log_is_found_by_frame_and_attempt(rig: Rig) -> None:
+    async with rig.client() as client, rig.slave() as slave:
+        job = await rig.submit(client, "5")
+        nothing = await ask(client, FindLog(rq=1, job=job, number=5, attempt=40))
+        assert isinstance(nothing, Refusal)
+        assert "no attempt 40" in nothing.text
+        await trio.testing.wait_all_tasks_blocked()
+        (key,) = [order.key for orders in rig.orders for order in orders.run]
+        slave.send(Report(exited=(Exited(key, well()),)))
+        await trio.testing.wait_all_tasks_blocked()
+        rig.disk.storage.commit([LogRecord(key, LogEnds(size=3, head=b"abc"))])
+        place = await ask(client, FindLog(rq=1, job=job, number=5))
+        assert isinstance(place, LogPlace)
+        assert (place.key, place.slave, place.linked, place.over) == (key, "s1", True, True)
+        assert place.kept == LogEnds(size=3, head=b"abc")
+
+
+async def test_of_more_attempts_than_fit_the_latest_are_told(rig: Rig) -> None:
+    async with rig.client() as client:
+        job = await rig.submit(client, "5")
+        rig.disk.storage.commit(
+            [
+                AttemptRecord(
+                    job=job, layer=0, frame=0, attempt=n, number=5, slave=0, slave_name="s", assigned_at=0,
+                    text="x" * 490,
+                )
+                for n in range(1, 2001)
+            ]
+        )  # fmt: skip
+        answer = await ask(client, ListAttempts(rq=1, job=job, number=5))
+        assert isinstance(answer, Attempts)
+        numbers = [view.attempt for view in answer.attempts]
+        assert numbers == list(range(numbers[0], 2001))
+        assert len(numbers) > 300
+
+
+async def test_an_answer_that_fits_no_packet_is_a_refusal(rig: Rig) -> None:
+    """A command of quotes grows fivefold when it is shown as a shell would need it."""
+    async with rig.client() as client:
+        job = await rig.submit(client, layer={"argv": ("'" * 64_000,)})
+        answer = await ask(client, GetJob(rq=1, job=job))
+        assert isinstance(answer, Refusal)
+        assert (answer.rq, answer.code) == (1, "too-large")
+        assert isinstance(await ask(client, FarmInfo(rq=1)), Farm)
+
+
+async def test_a_watcher_hears_news_until_it_ends_the_watch(rig: Rig) -> None:
+    async with rig.client() as client, rig.client() as other:
+        watching = await ask(client, Watch(rq=1, jobs=True))
+        assert isinstance(watching, Watching)
+        job = await rig.submit(other)
+        news = await client.receive()
+        assert isinstance(news, Changed)
+        assert (news.watch, [view.id for view in news.jobs]) == (watching.watch, [job])
+        assert await ask(other, Unwatch(rq=2, watch=watching.watch)) == Done(rq=2, count=0)
+        assert await ask(client, Unwatch(rq=2, watch=watching.watch)) == Done(rq=2, count=1)
+
+
+# -- a full disk ------------------------------------------------------------------------------------------
+
+
+async def test_while_the_disk_is_full_reads_are_answered_and_writes_refused(rig: Rig) -> None:
+    async with rig.client() as client, rig.client() as other:
+        job = await rig.submit(client)
+        rig.disk.hold_up()
+        other.send(Submit(rq=7, token="token-12345", spec=a_job()))
+        assert await said(other) == []
+        rig.disk.alarm = "the master cannot write: no room"
+        farm = await ask(client, FarmInfo(rq=1))
+        assert isinstance(farm, Farm)
+        assert farm.alarm == "the master cannot write: no room"
+        assert isinstance(await ask(client, GetJob(rq=2, job=job)), Job)
+        jobs = await ask(client, ListJobs(rq=2, all=True))
+        assert isinstance(jobs, Refusal) is False
+        assert isinstance(await ask(client, ListFrames(rq=3, job=job)), Frames)
+        assert isinstance(await ask(client, ListAttempts(rq=3, job=job, number=1)), Attempts)
+        assert isinstance(await ask(client, GetJob(rq=2, job=78)), Refusal)
+        for write in (
+            Submit(rq=4, token="token-22222", spec=a_job()),
+            JobVerb(rq=5, job=job, verb="stop"),
+            SetLimits(rq=6, slave="nobody", change=LimitsChange(enabled=False)),
+        ):
+            refused = await ask(client, write)
+            assert isinstance(refused, Refusal)
+            assert (refused.rq, refused.code, refused.text) == (
+                write.rq, "disk-full", "the master cannot write: no room",
+            )  # fmt: skip
+        assert rig.core.state.jobs[job].shown_state != "STOPPED"
+        rig.disk.let_go()
+        assert isinstance(await other.receive(), Submitted)
+
+
+# -- relays -----------------------------------------------------------------------------------------------
+
+
+async def test_what_concerns_a_slave_is_passed_on_to_it(rig: Rig) -> None:
+    async with rig.client() as client, rig.slave() as slave:
+        for request, reply in (
+            (
+                ReadLog(rq=50, slave="s1", key=AttemptKey(1, 0, 0, 1), wait_s=5),
+                LogPart(rq=0, data=b"x", next=1, size=1),
+            ),
+            (KillAttempts(rq=51, slave="s1", job=1), Done(rq=0, count=1)),
+            (SetLimits(rq=52, slave="s1", change=LimitsChange(enabled=False)), Done(rq=0, count=1)),
+            (
+                SetLimits(rq=53, slave="s1", change=LimitsChange(max_cpus=2)),
+                Refusal(rq=0, code="no", text="n"),
+            ),
+        ):
+            client.send(request)
+            passed = await slave.receive()
+            assert type(passed) is type(request)
+            slave.send(replaced(reply, passed.rq))  # type: ignore[attr-defined]
+            assert await client.receive() == replaced(reply, request.rq)
+
+
+def replaced(message: Request, rq: int) -> Request:
+    fields = {name: getattr(message, name) for name in message.__struct_fields__}
+    return type(message)(**{**fields, "rq": rq})
+
+
+async def test_a_slave_that_is_not_linked_cannot_be_asked(rig: Rig) -> None:
+    async with rig.client() as client:
+        for request in (
+            ReadLog(rq=1, slave="s1", key=AttemptKey(1, 0, 0, 1)),
+            ReadLog(rq=1, key=AttemptKey(1, 0, 0, 1)),
+            KillAttempts(rq=1, slave="s" * 250_000, job=1),
+        ):
+            answer = await ask(client, request)
+            assert isinstance(answer, Refusal)
+            assert answer.code in ("not-linked", "too-large")
+        async with rig.slave() as slave:
+            client.send(ReadLog(rq=1, slave="s1", key=AttemptKey(1, 0, 0, 1)))
+            assert isinstance(await slave.receive(), ReadLog)
+        answer = await client.receive()
+        assert isinstance(answer, Refusal)
+        assert answer.code == "not-linked"
+
+
+async def test_a_client_that_leaves_takes_its_relays_along(rig: Rig) -> None:
+    async with rig.slave() as slave:
+        async with rig.client() as client:
+            client.send(ReadLog(rq=1, slave="s1", key=AttemptKey(1, 0, 0, 1)))
+            assert isinstance(await slave.receive(), ReadLog)
+            client.close()
+            await trio.testing.wait_all_tasks_blocked()
+            assert not rig.slaves._links[77].asked
+        assert not rig.clients._clients
+
+
+# -- clients that misbehave ---------------------------------------------------------------------------------
+
+
+async def test_the_same_number_twice_is_the_clients_fault(rig: Rig) -> None:
+    async with rig.client() as client, rig.client() as other:
+        rig.disk.hold_up()
+        client.send(Submit(rq=1, token="token-12345", spec=a_job()))
+        # Another client's numbers are its own affair.
+        other.send(Submit(rq=1, token="token-22222", spec=a_job()))
+        await trio.testing.wait_all_tasks_blocked()
+        client.send(GetJob(rq=1, job=0))
+        with trio.fail_after(5), pytest.raises(LinkClosed):
+            await client.receive()
+        rig.disk.let_go()
+        assert isinstance(await other.receive(), Submitted)
+
+
+@pytest.mark.parametrize("message", [a_hello(), Orders(epoch=1), Changed(watch=1), Welcome(version=1)])
+async def test_what_no_client_says_ends_its_link_alone(rig: Rig, message: Message) -> None:
+    async with rig.client() as other, rig.client() as client:
+        client.send(message)
+        with trio.fail_after(5), pytest.raises(LinkClosed):
+            await client.receive()
+        assert isinstance(await ask(other, FarmInfo(rq=1)), Farm)
+
+
+async def test_an_answer_for_a_client_that_left_goes_nowhere(rig: Rig) -> None:
+    async with rig.client() as client:
+        rig.disk.hold_up()
+        client.send(Submit(rq=1, token="token-12345", spec=a_job()))
+        client.send(ListAttempts(rq=2, job=0, number=1))
+        await trio.testing.wait_all_tasks_blocked()
+        client.close()
+        await trio.testing.wait_all_tasks_blocked()
+        rig.disk.let_go()
+    async with rig.client() as client:
+        assert await rig.submit(client) == 1
+
+
+async def test_a_flood_of_requests_is_bounded_and_every_one_answered(rig: Rig) -> None:
+    """While a commit hangs, so many are taken in and no more."""
+    async with rig.client() as client, rig.client() as other:
+        rig.disk.hold_up()
+        other.send(Submit(rq=1, token="token-22222", spec=a_job()))
+        await trio.testing.wait_all_tasks_blocked()
+        client.send_many([JobVerb(rq=n, job=77, verb="stop") for n in range(2000)])
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(rig.inbox) == 256
+        rig.disk.let_go()
+        answers = await said(client)
+        assert [answer.rq for answer in answers] == list(range(2000))  # type: ignore[attr-defined]
+
+
+async def test_pages_asked_for_all_at_once_do_not_cost_a_reading_client_its_link(rig: Rig) -> None:
+    async with rig.client() as client, rig.client() as other:
+        job = await rig.submit(client, "1-1000", layer={"name": "n" * 110})
+        rig.disk.hold_up()
+        other.send(Submit(rq=1, token="token-22222", spec=a_job()))
+        await trio.testing.wait_all_tasks_blocked()
+        client.send_many([ListFrames(rq=n, job=job, limit=1000) for n in range(100)])
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(rig.inbox) == 24
+        rig.disk.let_go()
+        answers = await said(client)
+        assert [type(answer) for answer in answers] == [Frames] * 100
+
+
+async def test_a_client_that_does_not_read_is_not_read_and_then_dropped(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    async with rig.client() as client:
+        job = await rig.submit(client, "1-1000", layer={"name": "n" * 110})
+        served = rig.clients._clients[1]
+        start = trio.current_time()
+        for n in range(2000):
+            client.send(ListFrames(rq=n, job=job, limit=1000))
+        most = 0
+        while rig.ended == 0:
+            most = max(most, served.channel.queued)
+            await trio.sleep(0.5)
+        assert 0 < most < 8 * 1024 * 1024
+        assert trio.current_time() - start == pytest.approx(30, abs=1)
+    async with rig.client() as client:
+        assert isinstance(await ask(client, FarmInfo(rq=1)), Farm)
+
+
+async def test_a_client_that_says_nothing_is_dropped(rig: Rig, autojump_clock: MockClock) -> None:
+    async with rig.client() as client:
+        for _ in range(5):
+            await trio.sleep(25)
+            assert await ask(client, Beat(echo=True)) == Beat()  # type: ignore[arg-type]
+        start = trio.current_time()
+        with pytest.raises(LinkClosed):
+            await client.receive()
+        assert trio.current_time() - start == pytest.approx(30)
+
+
+@pytest.mark.parametrize("where", ["_inbox.wait_room", "_answer_from_history"])
+async def test_a_bug_ends_one_link_with_a_traceback(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    """In the link's reader as well as in a task of its own."""
+    async with rig.client() as other, rig.client() as client:
+        job = await rig.submit(client)
+
+        async def broken(*_args: object) -> None:
+            raise ZeroDivisionError("somebody's bug")
+
+        with monkeypatch.context() as patch:
+            owner, _, name = where.rpartition(".")
+            patch.setattr(getattr(rig.clients, owner) if owner else rig.clients, name, broken)
+            client.send(ListAttempts(rq=1, job=job, number=1))
+            with trio.fail_after(5), pytest.raises(LinkClosed):
+                await client.receive()
+        assert isinstance(await ask(other, FarmInfo(rq=1)), Farm)
+        assert len(rig.clients._clients) == 1
+    (record,) = [r for r in caplog.records if r.levelname == "ERROR"]
+    assert record.exc_info
+
+
+async def test_flush_gets_last_words_out(rig: Rig, autojump_clock: MockClock) -> None:
+    async with rig.client() as client, rig.client():
+        job = await rig.submit(client, "1-1000", layer={"name": "n" * 110})
+        client.send_many([ListFrames(rq=n, job=job, limit=1000) for n in range(20)])
+        await trio.testing.wait_all_tasks_blocked()
+        start = trio.current_time()
+        await rig.clients.flush(2)
+        assert trio.current_time() - start == pytest.approx(2)
+        assert len(await said(client)) == 20
+        await rig.clients.flush(2)
+        assert trio.current_time() - start == pytest.approx(2)
