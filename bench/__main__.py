@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import sys
+import tempfile
 from statistics import median
 from typing import Any
 
@@ -31,21 +32,26 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON alone")
     args = parser.parse_args()
     rounds: list[dict[str, Any]] = []
-    try:
-        for number in range(args.rounds):
-            print(f"round {number + 1} of {args.rounds} ...", file=sys.stderr, flush=True)
-            before = measure_spawn_rate(args.frames)
-            figures = trio.run(measure_farm, args.frames, args.latencies, args.idle)
-            after = measure_spawn_rate(args.frames)
-            raw = (before + after) / 2
-            rounds.append({"raw_per_s": raw, **figures, "ratio": float(str(figures["frames_per_s"])) / raw})
-    except SpawnError as error:
-        sys.exit(f"bench: {error}")
+    # Removed after the last round: ext4 creates files slowly for half a minute after many were removed.
+    with tempfile.TemporaryDirectory(prefix="drqueue-bench-") as folder:
+        try:
+            for number in range(args.rounds):
+                print(f"round {number + 1} of {args.rounds} ...", file=sys.stderr, flush=True)
+                rounds.append(_round(os.path.join(folder, str(number)), args))
+        except SpawnError as error:
+            sys.exit(f"bench: {error}")
     result = {"machine": _machine(), "rounds": rounds, "median": _median(rounds)}
     if args.json:
         print(json.dumps(result, indent=2))
     else:
         _show(result)
+
+
+def _round(state_dir: str, args: argparse.Namespace) -> dict[str, Any]:
+    before = measure_spawn_rate(args.frames)
+    figures = trio.run(measure_farm, state_dir, args.frames, args.latencies, args.idle)
+    raw = (before + measure_spawn_rate(args.frames)) / 2
+    return {"raw_per_s": raw, **figures, "ratio": float(str(figures["frames_per_s"])) / raw}
 
 
 def _machine() -> dict[str, object]:

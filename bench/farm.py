@@ -1,7 +1,5 @@
 """The farm's own figures, through the shipped path: real daemons, a durable master, real processes."""
 
-import os
-import tempfile
 import time
 from statistics import median, quantiles
 
@@ -21,21 +19,19 @@ def noop_job(name: str, frames: str, argv: tuple[str, ...] = NOOP) -> JobSpec:
     return JobSpec(name=name, layers=(LayerSpec(argv=argv, frames=frames, cwd="/"),))
 
 
-async def measure_farm(frames: int, latencies: int, idle_s: float) -> dict[str, object]:
-    """Every figure of one farm of 2 slaves x 8 slots; see `bench.__main__` for their names."""
-    with tempfile.TemporaryDirectory(prefix="drqueue-bench-") as folder:
-        state_dir = os.path.join(folder, "farm")
-        async with local_farm(state_dir, slaves=SLAVES, cores=SLOTS) as (farm, client):
-            await farm.ready(client)
-            fresh = sample(farm)
-            result: dict[str, object] = {}
-            result["idle before any frame"] = _memory(fresh)
-            await _rate(client, farm, 200)
-            result |= await _rate(client, farm, frames)
-            result |= await _latency(client, latencies)
-            result |= await _idle(farm, idle_s)
-            result |= await _million(client)
-            return result
+async def measure_farm(state_dir: str, frames: int, latencies: int, idle_s: float) -> dict[str, object]:
+    """Every figure of one farm of 2 slaves x 8 slots in a new folder; `bench.__main__` names them."""
+    async with local_farm(state_dir, slaves=SLAVES, cores=SLOTS) as (farm, client):
+        await farm.ready(client)
+        fresh = sample(farm)
+        result: dict[str, object] = {}
+        result["idle before any frame"] = _memory(fresh)
+        await _rate(client, farm, 200)
+        result |= await _rate(client, farm, frames)
+        result |= await _latency(client, latencies)
+        result |= await _idle(farm, idle_s)
+        result |= await _million(client)
+        return result
 
 
 async def _rate(client: AsyncClient, farm: LocalFarm, frames: int) -> dict[str, object]:

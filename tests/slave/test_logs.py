@@ -1,8 +1,11 @@
 """Logs are read while they grow and while their middle is punched out; old ones make room."""
 
 import ctypes
+import fcntl
 import os
 import stat
+import subprocess
+import sys
 import threading
 import zlib
 from pathlib import Path
@@ -278,3 +281,23 @@ def test_holes_take_no_room_and_other_files_are_left_alone(tmp_path: Path) -> No
     assert purge_logs(str(tmp_path), 0) == 2 * BLOCK
     assert os.listdir(tmp_path / "logs/1") == ["notes"]
     assert purge_logs(str(tmp_path / "nowhere"), 0) == 0
+
+
+def test_each_jobs_logs_may_lie_elsewhere_on_the_disk(tmp_path: Path) -> None:
+    """The flag that spreads folders is set where the file system knows it, and nothing fails elsewhere."""
+    logs.log_path(str(tmp_path), AttemptKey(3, 0, 0, 1), create=True)
+    folder = os.open(tmp_path / "logs", os.O_RDONLY)
+    try:
+        flags = bytearray(8)
+        try:
+            fcntl.ioctl(folder, logs._GET_FLAGS, flags)
+        except OSError:
+            pytest.skip("this file system has no flags")
+    finally:
+        os.close(folder)
+    kind = subprocess.run(
+        ["stat", "-f", "-c", "%T", tmp_path], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    if kind != "ext2/ext3":
+        pytest.skip(f"{kind} spreads folders as it likes")
+    assert int.from_bytes(flags[:4], sys.byteorder) & logs._TOP_FLAG
