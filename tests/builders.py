@@ -369,8 +369,14 @@ def picture(state: FarmState) -> dict[str, Any]:
                     attempt.requeued if attempt else past.requeued if past else 0,
                     past.avoid if past else (),
                 )
+    sums = {
+        (job.id, layer.index): (layer.ended, round(layer.wall_s, 6), round(layer.cpu_s, 6))
+        for job in state.jobs.values()
+        for layer in job.layers
+    }
     return {
         "frames": frames,
+        "sums": sums,
         "jobs": {
             j.id: (j.spec, j.token, j.stopped, j.deleted, j.finished, j.waits_for, j.live, j.on_slave)
             for j in state.jobs.values()

@@ -18,7 +18,6 @@ import trio
 
 from drqueue.channel import LinkClosed
 from drqueue.client.errors import (
-    BadRequest,
     DrQueueError,
     MasterUnreachable,
     Refused,
@@ -26,10 +25,10 @@ from drqueue.client.errors import (
 )
 from drqueue.client.link import ChangeQueue, Link, LinkLost, dial
 from drqueue.client.logs import LogStream
+from drqueue.client.specs import prepared, typed
 from drqueue.client.streams import Changes, Pages
 from drqueue.client.waiting import WaitProgress, wait_for
 from drqueue.proto import messages
-from drqueue.proto.checks import check_spec
 from drqueue.proto.errors import RemoteProtocolError
 from drqueue.proto.handshake import HandshakeRejected
 from drqueue.proto.ids import AttemptKey
@@ -41,6 +40,8 @@ from drqueue.settings import Address, candidates, default_state_dir
 RESTART_PATIENCE_S = 3600.0
 FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 1.0
+#: A master that restarts is back before this; only then it is worth a word.
+SILENCE_S = 2.0
 PAGE = 500
 
 A = TypeVar("A", bound=Message)
@@ -99,6 +100,10 @@ class AsyncClient:
         self._link: Link | None = None
         self._direct: dict[str, Link] = {}
         self._dialling = trio.Lock()
+        #: Called with False when the master has been silent for SILENCE_S while somebody waits for it, and
+        #: with True when it answers again.
+        self.on_silence: Callable[[bool], object] | None = None
+        self._silent = False
 
     # -- jobs -------------------------------------------------------------------------------------
 
@@ -107,12 +112,10 @@ class AsyncClient:
     ) -> int:
         """Queue a job and return its id. Calling again with the same `token` never makes a second one.
 
-        `note` is called with what the master has to say about the job, if anything. Raises BadRequest.
+        An empty owner is the login name, an empty cwd the folder in which this program runs. `note` is
+        called with what the master has to say about the job, if anything. Raises BadRequest.
         """
-        problem = check_spec(spec)
-        if problem is not None:
-            raise BadRequest("bad-job", problem)
-        request = messages.Submit(rq=0, token=token or secrets.token_hex(16), spec=spec)
+        request = messages.Submit(rq=0, token=token or secrets.token_hex(16), spec=prepared(spec))
         answer = await self._ask(request, messages.Submitted, again=True)
         if answer.note and note is not None:
             note(answer.note)
@@ -186,7 +189,7 @@ class AsyncClient:
 
     async def change_job(self, job: int, change: JobChange) -> Did:
         """Change a live job's priority, range, limits and the like."""
-        return await self._do(messages.ChangeJob(rq=0, job=job, change=change))
+        return await self._do(messages.ChangeJob(rq=0, job=job, change=typed(change, "bad-request")))
 
     # -- frames -----------------------------------------------------------------------------------
 
@@ -229,6 +232,7 @@ class AsyncClient:
 
     async def set_slave(self, name: str, change: LimitsChange) -> Did:
         """Change what a slave lets the farm use. `name` may be the `unix:PATH` of its control port, too."""
+        change = typed(change, "bad-limits")
         return await self._tell_slave(
             name,
             messages.SetLimits(rq=0, change=change),
@@ -312,19 +316,28 @@ class AsyncClient:
 
     async def linked(self, patience_s: float) -> Link:
         """The link to the master, made anew where it is gone."""
-        deadline = trio.current_time() + patience_s
+        began = trio.current_time()
         pause = FIRST_PAUSE_S
         while True:
             try:
                 async with self._dialling:
                     if self._link is None or self._link.over:
                         self._link = await self._dial_master()
+                    self._tell_silence(False)
                     return self._link
             except MasterUnreachable:
-                if trio.current_time() + pause > deadline:
+                if trio.current_time() + pause > began + patience_s:
                     raise
+                if trio.current_time() - began >= SILENCE_S:
+                    self._tell_silence(True)
             await trio.sleep(pause)
             pause = min(pause * 1.5, LONGEST_PAUSE_S)
+
+    def _tell_silence(self, silent: bool) -> None:
+        if silent != self._silent:
+            self._silent = silent
+            if self.on_silence is not None:
+                self.on_silence(not silent)
 
     async def stand_watch(self, request: messages.Watch, patience_s: float) -> tuple[Link, ChangeQueue]:
         """A watch that stands, and the link it stands on."""

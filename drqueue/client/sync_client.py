@@ -164,7 +164,10 @@ class Client:
     # -- jobs -------------------------------------------------------------------------------------
 
     def submit(self, spec: JobSpec, *, token: str = "", note: Callable[[str], object] | None = None) -> int:
-        """Queue a job and return its id. Calling again with the same `token` never makes a second one."""
+        """Queue a job and return its id. Calling again with the same `token` never makes a second one.
+
+        An empty owner is the login name, an empty cwd the folder in which this program runs.
+        """
         return self._portal.call(lambda: self._client.submit(spec, token=token, note=note))
 
     def jobs(self, *, all: bool = False, owner: str = "") -> tuple[JobView, ...]:

@@ -204,8 +204,8 @@ class _Master:
 
     async def _link(self, sock: socket.socket) -> None:
         self._open_links += 1
-        channel = Channel(sock)
         try:
+            channel = Channel(sock)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(channel.pump)
                 try:
@@ -216,6 +216,8 @@ class _Master:
                     log.warning("a peer broke the protocol in the handshake", error=error)
                 finally:
                     channel.close()
+        except Exception as error:  # noqa: BLE001  (a bug met on one link must not take the farm down)
+            log.error("a bug ended a link", exc=error)
         finally:
             self._open_links -= 1
 

@@ -30,6 +30,7 @@ from drqueue.proto.messages import (
     Message,
     Orders,
     Refusal,
+    Registered,
     Report,
     Request,
     SlaveInfo,
@@ -61,8 +62,9 @@ class _Relay:
 
 
 class _Link:
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, host: str) -> None:
         self.channel = channel
+        self.host = host
         self.asked: dict[int, _Relay] = {}
         self.next_rq = 1
 
@@ -80,12 +82,10 @@ class SlaveLinks:
 
     async def serve(self, number: int, channel: Channel) -> None:
         """One slave's link, from after the handshake to its end."""
-        link = _Link(channel)
-        said_hello = False
+        link: _Link | None = None
         try:
             hello, held = await self._hear_hello(channel)
-            self._links[number] = link
-            said_hello = True
+            link = self._links[number] = _Link(channel, hello.machine.hostname)
             self._inbox.put(SlaveLinked(number, hello, held))
             while True:
                 await self._hear(number, link, await channel.receive())
@@ -98,10 +98,10 @@ class SlaveLinks:
         finally:
             heard = channel.last_received
             channel.close()
-            self._links.pop(number, None)
-            for relay in link.asked.values():
-                relay.over.set()
-            if said_hello:
+            if link is not None:
+                del self._links[number]
+                for relay in link.asked.values():
+                    relay.over.set()
                 self._inbox.put(SlaveUnlinked(number, heard))
 
     async def _hear_hello(self, channel: Channel) -> tuple[Hello, tuple[Held, ...]]:
@@ -156,6 +156,10 @@ class SlaveLinks:
         if isinstance(effect.message, Orders):
             self._send_orders(effect.link, link.channel, effect.message)
             return
+        if isinstance(effect.message, Registered):
+            # From here on the log calls it by the name that it was given, not the one that it wanted.
+            link.channel.label = effect.message.name
+            log.event("slave linked", id=effect.message.slave, slave=link.channel.label, host=link.host)
         try:
             link.channel.send(effect.message)
         except LocalProtocolError as error:

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from drqueue.proto.model import JobSpec, LayerSpec
+from drqueue.proto.model import JobSpec, LayerSpec, LimitsChange
+from drqueue.proto.placeholders import check_output, check_text
+from drqueue.proto.progress import check_progress_pattern
 from drqueue.proto.ranges import FrameRange, RangeError
 
 MAX_COMMAND = 64 * 1024
@@ -23,6 +25,10 @@ MAX_OUTPUT_BYTES = 32 * 1024
 MAX_PATH = 4096
 MAX_RETRIES = 1000
 MAX_BLOCKED_BYTES = 32 * 1024
+#: Bytes of a change of a slave's limits: a slave tells them with all else that it says of itself.
+MAX_LIMITS = 16 * 1024
+#: Seconds; a shorter lease would end frames at any restart of the master.
+MIN_LEASE_S = 30
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _LAYER_NAME = re.compile(r"[^\s:/\x00-\x1f][^:/\x00-\x1f]*\Z")
 
@@ -30,6 +36,12 @@ _LAYER_NAME = re.compile(r"[^\s:/\x00-\x1f][^:/\x00-\x1f]*\Z")
 def check_spec(spec: JobSpec) -> str | None:
     """One sentence on the first thing wrong with a job, or None."""
     return next(_problems(spec), None)
+
+
+def check_limits(change: LimitsChange) -> str | None:
+    """One sentence on what is wrong with a change of a slave's limits, or None."""
+    size = len(msgspec.msgpack.encode(change))
+    return f"the limits have {size} bytes, {MAX_LIMITS} are allowed" if size > MAX_LIMITS else None
 
 
 def _problems(spec: JobSpec) -> Iterator[str]:
@@ -44,6 +56,8 @@ def _problems(spec: JobSpec) -> Iterator[str]:
         yield f"the job has {len(spec.depends)} dependencies, {MAX_DEPENDS} are allowed"
     if sum(len(host.encode(errors="replace")) + 4 for host in spec.blocked) > MAX_BLOCKED_BYTES:
         yield f"the names of the job's blocked hosts exceed {MAX_BLOCKED_BYTES} bytes"
+    if 0 < spec.lease_s < MIN_LEASE_S:
+        yield f"a lease of {spec.lease_s:g} s is too short: {MIN_LEASE_S} s at least, or 0 for the farm's"
     for text in (spec.owner, spec.project, *spec.blocked):
         yield from _text_problems("the job", text)
     yield from _env_problems("the job", spec.env)
@@ -101,14 +115,11 @@ def _layer_problems(layer: LayerSpec) -> Iterable[str]:
         FrameRange.parse(layer.frames)
     except RangeError as error:
         yield f"{where}: {error}"
+    problems = [check_text(text) for text in (*layer.argv, layer.shell, layer.cwd)]
+    problems += [check_output(pattern) for pattern in layer.outputs]
     if layer.progress:
-        try:
-            pattern = re.compile(layer.progress)
-        except re.error as error:
-            yield f"{where}: the progress pattern {layer.progress!r} is no regular expression: {error}"
-        else:
-            if pattern.groups < 1:
-                yield f"{where}: the progress pattern {layer.progress!r} needs a group for the number"
+        problems.append(check_progress_pattern(layer.progress))
+    yield from (f"{where}: {problem}" for problem in problems if problem is not None)
 
 
 def _env_problems(where: str, env: dict[str, str]) -> Iterable[str]:

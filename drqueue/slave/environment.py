@@ -1,30 +1,20 @@
 """From an order to a command: arguments, working directory, environment. PURE.
 
-Placeholders in argv, the shell string, the working directory and outputs:
-
-    {frame} {frame:04d}   the first picture's number       {threads}  cores of the attempt
-    {start} {end} {step}  of the chunk                     {attempt}  number of the try
-    {frames}              all numbers of the chunk: `7`, `1-4`, or `1,3,5` where the step is not 1
-
-Rules: whatever else stands in braces is left as it is, for shells and JSON use them too; `{{frame}}` is a
-literal `{frame}`. A number takes a width (`{start:4d}`, `{start:04d}`); any other format is an error. The
-environment is the node's basis, then the job's, then DRQUEUE_*; never the daemon's own.
+Rules: placeholders are filled in as `drqueue.proto.placeholders` says. The environment is the node's basis,
+then the job's, then DRQUEUE_*; never the daemon's own.
 """
 
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
 from drqueue.proto.model import SCRATCH, RunOrder
+from drqueue.proto.placeholders import NUMBERS, PlaceholderError, fill
 
 #: A variable or argument longer than this cannot be handed to a process (the kernel's limit is 128 kB).
 MAX_TEXT = 120_000
 SHELL = "/bin/sh"
 
-_NUMBERS = ("frame", "start", "end", "step", "attempt", "threads")
-_PLACE = re.compile(r"(\{)?\{(frames?|start|end|step|attempt|threads)(?::([^{}]*))?\}(?(1)\}|)")
-_SPEC = re.compile(r"0?\d{0,2}d?")
 _SYSTEMS = {"linux": "LINUX", "darwin": "OSX", "freebsd": "FREEBSD", "windows": "WINDOWS"}
 
 
@@ -95,7 +85,7 @@ def working_directory(order: RunOrder, node: Node) -> str:
 def output_fields(order: RunOrder) -> dict[str, object]:
     """The placeholders of outputs, besides the frame's number."""
     fields = _Fields(order)
-    names = [*_NUMBERS[1:], *(["frames"] if any("{frames}" in text for text in order.outputs) else [])]
+    names = [*NUMBERS[1:], *(["frames"] if any("{frames}" in text for text in order.outputs) else [])]
     return {name: fields.value(name) for name in names}
 
 
@@ -171,8 +161,11 @@ class _Fields:
         self._order = order
 
     def fill(self, text: str) -> str:
-        """A text with its placeholders replaced."""
-        return _PLACE.sub(self._place, text) if "{" in text else text
+        """A text with its placeholders replaced; raises BadOrderError."""
+        try:
+            return fill(text, self.value)
+        except PlaceholderError as error:
+            raise BadOrderError(str(error)) from None
 
     def value(self, name: str) -> int | str:
         order = self._order
@@ -189,18 +182,3 @@ class _Fields:
                 return order.cores
             case _:
                 return members_text(order)
-
-    def _place(self, match: re.Match[str]) -> str:
-        doubled, name, spec = match.groups()
-        if doubled:
-            return match[0][1:-1]
-        value = self.value(name)
-        if spec is None:
-            return str(value)
-        if isinstance(value, str):
-            raise BadOrderError(f"{match[0]} takes no format; write {{{name}}}")
-        if not _SPEC.fullmatch(spec):
-            raise BadOrderError(
-                f"the format of {match[0]} is not understood; write {{{name}}} or {{{name}:04d}}"
-            )
-        return format(value, spec)

@@ -2,11 +2,13 @@
 
 Rules: a link that drops ends no frame. Messages go to the core as events, in order; what the core wants
 sent goes out in one write for each batch, and only on the link that it was meant for. Silence ends a
-link. What goes wrong is logged once, not at every try.
+link, also one that the machine slept through, in which trio's clock stands still: what lay in the socket
+meanwhile is old news. What goes wrong is logged once, not at every try.
 """
 
 import random
 import socket
+import time
 from collections.abc import Callable, Sequence
 
 import trio
@@ -42,6 +44,10 @@ HELD_PART = 1000
 BEAT_S, SILENCE_S = 10.0, 30.0
 
 
+def _boottime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class Link:
     """Dials the first of `addresses` that answers; `hello` introduces the slave with the first part held."""
 
@@ -56,6 +62,7 @@ class Link:
         name: str,
         on_registered: Callable[[], None] = lambda: None,
         rng: Callable[[], float] = random.random,
+        boottime: Callable[[], float] = _boottime,
     ) -> None:
         self._addresses = addresses
         self._inbox = inbox
@@ -65,6 +72,7 @@ class Link:
         self._name = name
         self._on_registered = on_registered
         self._rng = rng
+        self.boottime = boottime
         self._number = 0
         self._channel: Channel | None = None
         self._out: list[Message] = []
@@ -163,7 +171,10 @@ class Link:
 
     async def _one_link(self) -> None:
         async with Channel(self._dial(), "master") as channel:
+            dialled_at = self.boottime()
             welcome = await channel.dial(Dialler("slave", self._software, self._name))
+            if self.boottime() - dialled_at > SILENCE_S:
+                raise LinkClosed("the machine slept during the handshake")
             self._number += 1
             self._channel = channel
             self._out.clear()
@@ -208,12 +219,14 @@ class _Reader:
         self._requests = requests
         self._beat_s, self._silence_s = BEAT_S, SILENCE_S
         self._rhythm_changed = trio.Event()
+        self._received_at = link.boottime()
 
     async def read(self) -> None:
         """Hand messages on until the link ends: LinkClosed, RemoteProtocolError or HandshakeRejected."""
         channel, inbox = self._channel, self._inbox
         while True:
             message: Message | None = await channel.receive()
+            self._refuse_old_news()
             heard = False
             while message is not None:
                 heard = self._take(message) or heard
@@ -221,6 +234,12 @@ class _Reader:
             if heard:
                 inbox.put(Heard())
             await inbox.wait_room()
+
+    def _refuse_old_news(self) -> None:
+        before, self._received_at = self._received_at, self._link.boottime()
+        quiet_s = self._received_at - before
+        if quiet_s > self._silence_s:
+            raise LinkClosed(f"nothing was read for {quiet_s:.0f} s: this machine slept, or was too busy")
 
     def _take(self, message: Message) -> bool:
         """Hand one message on; whether nothing but its coming counts for the core."""

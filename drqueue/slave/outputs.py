@@ -6,19 +6,14 @@ clocks are never compared. A PNG must be whole.
 """
 
 import os
-import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 
 from drqueue import png
+from drqueue.proto.placeholders import Place, parse_output
 
 #: What is remembered of a file: inode, size, time of change in ns. None: there was none.
 Stamp = tuple[int, int, int] | None
-
-#: Digits that a frame number is padded to at most.
-MAX_WIDTH = 99
-_TOKEN = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]|%0?\d*d|%%|#+")
-_SPEC = re.compile(r"(0?)(\d*)d?")
 
 
 def expand_output(
@@ -30,14 +25,14 @@ def expand_output(
     digits); where none of them stands, all members share one file. `{name}` is a field, `{{` a brace.
     Relative names are of `cwd`. Raises ValueError with a sentence.
     """
-    pieces = _parse(pattern, fields or {})
+    pieces = parse_output(pattern, fields or {})
     names = dict.fromkeys(
         os.path.join(cwd, "".join(_piece(piece, number) for piece in pieces)) for number in members
     )
     return list(names)
 
 
-def _piece(piece: str | tuple[str, int], number: int) -> str:
+def _piece(piece: str | Place, number: int) -> str:
     return piece if isinstance(piece, str) else _padded(number, *piece)
 
 
@@ -45,56 +40,6 @@ def _padded(number: int, style: str, width: int) -> str:
     if style == "#":  # as Blender's: the digits are counted, a minus sign is not
         return f"{'-' if number < 0 else ''}{abs(number):0{width}d}"
     return f"{number:{style}{width or ''}d}"
-
-
-def _parse(pattern: str, fields: Mapping[str, object]) -> list[str | tuple[str, int]]:
-    """A pattern as plain text and places for the number: (style "0", "" or "#", width)."""
-    tokens = list(_TOKEN.finditer(pattern))
-    names = [token[0] for token in tokens]
-    # Only one kind of place is one: with {frame} in it, % and # are plain characters.
-    braces = any(name.startswith(("{frame}", "{frame:")) for name in names)
-    percent = not braces and any(name[0] == "%" and name != "%%" for name in names)
-    last_hash = max((token.start() for token in tokens if token[0][0] == "#"), default=-1)
-    pieces: list[str | tuple[str, int]] = []
-    position = 0
-    for token in tokens:
-        pieces.append(pattern[position : token.start()])
-        position = token.end()
-        text = token[0]
-        if text[0] in "{}":
-            pieces.append(_brace(pattern, text, fields))
-        elif text[0] == "%" and percent:
-            pieces.append("%" if text == "%%" else _place(pattern, text[1:]))
-        elif text[0] == "#" and not braces and not percent and token.start() == last_hash:
-            pieces.append(("#", min(len(text), MAX_WIDTH)))
-        else:
-            pieces.append(text)
-    return [*pieces, pattern[position:]]
-
-
-def _brace(pattern: str, text: str, fields: Mapping[str, object]) -> str | tuple[str, int]:
-    if text in ("{{", "}}"):
-        return text[0]
-    if len(text) == 1:
-        raise ValueError(f"output {pattern!r} has a single {text}; write it twice where it is meant")
-    name, colon, spec = text[1:-1].partition(":")
-    if name == "frame":
-        return _place(pattern, spec)
-    if name not in fields:
-        known = ", ".join(sorted({"frame", *fields}))
-        raise ValueError(f"output {pattern!r} has an unknown field {text}; there are {known}")
-    if colon:
-        raise ValueError(f"output {pattern!r}: only {{frame}} takes a format")
-    return str(fields[name])
-
-
-def _place(pattern: str, spec: str) -> tuple[str, int]:
-    match = _SPEC.fullmatch(spec)
-    if match is None or len(match[2]) > 2:
-        raise ValueError(
-            f"output {pattern!r}: write the frame's number as {{frame}}, {{frame:04d}}, %04d or ####"
-        )
-    return (match[1], int(match[2] or 0))
 
 
 def snapshot(paths: Iterable[str]) -> dict[str, Stamp]:

@@ -8,21 +8,15 @@ exponential time is refused when given, and one that turns out slow is dropped.
 import math
 import re
 import time
-from re import _constants, _parser  # type: ignore[attr-defined]
-from typing import Any
+
+from drqueue.proto.progress import check_progress_pattern, pattern_cost
 
 MAX_LINE = 2048
 MAX_ACTIVITY = 200
-#: A user's pattern: characters, open-ended repeats, and ways that its other parts can match.
-MAX_PATTERN = 200
-MAX_REPEATS = 5
-MAX_WAYS = 256
 #: CPU seconds that a user's pattern may take for one line before it is dropped.
 MAX_PATTERN_S = 0.05
 #: Steps that matching one line may take at worst (under a second); the line is shortened to that.
 _MAX_STEPS = 2e7
-#: A repeat of more than this counts as open-ended.
-_SMALL_REPEAT = 16
 
 _NUMBER = rb"(\d{1,9}(?:\.\d{1,9})?)"
 _PERCENT = re.compile(rb"(?i)\bprogress:\s{0,9}" + _NUMBER + rb"\s?%")
@@ -34,30 +28,6 @@ _SAVED = re.compile(rb"(?:^|\| )Saved: '")
 _POV_PIXELS = re.compile(rb"Rendered (\d{1,18}) of (\d{1,18}) pixels")
 _POV_PICTURE = re.compile(rb"Rendering frame (\d{1,9}) of (\d{1,9})")
 _FFMPEG = re.compile(rb"frame=\s{0,9}(\d{1,9})")
-_REPEATS = (_constants.MAX_REPEAT, _constants.MIN_REPEAT, _constants.POSSESSIVE_REPEAT)
-
-
-def check_progress_pattern(pattern: str) -> str | None:
-    """One sentence on what is wrong with a user's pattern, None where it can be used.
-
-    Its first group is a percentage; with a second group it is "done" of "all".
-    """
-    if len(pattern) > MAX_PATTERN:
-        return f"the progress pattern has {len(pattern)} characters, at most {MAX_PATTERN} are allowed"
-    try:
-        groups = re.compile(pattern).groups
-        repeats, ways = _cost(_parser.parse(pattern), inside=False)
-    except (re.error, OverflowError, RecursionError) as error:
-        return f"the progress pattern is no regular expression: {error}"
-    except _NestedError:
-        return (
-            "the progress pattern repeats what itself repeats or branches, or refers back: it may never end"
-        )
-    if groups not in (1, 2):
-        return f"the progress pattern needs one group (percent) or two (done, all), it has {groups}"
-    if repeats > MAX_REPEATS or ways > MAX_WAYS:
-        return f"the progress pattern matches in too many ways: use at most {MAX_REPEATS} * or +, few ? or |"
-    return None
 
 
 class ProgressParser:
@@ -81,7 +51,7 @@ class ProgressParser:
             if wrong is not None:
                 raise ValueError(wrong)
             self._pattern = re.compile(pattern)
-            self._pattern_line = _line_limit(*_cost(_parser.parse(pattern), inside=False))
+            self._pattern_line = _line_limit(*pattern_cost(pattern))
 
     def feed(self, data: bytes) -> bool:
         """Take the next bytes of output; whether progress or activity changed."""
@@ -151,47 +121,7 @@ class ProgressParser:
             self.progress = min(1.0, max(0.0, progress))
 
 
-class _NestedError(Exception):
-    """A pattern whose matching could take exponential time."""
-
-
 def _line_limit(repeats: int, ways: int) -> int:
     """Characters of a line that a pattern may see: with n open-ended repeats, matching takes about
     length^(n+1) / (n+1)! steps at worst."""
     return min(MAX_LINE, int((_MAX_STEPS / ways * math.factorial(repeats + 1)) ** (1 / (repeats + 1))))
-
-
-def _cost(parsed: Any, inside: bool) -> tuple[int, int]:
-    """Open-ended repeats of a parsed pattern, and the number of ways that all else in it can match.
-
-    `inside` says that it is itself repeated; raises _NestedError where it then leaves a choice.
-    """
-    repeats, ways = 0, 1
-    for operation, argument in parsed:
-        bodies: list[Any] = []
-        repeated = inside
-        if operation in _REPEATS:
-            least, most, body = argument
-            if inside and least != most:
-                raise _NestedError
-            if most > _SMALL_REPEAT and least != most:
-                repeats += 1
-            else:
-                ways *= most - least + 1
-            bodies, repeated = [body], inside or most > 1
-        elif operation is _constants.BRANCH:
-            bodies = argument[1]
-            ways *= len(bodies)
-        elif operation in (_constants.GROUPREF, _constants.GROUPREF_EXISTS):
-            raise _NestedError
-        elif isinstance(argument, tuple) and argument and isinstance(argument[-1], _parser.SubPattern):
-            bodies = [argument[-1]]
-        elif isinstance(argument, _parser.SubPattern):
-            bodies = [argument]
-        if inside and len(bodies) > 1:
-            raise _NestedError
-        for body in bodies:
-            more_repeats, more_ways = _cost(body, repeated)
-            repeats += more_repeats
-            ways = min(ways * more_ways, MAX_WAYS + 1)
-    return repeats, ways

@@ -12,6 +12,7 @@ from functools import partial
 import trio
 
 from drqueue.engine import Inbox
+from drqueue.proto.checks import check_limits
 from drqueue.proto.errors import LocalProtocolError
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.messages import (
@@ -123,6 +124,8 @@ class LinkRequests:
     def handle(self, request: Request) -> None:
         """Answer now or later; never waits."""
         match request:
+            case SetLimits() if (problem := check_limits(request.change)) is not None:
+                self._reply(_refusal(request, "bad-limits", problem))
             case SetLimits() | KillAttempts():
                 self._requests.ask_core(request, self._reply)
             case GetSlave():

@@ -29,7 +29,7 @@ from drqueue.client.link import BACKLOG
 from drqueue.proto import messages
 from tests.client.peer import Peer, job_view, serving, slave_view, soon
 
-SPEC = JobSpec(name="test", layers=(LayerSpec(argv=("true",)),))
+SPEC = JobSpec(name="test", owner="ann", layers=(LayerSpec(argv=("true",), cwd="/"),))
 
 
 @pytest.fixture

@@ -3,111 +3,21 @@
 import json
 import os
 import pwd
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 import pytest
 
 from drqueue.client.cli import main
-from drqueue.client.cli.main import COMMANDS, cli, run
+from drqueue.client.cli.main import COMMANDS, cli
 from drqueue.client.cli.submit import split_command
 from drqueue.proto import messages
 from drqueue.proto.model import Depend, JobChange, LimitsChange, Needs
-from drqueue.proto.views import Counts, LayerView, Reason
-from tests.client.peer import Peer, Reply, frame_view, in_thread, job_view, slave_view
-
-LAYER = LayerView(
-    index=0,
-    name="main",
-    command="true",
-    frames="1-10",
-    chunk=1,
-    needs=Needs(cores=2, memory_mb=50),
-    retries=3,
-    timeout_s=0,
-    cwd="/c",
-    outputs=(),
-    after=(),
-    counts=Counts(total=10, done=3),
-    chunk_counts=Counts(total=10, done=3),
-)
-
-
-class Said(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Said]
-
-
-def _done(_: Any, asked: Any) -> messages.Request:
-    return messages.Done(rq=asked.rq, count=1)
-
-
-@pytest.fixture
-def master(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Peer]:
-    def job(_: Any, asked: messages.GetJob) -> messages.Request:
-        if asked.job > 100:
-            return messages.Refusal(rq=asked.rq, code="no-such-job", text=f"there is no job {asked.job}")
-        return messages.Job(rq=asked.rq, job=job_view(asked.job, "FINISHED"), layers=(LAYER,))
-
-    def verb(_: Any, asked: messages.JobVerb) -> messages.Request:
-        if asked.job > 100:
-            return messages.Refusal(rq=asked.rq, code="no-such-job", text=f"there is no job {asked.job}")
-        return messages.Done(rq=asked.rq, count=3)
-
-    on: dict[type, Reply] = {
-        messages.Submit: lambda _, asked: messages.Submitted(rq=asked.rq, job=42),
-        messages.GetJob: job,
-        messages.ListJobs: lambda _, asked: messages.Jobs(rq=asked.rq, jobs=(job_view(1), job_view(2))),
-        messages.JobVerb: verb,
-        messages.FrameVerb: _done,
-        messages.ChangeJob: _done,
-        messages.SetLimits: _done,
-        messages.SlaveVerb: _done,
-        messages.Watch: lambda _, asked: messages.Watching(rq=asked.rq, watch=1),
-        messages.ListFrames: lambda _, asked: messages.Frames(
-            rq=asked.rq, frames=(frame_view(1, "DONE"), frame_view(2, "FAILED", text="exit 1"))
-        ),
-        messages.ListSlaves: lambda _, asked: messages.Slaves(rq=asked.rq, slaves=(slave_view("s1"),)),
-        messages.GetSlave: lambda _, asked: messages.SlaveInfo(rq=asked.rq, slave=slave_view(asked.slave)),
-        messages.Why: lambda _, asked: messages.Reasons(
-            rq=asked.rq, reasons=(Reason(code="stopped", text="it is stopped"),)
-        ),
-        messages.FarmInfo: lambda _, asked: messages.Farm(
-            rq=asked.rq,
-            farm="f00",
-            epoch=3,
-            software="drqueue 1",
-            started_at=1000.0,
-            jobs=2,
-            slaves=1,
-            slaves_linked=1,
-            cores=4,
-            cores_used=1,
-            frames_running=1,
-            frames_waiting=5,
-        ),
-    }
-    with in_thread(str(tmp_path / "master.sock"), on) as peer:
-        monkeypatch.setenv("DRQUEUE_MASTER", peer.address)
-        yield peer
-
-
-@pytest.fixture
-def drqueue(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command line in this process."""
-
-    def command(*words: str) -> Said:
-        status = run(list(words))
-        out, err = capsys.readouterr()
-        return Said(status, out, err)
-
-    return command
+from drqueue.proto.views import Counts
+from tests.client.conftest import Command, Said
+from tests.client.peer import Peer, job_view
 
 
 def one(peer: Peer, kind: type) -> Any:
@@ -225,8 +135,8 @@ def test_submit_and_wait_is_ok_only_if_every_frame_is_done(master: Peer, drqueue
         ("--set a=b -- true", "the kind 'general' has no settings"),
         ("--env novalue -- true", "'novalue' is not of the form NAME=VALUE"),
         ("--env 1x=2 -- true", "'1x' is no name for an environment variable"),
-        ("--priority high -- true", "'high' is not a valid integer"),
-        ("--priority 4294967296 -- true", "is not in the range"),
+        ("--priority high -- true", "'high' is not a whole number from 0 to 4294967295"),
+        ("--priority 4294967296 -- true", "'4294967296' is not a whole number from 0 to"),
         ("--file x.toml -- true", "either --file or a COMMAND"),
         ("--file x.toml --frames 1-3", "--frames is a layer's"),
         ("--file x.toml", "x.toml: cannot be read"),

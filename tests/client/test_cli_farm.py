@@ -155,7 +155,7 @@ def test_a_day_with_the_farm(up: Callable[..., Up], folder: Path) -> None:
 
     failing = farm.run("submit", "--retries", "0", "--wait", "--", "false", check=False)
     assert failing.returncode == 1
-    assert "0 of 1 frames done, 1 failed" in failing.stderr
+    assert "0 of 1 frame done, 1 failed" in failing.stderr
     assert farm.run("log", job, "99", check=False).returncode == 3
 
     status, err = farm.end(signal.SIGINT)

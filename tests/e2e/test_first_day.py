@@ -43,7 +43,7 @@ def test_wait_tells_good_jobs_from_bad_ones(cli: Cli) -> None:
     bad = cli.submit("--retries", 0, "--frames", "1-2", "--", 'test "$DRQUEUE_FRAME" = 1')
     assert bad > other > good
     assert cli.run("wait", good, other).out == (
-        f"job {good} finished: 3 of 3 frames done\njob {other} finished: 1 of 1 frames done\n"
+        f"job {good} finished: 3 of 3 frames done\njob {other} finished: 1 of 1 frame done\n"
     )
     said = cli.run("wait", good, bad, status=1)
     assert f"job {bad} finished: 1 of 2 frames done, 1 failed\n" in said.out
@@ -58,7 +58,7 @@ def test_submit_wait_prints_the_id_and_ends_as_the_job_did(cli: Cli) -> None:
     assert "100%" in said.err
     said = cli.run("submit", "--wait", "--retries", 0, "--", "false", status=1)
     assert said.out.strip().isdecimal()
-    assert "0 of 1 frames done, 1 failed" in said.err
+    assert "0 of 1 frame done, 1 failed" in said.err
 
 
 def test_chunks_fill_their_placeholders_and_run_in_scratch(cli: Cli) -> None:
@@ -106,6 +106,24 @@ def test_a_job_waits_for_the_one_that_it_depends_on(cli: Cli, tmp_path: Path) ->
     cli.done(second)
     ended, began = cli.frames(first)[1].ended_at, cli.frames(second)[1].started_at
     assert ended <= began
+
+
+def test_wait_says_what_holds_a_job_up_and_goes_on_once_it_is_mended(cli: Cli, tmp_path: Path) -> None:
+    """The other job's frame failed; it is requeued by its state, and both end well."""
+    first = cli.submit("--retries", 0, "--", f"test -e {tmp_path}/mended")
+    assert cli.run("wait", first, status=1).err.endswith(
+        f"  frame 1: exit status 1\n  see drqueue frames {first} --state FAILED\n"
+    )
+    assert "printed nothing; it failed" in cli.run("log", first, 1).err
+    second = cli.submit("--depend", first, "--", "true")
+    said = tmp_path / "said"
+    with cli.start("wait", second, err=said) as waiting:
+        wait_until("the reason", lambda: f"does not go on: it waits for job {first}" in said.read_text())
+        (tmp_path / "mended").touch()
+        assert cli.run("frame", "requeue", first, "--state", "FAILED").sentence == "1 frame"
+        assert waiting.finish().status == 0
+    cli.done(first)
+    assert "failed" in cli.run("attempts", first, 1).out
 
 
 def test_a_job_from_a_file_has_layers(cli: Cli) -> None:
@@ -327,11 +345,15 @@ def test_everything_fits_eighty_columns(cli: Cli, tmp_path: Path) -> None:
     gate.touch()
     shown["wait", job] = on_terminal(cli, "wait", job)
     shown["frames", job, "done"] = on_terminal(cli, "frames", job)
+    shown["jobs", "done"] = on_terminal(cli, "jobs", "--all")
+    shown["attempts", job] = on_terminal(cli, "attempts", job, 100000)
     for command, lines in shown.items():
         assert lines, command
         for line in lines:
             assert cells(line) <= 80, (command, line)
     assert "FAILED" in "".join(shown["frames", job, "done"])
+    assert "x" * 70 in "".join(shown["frames", job, "done"])
+    assert "FINISHED!" in "".join(shown["jobs", "done"])
     assert "RUNNING" in "".join(shown["frames", job])
 
 

@@ -18,6 +18,7 @@ from drqueue import engine
 from drqueue.channel import Channel, LinkClosed
 from drqueue.engine import Inbox
 from drqueue.master.clients import ClientLinks, fill_frames
+from drqueue.master.core import queries
 from drqueue.master.core.core import Core
 from drqueue.master.core.effects import Answer, AskHistory, Effect, Publish, Tell, Unlink
 from drqueue.master.core.events import Event
@@ -292,8 +293,10 @@ async def test_of_more_attempts_than_fit_the_latest_are_told(rig: Rig) -> None:
         assert len(numbers) > 300
 
 
-async def test_an_answer_that_fits_no_packet_is_a_refusal(rig: Rig) -> None:
-    """A command of quotes grows fivefold when it is shown as a shell would need it."""
+async def test_an_answer_that_fits_no_packet_is_a_refusal(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one would be if commands were not cut: quotes grow fivefold when they are quoted."""
+    monkeypatch.setattr(queries, "_COMMAND_MOST", 10**6)
+    monkeypatch.setattr(queries, "_ANSWER_BYTES", 10**6)
     async with rig.client() as client:
         job = await rig.submit(client, layer={"argv": ("'" * 64_000,)})
         answer = await ask(client, GetJob(rq=1, job=job))

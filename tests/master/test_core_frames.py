@@ -1,13 +1,19 @@
 """How attempts end, and the verbs on frames: retries, back-off, another slave first, kill, requeue."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drqueue.master.core import jobs
 from drqueue.master.core.attempts import Backoff
+from drqueue.master.core.effects import Answer
 from drqueue.master.core.events import ClientAsked
-from drqueue.proto.messages import FrameVerb, Held, ListAttempts
+from drqueue.proto.intervals import IntervalSet
+from drqueue.proto.messages import FrameVerb, Held, ListAttempts, Refusal
 from drqueue.proto.model import FAILURES, KILLED, NOBODYS, Exit, SlaveLimits
+from drqueue.proto.ranges import Chunks, FrameRange
 from tests.builders import CoreFarm, a_job, badly, well
 
 LONG = 10_000.0
@@ -428,7 +434,10 @@ def test_numbers_that_fit_nowhere_are_counted_or_refused(farm: CoreFarm) -> None
     farm.submit(a_job("1-9x2"))
     answer = farm.ask(FrameVerb(rq=0, job=0, verb="finish", frames="1-5"))
     assert (answer.count, answer.note[:1]) == (3, "2")  # type: ignore[attr-defined]
-    for frames, code in (("2", "no-such-frame"), ("1-", "bad-range"), ("", "bad-range")):
+    for frames, code in (
+        ("2", "no-such-frame"), ("2-20x4", "no-such-frame"), ("1-", "bad-range"), ("", "bad-range"),
+        ("1,3-2000000", "bad-range"),
+    ):  # fmt: skip
         refusal = farm.refusal(FrameVerb(rq=0, job=0, verb="finish", frames=frames))
         assert refusal.code == code, frames
     refusal = farm.refusal(FrameVerb(rq=0, job=0, layer="comp", verb="finish", frames="1"))
@@ -440,3 +449,72 @@ def test_the_history_of_a_frame_is_asked_from_the_storage(farm: CoreFarm) -> Non
     farm.step(ClientAsked(1, ListAttempts(rq=1, job=0, number=8)))
     (asked,) = farm.asked_history
     assert (asked.layer, asked.number) == (0, 6)
+
+
+@pytest.mark.parametrize("frames", ["1-20", "1-20x3", "20-1", "20-1x2", "-9-9x2", "7", "1-19x6"])
+@pytest.mark.parametrize("wanted", ["1-10", "10-1", "4-19x3", "19-4x3", "5-15x2", "-20-40", "7", "0-9x4"])
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_a_range_of_frames_means_each_of_its_numbers(
+    farm: CoreFarm, frames: str, wanted: str, chunk: int
+) -> None:
+    farm.submit(a_job(frames, layer={"chunk": chunk}))
+    layer = farm.core.state.jobs[0].layers[0]
+    hit = {layer.chunks.chunk_of(number) for number in FrameRange.parse(wanted)} - {None}
+    missing = sum(number not in layer.range for number in FrameRange.parse(wanted))
+    answer: Any = farm.ask(FrameVerb(rq=0, job=0, verb="finish", frames=wanted))
+    if not hit:
+        assert answer.code == "no-such-frame"
+        return
+    assert answer.count == len(hit)
+    note = f"{missing} of the numbers are not in the job's range" if missing else ""
+    assert answer.note == note
+    assert set(layer.done) == hit
+
+
+@pytest.mark.parametrize("frames", ["2-9999999", "9999999-2", "1-9999999x3"])
+def test_ten_million_frames_are_named_without_looking_each_up(
+    frames: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    farm = CoreFarm()
+    farm.submit_unchecked(a_job("1-10000000x3" if "x" in frames else "1-10000000"))
+    looked_up: list[int] = []
+    chunk_of = Chunks.chunk_of
+
+    def counted(chunks: Chunks, number: int) -> int | None:
+        looked_up.append(number)
+        return chunk_of(chunks, number)
+
+    monkeypatch.setattr(Chunks, "chunk_of", counted)
+    request = FrameVerb(rq=1, job=0, verb="finish", frames=frames)
+    assert farm.core.step([ClientAsked(1, request)], farm.now).do
+    assert len(farm.core.state.jobs[0].layers[0].done) > 3_000_000
+    assert len(looked_up) <= 2
+
+
+def test_frames_in_many_pieces_are_named_up_to_a_bound() -> None:
+    farm = CoreFarm()
+    farm.submit_unchecked(a_job("1-100000"))
+    layer = farm.core.state.jobs[0].layers[0]
+    for frames, done in (("1-40002x2", 0), ("1-40000x2", 20_000), ("2-100,5-1000x5", 20_140)):
+        request = FrameVerb(rq=1, job=0, verb="finish", frames=frames)
+        effects = farm.core.step([ClientAsked(1, request)], farm.now).do
+        (answer,) = [effect for effect in effects if isinstance(effect, Answer)]
+        assert len(layer.done) == done
+        assert isinstance(answer.message, Refusal) == (done == 0)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), max_size=8),
+    st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), max_size=8),
+)
+def test_what_stretches_have_in_common(one: list[tuple[int, int]], two: list[tuple[int, int]]) -> None:
+    first, second = ({i for start, size in each for i in range(start, start + size)} for each in (one, two))
+    runs = []
+    for members in (first, second):
+        kept = IntervalSet()
+        for index in members:
+            kept.add(index)
+        runs.append(list(kept.intervals()))
+    found = [i for start, end in jobs._common(*runs) for i in range(start, end)]
+    assert found == sorted(first & second)
+    assert {i for i in range(40) if jobs._holds(runs[0], i)} == first

@@ -270,6 +270,42 @@ def test_frame_times_give_a_mean_and_a_time_of_arrival(farm: CoreFarm) -> None:
     assert farm.job(job).mean_frame_s == 20
 
 
+def test_a_jobs_sums_are_the_same_after_a_restart(farm: CoreFarm) -> None:
+    """All attempts that are over cost CPU time; only those that were done have a frame time."""
+
+    def sums() -> tuple[float, float]:
+        view = farm.job(0)
+        return (view.mean_frame_s, view.cpu_s)
+
+    def sums_hold() -> tuple[float, float]:
+        before = sums()
+        farm.restart()
+        assert sums() == before
+        return before
+
+    link = farm.link(cores=2)
+    farm.submit(a_job("1-4"))
+    keys = farm.keys(link)
+    farm.exited(link, keys[1], well(started_at=10, ended_at=30, cpu_s=5.0))
+    farm.exited(link, keys[2], badly(started_at=10, ended_at=99, cpu_s=7.0))
+    assert sums_hold() == (20, 12)
+    link = farm.link(cores=2)
+    keys = farm.keys(link)
+    farm.frame(0, "finish", "3")
+    farm.exited(link, keys[3], badly(started_at=1, ended_at=2, cpu_s=1.0))
+    farm.frame(0, "finish", "1-2")
+    assert sums_hold() == (20, 13)
+    link = farm.link(cores=1)
+    key = farm.order(link).key
+    farm.verb(0, "rerun")
+    assert sums_hold() == (0, 0)
+    link = farm.link(cores=1, held=(Held(key),))
+    farm.exited(link, key, badly(cpu_s=50.0))
+    assert sums() == (0, 0), "that attempt was of the run before"
+    farm.exited(link, farm.order(link).key, well(started_at=10, ended_at=15, cpu_s=2.0))
+    assert sums_hold() == (5, 2)
+
+
 def test_the_states_of_two_layers_are_counted_together(farm: CoreFarm) -> None:
     link = farm.link(cores=2)
     job = farm.submit(a_job(layers=TWO_LAYERS))

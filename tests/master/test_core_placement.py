@@ -187,7 +187,7 @@ def test_an_unfit_slave_gets_nothing_and_why_says_so(
     assert farm.orders(link) == []
     (reason,) = farm.why()
     assert (reason.code, reason.count) == (code, 1)
-    assert reason.text.startswith("1 of 1 slaves is ")
+    assert reason.text.startswith("1 of 1 slave is ")
     assert farm.codes(0, 1) == [code]
     assert len(farm.orders(farm.link("fit", cores=8, limits=SlaveLimits(pools=("Default", "x"))))) == (
         0 if code == "os" else 1
@@ -195,7 +195,7 @@ def test_an_unfit_slave_gets_nothing_and_why_says_so(
 
 
 def test_os_is_one_of_those_wanted(farm: CoreFarm) -> None:
-    farm.submit(a_job("1", layer={"needs": Needs(os=("darwin", "linux"))}))
+    farm.submit(a_job("1", layer={"needs": Needs(os=("darwin", "Linux"))}))
     assert len(farm.orders(farm.link())) == 1
 
 
@@ -254,10 +254,43 @@ def test_why_a_frame_that_runs_out_of_reach(farm: CoreFarm) -> None:
     assert farm.codes(0) == []
 
 
+@pytest.mark.parametrize(
+    ("job", "passed_s", "until"),
+    [
+        ({"lease_s": 1000.0}, 10, "when that slave's lease ends, in 19 min, or when it is declared dead"),
+        ({"lease_s": 86400.0}, 10, "when that slave's lease ends, in 25 h, or when it is declared dead"),
+        ({"on_unreachable": "requeue-fast"}, 15.5, "lease ends, in 45 s, or when it is declared dead"),
+        ({"on_unreachable": "hold"}, 9e9, "only when that slave is declared dead"),
+    ],
+)
+def test_why_says_until_when_an_unreachable_slave_is_waited_for(
+    farm: CoreFarm, job: dict[str, object], passed_s: float, until: str
+) -> None:
+    link = farm.link()
+    farm.submit(a_job("1", **job))  # type: ignore[arg-type]
+    farm.unlink(link)
+    farm.wait(passed_s)
+    (reason,) = farm.why(0, 1)
+    assert f"it goes elsewhere {until}" in reason.text or until in reason.text
+
+
 def test_nothing_to_say_of_frames_that_ended(farm: CoreFarm) -> None:
     farm.submit(a_job("1-2"))
     farm.render_all(farm.link())
     assert farm.why() == farm.why(0, 2) == farm.why(0, layer="main") == []
+    farm.verb(0, "stop")
+    assert farm.why() == []
+
+
+@pytest.mark.parametrize(
+    ("frames", "said"),
+    [("1", "nothing waits, but 1 frame failed"), ("1-2", "nothing waits, but 2 frames failed")],
+)
+def test_why_counts_failed_frames_in_good_english(farm: CoreFarm, frames: str, said: str) -> None:
+    farm.submit(a_job(frames, layer={"retries": 0}))
+    farm.fail_all(farm.link())
+    (reason,) = farm.why()
+    assert reason.text.startswith(said)
 
 
 def test_why_a_job_waits_its_turn_while_the_master_stops(farm: CoreFarm) -> None:
@@ -267,9 +300,13 @@ def test_why_a_job_waits_its_turn_while_the_master_stops(farm: CoreFarm) -> None
     farm.link()
     farm.step(Stopping(60))
     farm.submit(a_job("1"))
-    farm.submit(a_job("1", priority=900))
     (reason,) = farm.why(0)
-    assert (reason.code, reason.count) == ("turn", 1)
+    assert (reason.code, reason.text) == ("turn", "it waits for nothing but its turn")
+    for waiting in ("1 job with higher priority waits", "2 jobs with higher priority wait"):
+        farm.submit(a_job("1", priority=900))
+        (reason,) = farm.why(0)
+        assert reason.text == f"it waits for nothing but its turn: {waiting}"
+    assert (reason.code, reason.count) == ("turn", 2)
 
 
 def test_a_layer_whose_slaves_are_missing_does_not_hold_the_next_one_up(farm: CoreFarm) -> None:

@@ -303,6 +303,35 @@ def test_finished_jobs_are_purged_after_their_time() -> None:
     assert [row.id for row in farm.storage.load().jobs] == [open_, failed, child]
 
 
+@pytest.mark.parametrize(
+    ("count", "command", "shown"),
+    [
+        (1, {"argv": ("'" * 64_000,)}, 2000),
+        (1, {"argv": (), "shell": "x" * 2001}, 2000),
+        (1, {"argv": (), "shell": "x" * 2000}, 2000),
+        (100, {"argv": ("~",) * 500, "env": {"A": "x" * 300}}, 1999),
+        (100, {"argv": ("~",) * 480, "outputs": ("o" * 800,)}, 500),
+    ],
+)
+def test_a_job_of_whatever_commands_fits_a_packet(
+    farm: CoreFarm, count: int, command: dict[str, Any], shown: int
+) -> None:
+    """What people see of a command is cut where it is long, and shorter where many stand together."""
+    layers = tuple(structs.replace(a_layer("1", name=f"{n:0100}"), **command) for n in range(count))
+    farm.submit_unchecked(a_job(layers=layers))
+    answer: Any = farm.ask(GetJob(rq=0, job=0))
+    for layer in answer.layers:
+        assert len(layer.command) == shown
+        assert layer.command.endswith("…") or len(command.get("shell", "")) == 2000 or shown == 1999
+
+
+def test_a_linked_slave_was_heard_of_just_now(farm: CoreFarm) -> None:
+    link = farm.link()
+    farm.now += 500
+    farm.step(SlaveSaid(link, Status(load=MachineLoad())))
+    assert farm.slave().last_heard_at == farm.core.turn.wall
+
+
 def test_purging_goes_in_small_steps() -> None:
     farm = CoreFarm(Policy(keep_s=DAY))
     for job in range(25):

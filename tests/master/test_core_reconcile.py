@@ -2,8 +2,9 @@
 
 import pytest
 
+from drqueue.master.core import on_slave
 from drqueue.master.core.core import Core
-from drqueue.master.core.events import SlaveLinked, SlaveSaid
+from drqueue.master.core.events import SlaveLinked, SlaveSaid, SlaveUnlinked
 from drqueue.master.core.records import AttemptRecord, LogRecord
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.messages import (
@@ -13,6 +14,7 @@ from drqueue.proto.messages import (
     LimitsNow,
     LogKept,
     Progressed,
+    Refusal,
     Registered,
     Report,
     SetLimits,
@@ -297,6 +299,31 @@ def test_a_wish_that_was_taken_up_unheard_is_not_made_again(farm: CoreFarm) -> N
     assert told_limits(farm, link) == []
     farm.unlink(link)
     assert told_limits(farm, farm.link(limits=SlaveLimits(enabled=True))) == []
+
+
+def test_a_wish_has_a_size(farm: CoreFarm) -> None:
+    """Also one that is merged from several."""
+    farm.unlink(farm.link())
+    half = tuple(f"pool-{n:03}-{'x' * 90}" for n in range(160))
+    assert not isinstance(farm.ask(SetLimits(rq=0, slave="s1", change=LimitsChange(pools=half))), Refusal)
+    before = farm.core.state.slaves[0].wish
+    many = SetLimits(rq=0, slave="s1", change=LimitsChange(autoenable="x" * 3000))
+    assert farm.refusal(many).code == "bad-limits"
+    assert farm.core.state.slaves[0].wish == before
+
+
+def test_a_master_knows_so_many_slaves_and_no_more(farm: CoreFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_slave, "SLAVES_MOST", 2)
+    farm.link("a")
+    farm.unlink(farm.link("b"))
+    third = farm.link("c")
+    assert (farm.unlinked[third].code, farm.unlinked[third].retry) == ("too-many-slaves", True)
+    assert "forget some" in farm.unlinked[third].text
+    assert farm.link("b") not in farm.unlinked, "those that it knows are welcome"
+    farm.step(SlaveUnlinked(third, farm.now))
+    farm.unlink(farm.core.state.slaves[0].link or 0)
+    farm.slave_verb("a", "forget")
+    assert farm.link("c") not in farm.unlinked
 
 
 def test_a_later_wish_replaces_one_that_is_under_way(farm: CoreFarm) -> None:

@@ -18,11 +18,12 @@ import pytest
 import trio
 import trio.testing
 
-from drqueue.channel import HANDSHAKE_S
+from drqueue.channel import HANDSHAKE_S, Channel, LinkClosed
 from drqueue.master.daemon import _Master, serve
 from drqueue.master.hub import WATCHES_MOST
 from drqueue.master.storage.statedir import OpenState, open_state
 from drqueue.proto.connection import CLOSED, NEED_DATA, Connection
+from drqueue.proto.handshake import Answerer, Dialler
 from drqueue.proto.messages import (
     Hi,
     Jobs,
@@ -390,6 +391,31 @@ async def test_links_that_say_nothing_are_dropped_in_time(
                 for link in links:
                     link.close()
                 nursery.cancel_scope.cancel()
+
+
+async def test_a_bug_met_in_a_handshake_ends_that_link_alone(
+    tmp_path: Path, opened: OpenState, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = Channel.answer
+
+    async def broken(channel: Channel, answerer: Answerer) -> Hi | None:
+        monkeypatch.setattr(Channel, "answer", answer)
+        raise ZeroDivisionError("somebody's bug")
+
+    monkeypatch.setattr(Channel, "answer", broken)
+    path = str(tmp_path / "sock")
+    with closing(bind_unix(path)) as listener:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve, MasterSettings(state_dir=str(tmp_path)), opened, [listener])
+            with trio.fail_after(10):
+                async with Channel(connect_unix(path)) as first:
+                    with pytest.raises(LinkClosed):
+                        await first.receive()
+                async with Channel(connect_unix(path)) as second:
+                    await second.dial(Dialler("client", "test"))
+            nursery.cancel_scope.cancel()
+    (record,) = [r for r in caplog.records if r.levelname == "ERROR"]
+    assert record.exc_info
 
 
 async def test_systemd_is_pinged_while_the_engine_turns_and_no_longer(

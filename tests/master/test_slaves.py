@@ -237,6 +237,18 @@ async def test_what_no_slave_says_ends_its_link_alone(rig: Rig, message: Message
         assert await rig.events() == [SlaveSaid(1, a_report(1))]
 
 
+async def test_the_log_names_a_slave_as_it_is_registered(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """Not as it wanted to be called: another one may go by that name."""
+    caplog.set_level("INFO")
+    async with rig.linked("vm") as far:
+        rig.slaves.tell(Tell(1, Registered(slave=7, name="vm-2")))
+        far.close()
+        assert isinstance((await rig.events())[-1], SlaveUnlinked)
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0] == "slave linked id=7 slave=vm-2 host=vm"
+    assert said[1].startswith("slave unlinked slave=vm-2 ")
+
+
 async def test_a_bug_ends_one_link_with_a_traceback(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

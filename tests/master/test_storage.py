@@ -211,7 +211,7 @@ def test_logs_are_found_by_attempt(reopen: Reopen) -> None:
     assert reopen().log(AttemptKey(1, 0, 4, 1)) is None
 
 
-def test_totals_are_sums_over_done_attempts(reopen: Reopen) -> None:
+def test_totals_are_sums_over_attempts_of_the_latest_run_that_are_over(reopen: Reopen) -> None:
     done = {"outcome": "done", "started_at": 10.0, "cpu_s": 1.5}
     rows = [
         attempt(1, 1, 1, outcome="failed", started_at=1.0, ended_at=9.0, cpu_s=7.0),
@@ -220,11 +220,20 @@ def test_totals_are_sums_over_done_attempts(reopen: Reopen) -> None:
         attempt(1, 3, 1, ended_at=4.0, **done),  # the wall clock was set back meanwhile
         attempt(1, 4, 1),
         attempt(1, 1, 1, layer=2, ended_at=10.25, **done),
+        attempt(1, 1, 3, layer=3, ended_at=10.5, **done),
+        attempt(1, 1, 4, layer=3, outcome="lost", started_at=1.0, ended_at=9.0, cpu_s=2.0),
+        attempt(1, 1, 2, layer=4, ended_at=10.5, **done),
     ]
-    reopen().commit([job(1), *rows])
+    runs = [
+        LayerRecord(job=1, layer=0),
+        LayerRecord(job=1, layer=3, counted=3),
+        LayerRecord(job=1, layer=4, counted=2),
+    ]
+    reopen().commit([job(1), *runs, *rows])
     assert taken(reopen().load())["totals"] == [
-        LayerTotals(job=1, layer=0, done=3, wall_s=3.5, cpu_s=4.5),
+        LayerTotals(job=1, layer=0, done=3, wall_s=3.5, cpu_s=11.5),
         LayerTotals(job=1, layer=2, done=1, wall_s=0.25, cpu_s=1.5),
+        LayerTotals(job=1, layer=3, done=0, wall_s=0.0, cpu_s=2.0),
     ]
 
 

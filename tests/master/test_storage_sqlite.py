@@ -166,7 +166,7 @@ def test_a_newer_programs_database_is_refused(path: Path) -> None:
     newer = [*MIGRATIONS, ["CREATE TABLE news (id)"]]
     with closing(SqliteStorage(str(path), newer)) as storage:
         storage.commit([job(1)])
-    with pytest.raises(StorageError, match=r"written by a newer DrQueue .*version 3, this one knows 2"):
+    with pytest.raises(StorageError, match=r"written by a newer DrQueue .*version 4, this one knows 3"):
         SqliteStorage(str(path))
     with closing(SqliteStorage(str(path), newer)) as storage:
         assert taken(storage.load())["jobs"] == [job(1)]
@@ -473,9 +473,9 @@ def test_an_older_database_is_migrated_after_a_copy(path: Path, storage: SqliteS
         assert columns(new, "forgotten")[-1] == "note"
         assert columns(new, "more") == ["id"]
         assert taken(new.load()) == before
-    copy = path.with_name("master.db.before-3")
+    copy = path.with_name("master.db.before-4")
     assert mode(copy) == 0o600
-    assert sorted(p.name for p in path.parent.iterdir()) == ["master.db", "master.db.before-3"]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["master.db", "master.db.before-4"]
     with closing(SqliteStorage(str(copy))) as old:
         assert taken(old.load()) == before
 

@@ -51,6 +51,9 @@ def one(**fields: Any) -> JobSpec:
         one(retries=MAX_RETRIES),
         one(outputs=("o",) * MAX_OUTPUTS),
         one(progress=r"(\d+)"),
+        one(argv=("{frame:04d}-{end:4}", "{{frame:x}}", "{json: 1}", "${HOME}")),
+        one(outputs=("{start}.{end}.{step}.{attempt}.{threads}.{frames}.{frame:03d}", "####", "%04d")),
+        a_job(lease_s=30),
         one(frames="1-10000000"),
         one(name="with space, ünïcode"),
         layers(*(a_layer(name=f"l{n}") for n in range(MAX_LAYERS))),
@@ -78,6 +81,40 @@ def test_good_jobs(spec: JobSpec) -> None:
         (
             a_job(depends=tuple(Depend(n) for n in range(MAX_DEPENDS + 1))),
             "the job has 1001 dependencies, 1000 are allowed",
+        ),
+        (
+            a_job(lease_s=29.5),
+            "a lease of 29.5 s is too short: 30 s at least, or 0 for the farm's",
+        ),
+        (
+            one(argv=("render", "{frame:x}")),
+            "layer 'main': the format of {frame:x} is not understood; write {frame} or {frame:04d}",
+        ),
+        (
+            one(argv=(), shell="render {frames:4d}"),
+            "layer 'main': {frames:4d} takes no format; write {frames}",
+        ),
+        (
+            one(cwd="/shot/{start:+}"),
+            "layer 'main': the format of {start:+} is not understood; write {start} or {start:04d}",
+        ),
+        (
+            one(outputs=("good.{frame:04d}", "bad.{frame:x}")),
+            (
+                "layer 'main': output 'bad.{frame:x}': write the frame's number as {frame}, {frame:04d}, "
+                "%04d or ####"
+            ),
+        ),
+        (
+            one(outputs=("{threads:2}",)),
+            "layer 'main': output '{threads:2}': only {frame} takes a format",
+        ),
+        (
+            one(progress=r"((a+)+)$"),
+            (
+                "layer 'main': the progress pattern repeats what itself repeats or branches, or refers back: "
+                "it may never end"
+            ),
         ),
         (a_job(env={"A B": "x"}), "the job: 'A B' is no name for an environment variable"),
         (a_job(env={"": "x"}), "the job: '' is no name for an environment variable"),
@@ -137,13 +174,13 @@ def test_good_jobs(spec: JobSpec) -> None:
         (
             one(progress="("),
             (
-                "layer 'main': the progress pattern '(' is no regular expression: "
+                "layer 'main': the progress pattern is no regular expression: "
                 "missing ), unterminated subpattern at position 0"
             ),
         ),
         (
             one(progress="%"),
-            "layer 'main': the progress pattern '%' needs a group for the number",
+            "layer 'main': the progress pattern needs one group (percent) or two (done, all), it has 0",
         ),
     ],
 )

@@ -276,7 +276,7 @@ class Oracle:
             blocked = job.waits_for.startswith("job ")
             for layer in job.layers:
                 if layer.unfinished and not (blocked or layer.blocked):
-                    reasons = [reason.text for reason in why(state, job, layer, None, farm.master.clock())]
+                    reasons = [reason.text for reason in why(farm.master.core.turn, job, layer, None)]
                     return f"layer {job.id}/{layer.index}: {layer.unfinished} frames unfinished: {reasons}"
             if not job.unfinished and not job.finished:
                 return f"job {job.id} does not know that it is finished"

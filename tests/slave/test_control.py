@@ -116,6 +116,15 @@ async def test_changes_go_through_the_core(port: Port) -> None:
             assert await client.receive() == Done(rq=1, count=1)
 
 
+async def test_limits_too_large_to_be_told_again_are_refused(port: Port) -> None:
+    async with port.client() as client:
+        pools = tuple(f"{n:04}{'x' * 96}" for n in range(200))
+        answer = await ask(client, SetLimits(rq=1, change=LimitsChange(pools=pools)))
+        assert isinstance(answer, Refusal)
+        assert (answer.code, answer.text[:19]) == ("bad-limits", "the limits have 204")
+        assert len(port.inbox) == 0
+
+
 async def test_wrong_requests_and_roles_get_a_sentence(port: Port) -> None:
     async with port.client() as client:
         answer = await ask(client, FarmInfo(rq=8))

@@ -1,5 +1,6 @@
 """The slave's link against a scripted master."""
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -45,9 +46,21 @@ class Rig:
         self.state = State(SlaveLimits())
         self.requests = Requests(str(folder), self.inbox, self.view, lambda key: True)
         self.link = Link(
-            addresses, self.inbox, self.requests, self._hello, software="test", name="s", rng=lambda: 0.0
+            addresses,
+            self.inbox,
+            self.requests,
+            self._hello,
+            software="test",
+            name="s",
+            rng=lambda: 0.0,
+            boottime=self.boottime,
         )
         self._events: list[Event] = []
+        self.slept_s = 0.0
+
+    def boottime(self) -> float:
+        """As the real one, and what the machine slept besides."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) + self.slept_s
 
     def view(self) -> object:
         return slave_view(
@@ -199,6 +212,45 @@ async def test_words_of_the_master_keep_a_link(tmp_path: Path) -> None:
             link.channel.send(Beat())
             assert await rig.until(Heard) == Heard()
         assert rig.link.number == 1
+
+
+@pytest.mark.parametrize(("slept_s", "stays"), [(3600.0, False), (20.0, True)])
+async def test_what_lay_in_the_socket_while_the_machine_slept_is_no_news(
+    tmp_path: Path, slept_s: float, stays: bool
+) -> None:
+    """Only a clock that goes on in a suspend can tell: trio's stands still."""
+    async with linked(tmp_path) as (rig, master):
+        async with master.link() as link:
+            await rig.until(Linked)
+            rig.link.say_hello(1, ())
+            rig.link.flush()
+            await link.register(beat_s=30, silence_s=30)
+            await rig.until(RegisteredAs)
+            rig.slept_s = slept_s
+            link.channel.send(Orders(epoch=1))
+            event = await rig.next()
+            while isinstance(event, Heard):
+                event = await rig.next()
+            assert event == (OrdersCame(Orders(epoch=1)) if stays else Unlinked(1))
+        if not stays:
+            async with master.link():
+                assert await rig.until(Linked) == Linked(2, "farm-a", 1)
+
+
+async def test_a_handshake_that_the_machine_slept_through_is_no_link(tmp_path: Path) -> None:
+    master = ScriptedMaster(str(tmp_path / "m.sock"))
+    rig = Rig(tmp_path, [Address("unix", path=master.path)])
+    naps = iter((0.0, 3600.0))
+    rig.link.boottime = lambda: rig.boottime() + next(naps, 3600.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.link.run)
+        async with master.link() as link:
+            with trio.fail_after(5), pytest.raises(LinkClosed):
+                await link.channel.receive()
+        async with master.link():
+            assert await rig.next() == Linked(1, "farm-a", 1)
+        nursery.cancel_scope.cancel()
+    master.close()
 
 
 async def test_nonsense_ends_the_link_only(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drqueue.slave.progress import MAX_LINE, ProgressParser, check_progress_pattern
+from drqueue.proto.progress import check_progress_pattern
+from drqueue.slave.progress import MAX_LINE, ProgressParser
 
 
 def after(output: bytes, pictures: int = 1, pattern: str = "") -> float | None:

@@ -4,10 +4,11 @@ Rules of the command line: a command prints its answer on stdout and everything 
 exit status (None is 0). Heavy modules are imported inside functions, so that a command pays for what it uses.
 """
 
+import math
 import os
 import re
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -58,6 +59,7 @@ class Asked:
 
         async def session() -> T:
             async with connect(self.address(), patience_s=patience_s, env=self.env(), lazily=lazily) as farm:
+                farm.on_silence = _tell_silence
                 return await use(farm)
 
         return trio.run(session)
@@ -101,11 +103,50 @@ def common(function: Function) -> Function:
     return function
 
 
+def unknown_command(name: str, known: Iterable[str]) -> str:
+    """The sentence about a command that there is not."""
+    import difflib  # only a mistake pays for it
+
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"there is no command {name!r}" + (f": did you mean {near[0]!r}?" if near else "")
+
+
+class Commands(click.Group):
+    """A group that says what may have been meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not args[0].startswith("-"):
+            raise click.UsageError(unknown_command(args[0], known), ctx)
+        return super().resolve_command(ctx, args)
+
+
 def say(text: str) -> None:
     """A line for people, on stderr."""
     from drqueue.client.cli.output import clean
 
     print(clean(text), file=sys.stderr, flush=True)
+
+
+def say_below(text: str, indent: str = "  ") -> None:
+    """A line for people, on stderr, that belongs to the one before it; wrapped on a terminal."""
+    from drqueue.client.cli.output import wrapped
+
+    for line in wrapped(text, indent) if sys.stderr.isatty() else (indent + text,):
+        say(line)
+
+
+def _tell_silence(answers: bool) -> None:
+    say("the master answers again" if answers else "the master does not answer; waiting for it")
+
+
+def interrupted(error: BaseException) -> bool:
+    """Whether that is Ctrl-C, as it comes or out of a nursery."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(KeyboardInterrupt) is not None
+    return isinstance(error, KeyboardInterrupt)
 
 
 class FrameName(click.ParamType[tuple[str, int]]):
@@ -163,7 +204,69 @@ class Pair(click.ParamType[tuple[str, str]]):
         return key, rest
 
 
+class Whole(click.ParamType[int]):
+    """A whole number within bounds."""
+
+    name = "whole"
+
+    def __init__(self, least: int = 0, most: int | None = None, what: str = "a whole number") -> None:
+        bounds = f"from {least} on" if most is None else f"from {least} to {most}"
+        self._wanted = f"{what} {bounds}"
+        self._least, self._most = least, most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            number = int(value)
+            if number < self._least or (self._most is not None and number > self._most):
+                raise ValueError
+        except ValueError:
+            self.fail(f"{str(value)!r} is not {self._wanted}", param, ctx)
+        return number
+
+
+class Quantity(click.ParamType[float]):
+    """A number, or a number with a unit; `units` says how much each is worth, `wanted` what to write."""
+
+    name = "quantity"
+
+    def __init__(self, units: Mapping[str, float], wanted: str) -> None:
+        self._units, self._wanted = units, wanted
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*([a-z]*)", str(value).strip().lower())
+        worth = self._units.get(match[2]) if match is not None else None
+        if match is None or worth is None:
+            self.fail(f"{str(value)!r} is not {self._wanted}", param, ctx)
+        return float(match[1]) * worth
+
+
+class Memory(Quantity):
+    """MiB, as a whole number: rounded up, so that what was asked for is there."""
+
+    name = "memory"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return math.ceil(super().convert(value, param, ctx))
+
+
 FRAME = FrameName()
 FRAMES = FrameNames()
 PAIR = Pair()
-JOB_ID = click.IntRange(min=0)
+JOB_ID = Whole(0, what="a job's id: a number")
+NATURAL = Whole(0)
+POSITIVE = Whole(1)
+PRIORITY = Whole(0, 2**32 - 1)
+MEMORY = Memory(
+    {
+        "": 1,
+        **{
+            f"{sign}{end}": worth
+            for sign, worth in (("k", 1 / 1024), ("m", 1), ("g", 1024), ("t", 1024**2))
+            for end in ("", "b", "ib")
+        },
+    },
+    "an amount of memory: MiB, or as 500M or 4G",
+)
+DURATION = Quantity(
+    {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}, "a time: seconds, or as 90s, 15m or 1h"
+)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from drqueue.client.cli import output
-from drqueue.client.cli.common import asked, common, say
+from drqueue.client.cli.common import Whole, asked, common, say
 from drqueue.client.cli.output import Column, Table
 from drqueue.client.cli.signals import ended_by_signals
 from drqueue.client.demo.scenes import RENDERERS
@@ -49,7 +49,7 @@ class _Size(click.ParamType[tuple[int, int]]):
 )
 @click.option(
     "--frames",
-    type=click.IntRange(1, 9999),
+    type=Whole(1, 9999),
     default=24,
     show_default=True,
     metavar="N",
@@ -117,8 +117,8 @@ async def _run(
 
 async def _render(client: "AsyncClient", scene: "DemoScene") -> dict[str, Any]:
     """Have the scene rendered; what there is to say about it. DemoFailed where a frame failed."""
-    from drqueue.client.cli.submit import login_name
     from drqueue.client.cli.wait import progress
+    from drqueue.client.specs import login_name
     from drqueue.client.waiting import all_done
     from drqueue.proto.model import JobSpec, LayerSpec, Needs
 

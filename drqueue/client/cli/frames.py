@@ -1,4 +1,4 @@
-"""`drqueue frames` and `drqueue frame kill|requeue|finish`."""
+"""`drqueue frames`, `drqueue attempts` and `drqueue frame kill|requeue|finish`."""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from drqueue.client.cli import output
-from drqueue.client.cli.common import FRAMES, JOB_ID, asked, common, say
-from drqueue.client.cli.output import Column, Table
+from drqueue.client.cli.common import FRAME, FRAMES, JOB_ID, Commands, asked, common, say
+from drqueue.client.cli.output import Cell, Column, Table
+from drqueue.client.cli.words import ending, many, runs
 
 if TYPE_CHECKING:
     from drqueue.client.async_client import AsyncClient, Did
-    from drqueue.proto.views import FrameView
+    from drqueue.proto.views import AttemptView, FrameView
 
 STATES = ("WAITING", "BLOCKED", "ASSIGNED", "RUNNING", "DONE", "FAILED", "CANCELLED")
 _BATCH = 500
+#: Parts of a frame range in one request, which has to fit into a packet.
+_PARTS = 2000
 
 
 @click.command(short_help="List a job's frames.")
@@ -43,13 +46,17 @@ def frames(job_id: int, layer: str, states: tuple[str, ...]) -> None:
             print("[]" if first else "\n]")
             return
         several = len((await farm.job(job_id))[1]) > 1
-        table, batch = _table(several), []
+        table, batch, found = _table(several), [], False
         async for view in pages:
+            found = True
             batch.append(view)
             if len(batch) == _BATCH:
                 output.show(table.lines([_row(each, several) for each in batch]))
                 batch.clear()
-        output.show(table.lines([_row(each, several) for each in batch]))
+        if batch:
+            output.show(table.lines([_row(each, several) for each in batch]))
+        if not found:
+            say(f"job {job_id} has no frame that is {' or '.join(states)}" if states else "no frames")
 
     options.talk(use)
 
@@ -66,7 +73,7 @@ def _table(several: bool) -> Table:
         Column("TIME", right=True),
         Column("CPU", right=True),
         Column("MEM", right=True),
-        Column("NOTE", least=10),
+        Column("NOTE", least=10, whole=True),
     )
 
 
@@ -84,7 +91,7 @@ def _row(view: "FrameView", several: bool) -> list[Any]:
         took,
         output.duration(view.cpu_s) if view.cpu_s else "",
         output.memory(view.peak_mb) if view.peak_mb else "",
-        note(view),
+        Cell(note(view), below=view.state == "FAILED"),
     ]
 
 
@@ -97,19 +104,63 @@ def note(view: "FrameView") -> str:
     if view.state == "RUNNING":
         parts = [output.percent(view.progress) if view.progress else "", view.activity]
         parts.append(f"({view.stop})" if view.stop else "")
-    elif view.state == "DONE":
-        parts = []
-    else:
-        ended = view.text or view.reason
-        if not ended and view.signal is not None:
-            ended = f"signal {view.signal}"
-        if not ended and view.code:
-            ended = f"exit {view.code}"
-        parts = [f"requeued {view.requeued}x" if view.requeued else "", ended]
-    return " ".join(part for part in parts if part)
+        return " ".join(part for part in parts if part)
+    if view.state == "DONE":
+        return ""
+    again = ""
+    if view.requeued:
+        again = (
+            f"tried again {many(view.requeued, 'time')}"
+            if view.state == "FAILED"
+            else f"retry {view.requeued} to come"
+        )
+    return ", ".join(part for part in (ending(view), again) if part)
 
 
-@click.group(short_help="Kill, requeue or finish frames.")
+@click.command(short_help="List the attempts at a frame.")
+@click.argument("job_id", metavar="ID", type=JOB_ID)
+@click.argument("name", metavar="FRAME", type=FRAME)
+@common
+def attempts(job_id: int, name: tuple[str, int]) -> None:
+    """List every attempt at a frame (N or LAYER:N), oldest first; `log --attempt` shows the log of one."""
+    layer, number = name
+    options = asked()
+    found = options.talk(lambda farm: farm.attempts(job_id, number, layer=layer))
+    if options.json:
+        output.show_json(found)
+        return
+    if not found:
+        say(f"frame {number} of job {job_id} has no attempt yet")
+        return
+    table = Table(
+        Column("TRY", right=True),
+        Column("OUTCOME"),
+        Column("SLAVE", least=8),
+        Column("STARTED"),
+        Column("TIME", right=True),
+        Column("CPU", right=True),
+        Column("MEM", right=True),
+        Column("NOTE", least=10, whole=True),
+    )
+    output.show(table.lines([_attempt_row(view) for view in found]))
+
+
+def _attempt_row(view: "AttemptView") -> list[Any]:
+    bad = view.outcome == "failed"
+    end = view.ended_at or time.time()
+    return [
+        str(view.attempt),
+        Cell(view.outcome or "running", {"": "cyan", "done": "green", "failed": "red"}.get(view.outcome, "")),
+        view.slave,
+        output.moment(view.started_at)[-8:],
+        output.duration(max(0.0, end - view.started_at)) if view.started_at else "",
+        output.duration(view.cpu_s) if view.cpu_s else "",
+        output.memory(view.peak_mb) if view.peak_mb else "",
+        Cell(ending(view), below=bad),
+    ]
+
+
+@click.group(cls=Commands, short_help="Kill, requeue or finish frames.")
 def frame() -> None:
     """Kill, requeue or finish frames; FRAMES is a range, or LAYER:RANGE."""
 
@@ -125,12 +176,43 @@ def kill(job_id: int, names: tuple[str, str]) -> None:
 
 @frame.command("requeue")
 @click.argument("job_id", metavar="ID", type=JOB_ID)
-@click.argument("names", metavar="FRAMES", type=FRAMES)
+@click.argument("names", metavar="[FRAMES]", type=FRAMES, required=False)
 @click.option("--now", is_flag=True, help="Stop running ones at once, too.")
+@click.option(
+    "--state",
+    "states",
+    type=click.Choice(STATES, case_sensitive=False),
+    multiple=True,
+    help="All frames in this state, in place of FRAMES; repeatable.",
+)
 @common
-def requeue(job_id: int, names: tuple[str, str], now: bool) -> None:
+def requeue(job_id: int, names: tuple[str, str] | None, now: bool, states: tuple[str, ...]) -> None:
     """Render frames again; running ones once more after this run."""
-    _show(job_id, asked().talk(lambda farm: farm.frame_requeue(job_id, names[1], layer=names[0], now=now)))
+    if (names is None) == (not states):
+        raise click.UsageError("name either FRAMES or a --state")
+    if names is not None:
+        _show(
+            job_id, asked().talk(lambda farm: farm.frame_requeue(job_id, names[1], layer=names[0], now=now))
+        )
+        return
+
+    async def use(farm: "AsyncClient") -> "Did":
+        from drqueue.client.async_client import Did
+
+        numbers: dict[str, list[int]] = {}
+        async for view in farm.each_frame(job_id, states=states):
+            numbers.setdefault(view.layer_name, []).append(view.number)
+        count = 0
+        for layer, found in numbers.items():
+            parts = runs(found)
+            for first in range(0, len(parts), _PARTS):
+                did = await farm.frame_requeue(
+                    job_id, ",".join(parts[first : first + _PARTS]), layer=layer, now=now
+                )
+                count += did.count
+        return Did(count)
+
+    _show(job_id, asked().talk(use))
 
 
 @frame.command("finish")
@@ -146,4 +228,4 @@ def _show(job_id: int, did: "Did") -> None:
     if asked().json:
         output.show_json({"id": job_id, "count": did.count, "note": did.note})
     else:
-        say(did.note or f"{did.count} frame{'' if did.count == 1 else 's'}")
+        say("; ".join(part for part in (many(did.count, "frame"), did.note) if part))

@@ -1,5 +1,6 @@
 """`drqueue jobs`, `job`, the verbs on whole jobs, and `set`."""
 
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -7,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from drqueue.client.cli import output
-from drqueue.client.cli.common import JOB_ID, asked, common, say
+from drqueue.client.cli.common import JOB_ID, MEMORY, NATURAL, POSITIVE, PRIORITY, asked, common, say
 from drqueue.client.cli.output import Cell, Column, Table
+from drqueue.client.cli.words import bad_ending, many, told_failures
 
 if TYPE_CHECKING:
     from drqueue.client.async_client import AsyncClient, Did
@@ -33,6 +35,8 @@ def jobs(every: bool, owner: str) -> None:
 
 def job_table(views: "tuple[JobView, ...]") -> list[str]:
     """Jobs as a table."""
+    # Most lists have none, and a narrow screen has no room to spare.
+    cancelled = any(view.counts.cancelled for view in views)
     table = Table(
         Column("ID", right=True),
         Column("NAME", least=8),
@@ -42,6 +46,7 @@ def job_table(views: "tuple[JobView, ...]") -> list[str]:
         Column("PROGRESS"),
         Column("RUN", right=True),
         Column("FAIL", right=True),
+        *([Column("CANC", right=True)] if cancelled else []),
         Column("ETA", right=True),
     )
     return table.lines(
@@ -49,15 +54,20 @@ def job_table(views: "tuple[JobView, ...]") -> list[str]:
             str(view.id),
             view.name,
             view.owner,
-            output.state(view.state, bad=view.counts.failed > 0 and view.state == "FINISHED"),
+            output.job_state(view),
             str(view.priority),
-            f"{output.bar(output.part(view), 6)} {output.percent(output.part(view)):>4}",
+            f"{output.bar(output.part(view), 5)} {output.percent(output.part(view)):>4}",
             str(view.counts.running + view.counts.assigned),
-            Cell(str(view.counts.failed), "red" if view.counts.failed else ""),
+            _bad(view.counts.failed),
+            *([_bad(view.counts.cancelled)] if cancelled else []),
             eta(view),
         )
         for view in views
     )
+
+
+def _bad(number: int) -> Cell:
+    return Cell(str(number), "red" if number else "")
 
 
 def eta(view: "JobView") -> str:
@@ -73,17 +83,28 @@ def eta(view: "JobView") -> str:
 def job(job_id: int) -> None:
     """Show one job and its layers."""
     options = asked()
-    view, layers = options.talk(lambda farm: farm.job(job_id))
+
+    async def use(farm: "AsyncClient") -> "tuple[JobView, tuple[LayerView, ...], list[str]]":
+        view, layers = await farm.job(job_id)
+        failed = [] if options.json else await told_failures(farm, view, several=len(layers) > 1)
+        return view, layers, failed
+
+    view, layers, failed = options.talk(use)
     if options.json:
         output.show_json({**output.plain(view), "layers": layers})
         return
-    output.show(_job_lines(view))
+    output.show(_job_lines(view, failed))
     for layer in layers:
         print()
         output.show(_layer_lines(layer))
 
 
-def _job_lines(view: "JobView") -> list[str]:
+def _state(view: "JobView") -> Cell:
+    bad = bad_ending(view.counts) if view.state == "FINISHED" else ""
+    return output.state(f"FINISHED, but {bad}" if bad else view.state, bad=bool(bad))
+
+
+def _job_lines(view: "JobView", failed: "list[str]") -> list[str]:
     depends = ", ".join(f"{each.job}{'' if each.until == 'done' else ' (ended)'}" for each in view.depends)
     return output.fields(
         (
@@ -91,8 +112,12 @@ def _job_lines(view: "JobView") -> list[str]:
             ("name", view.name),
             ("owner", view.owner),
             ("project", view.project),
-            ("state", output.state(view.state, bad=view.counts.failed > 0 and view.state == "FINISHED")),
+            ("state", _state(view)),
             ("waits for", view.waits_for),
+            *(
+                ("" if number else "failed", Cell(line, "red", below=True))
+                for number, line in enumerate(failed)
+            ),
             ("priority", str(view.priority)),
             ("pool", view.pool),
             ("progress", f"{output.bar(output.part(view), 20)} {output.percent(output.part(view))}"),
@@ -114,7 +139,7 @@ def _job_lines(view: "JobView") -> list[str]:
 
 
 def _layer_lines(layer: "LayerView") -> list[str]:
-    needs = [f"{layer.needs.cores} core{'s' if layer.needs.cores > 1 else ''}"]
+    needs = [many(layer.needs.cores, "core")]
     if layer.needs.memory_mb:
         needs.append(output.memory(layer.needs.memory_mb))
     return output.fields(
@@ -143,34 +168,45 @@ def counts_text(counts: Any) -> str:
 # -- verbs ------------------------------------------------------------------------------------------------
 
 
-def _verb(name: str, summary: str, tell: "Callable[[AsyncClient, int], Awaitable[Did]]") -> click.Command:
+Tell = Callable[["AsyncClient", int], Awaitable["Did"]]
+#: What a verb did, from what the job was before, and how many things it touched.
+Words = Callable[["JobView", int], str]
+
+
+def _verb(name: str, summary: str, tell: Tell, words: Words) -> click.Command:
     @click.command(name, help=summary, short_help=summary)
     @click.argument("job_ids", metavar="ID ...", type=JOB_ID, nargs=-1, required=True)
     @common
     def verb(job_ids: tuple[int, ...]) -> int:
-        return each_job(job_ids, tell)
+        return each_job(job_ids, tell, words)
 
     return verb
 
 
-def each_job(job_ids: tuple[int, ...], tell: "Callable[[AsyncClient, int], Awaitable[Did]]") -> int:
-    """Do something to every job named, all of them even where one is refused; the worst exit status."""
+def each_job(job_ids: tuple[int, ...], tell: Tell, words: Words) -> int:
+    """Do something to every job named, all of them even where one is refused; the worst exit status.
+
+    What was done is said on a terminal only: a script has the exit status, and --json the count.
+    """
     from drqueue.client.cli.main import complain_about
     from drqueue.client.errors import Refused
 
     options = asked()
+    people = sys.stderr.isatty() and not options.json
 
     async def use(farm: "AsyncClient") -> int:
         status, said = 0, []
         for job_id in job_ids:
             try:
+                before = (await farm.job(job_id))[0] if people else None
                 did = await tell(farm, job_id)
             except Refused as error:
                 status = max(status, complain_about(error))
                 continue
             said.append({"id": job_id, "count": did.count, "note": did.note})
-            if did.note:
-                say(did.note)
+            line = f"job {job_id} {words(before, did.count)}" if before is not None else ""
+            if line or did.note:
+                say("; ".join(part for part in (line, did.note) if part))
         if options.json:
             output.show_json(said)
         return status
@@ -178,15 +214,55 @@ def each_job(job_ids: tuple[int, ...], tell: "Callable[[AsyncClient, int], Await
     return options.talk(use)
 
 
+#: The wish to stop is kept for a finished job, too.
+_FINISHED = "is finished already, nothing to stop; requeued frames would wait for drqueue continue"
+
+
+def _stopped(view: "JobView", count: int) -> str:
+    if view.state == "FINISHED":
+        return _FINISHED
+    running = view.counts.running + view.counts.assigned
+    end = f"; {many(running, 'running frame')} will end normally" if running else ""
+    return ("is stopped already" if view.state == "STOPPED" else "stopped") + end
+
+
+def _hard_stopped(view: "JobView", count: int) -> str:
+    if view.state == "FINISHED":
+        return _FINISHED
+    return "stopped" + (f", {many(count, 'running frame')} ended" if count else "")
+
+
+def _goes_on(view: "JobView", count: int) -> str:
+    if view.state == "FINISHED":
+        return "is finished already; requeued frames will run"
+    return "goes on" if view.state == "STOPPED" else "was not stopped"
+
+
+def _rerun(view: "JobView", count: int) -> str:
+    return f"renders {'its frame' if view.counts.total == 1 else f'all its {view.counts.total} frames'} again"
+
+
+def _deleted(view: "JobView", count: int) -> str:
+    return "deleted" + (f", {many(count, 'running frame')} ended" if count else "")
+
+
 stop = _verb(
-    "stop", "Start no more frames of jobs; running ones end normally.", lambda farm, job_id: farm.stop(job_id)
+    "stop",
+    "Start no more frames of jobs; running ones end normally.",
+    lambda farm, job_id: farm.stop(job_id),
+    _stopped,
 )
 hard_stop = _verb(
-    "hard-stop", "Stop jobs and end their running frames.", lambda farm, job_id: farm.hard_stop(job_id)
+    "hard-stop",
+    "Stop jobs and end their running frames.",
+    lambda farm, job_id: farm.hard_stop(job_id),
+    _hard_stopped,
 )
-continue_ = _verb("continue", "Let stopped jobs go on.", lambda farm, job_id: farm.continue_(job_id))
-rerun = _verb("rerun", "Render all frames of jobs again.", lambda farm, job_id: farm.rerun(job_id))
-delete = _verb("delete", "End jobs and forget them.", lambda farm, job_id: farm.delete(job_id))
+continue_ = _verb(
+    "continue", "Let stopped jobs go on.", lambda farm, job_id: farm.continue_(job_id), _goes_on
+)
+rerun = _verb("rerun", "Render all frames of jobs again.", lambda farm, job_id: farm.rerun(job_id), _rerun)
+delete = _verb("delete", "End jobs and forget them.", lambda farm, job_id: farm.delete(job_id), _deleted)
 
 
 # -- set --------------------------------------------------------------------------------------------------
@@ -195,12 +271,10 @@ delete = _verb("delete", "End jobs and forget them.", lambda farm, job_id: farm.
 @click.command("set", short_help="Change a job's priority, range or limits.")
 @click.argument("job_id", metavar="ID", type=JOB_ID)
 @click.option("--name", help="Its name.")
-@click.option("--priority", type=click.IntRange(0, 2**32 - 1), metavar="P", help="Higher first.")
+@click.option("--priority", type=PRIORITY, metavar="P", help="Higher first.")
 @click.option("--pool", help="Slaves of this pool only.")
-@click.option(
-    "--max-running", type=click.IntRange(0), metavar="N", help="Frames that may run at once; 0: any."
-)
-@click.option("--max-per-slave", type=click.IntRange(0), metavar="N", help="The same, on one slave.")
+@click.option("--max-running", type=NATURAL, metavar="N", help="Frames that may run at once; 0: any.")
+@click.option("--max-per-slave", type=NATURAL, metavar="N", help="The same, on one slave.")
 @click.option("--on-unreachable", type=click.Choice(["lease", "hold", "requeue-fast"]))
 @click.option(
     "--depend", "depends", type=JOB_ID, multiple=True, metavar="ID", help="Wait for these jobs alone."
@@ -210,10 +284,10 @@ delete = _verb("delete", "End jobs and forget them.", lambda farm, job_id: farm.
 @click.option("--unblock", multiple=True, metavar="HOST", help="On this host or slave again; repeatable.")
 @click.option("--layer", metavar="NAME", help="The layer that the following change; default: the first.")
 @click.option("--frames", metavar="RANGE", help="The layer's frame range.")
-@click.option("--chunk", type=click.IntRange(1), metavar="N", help="Frames of one attempt.")
-@click.option("--retries", type=click.IntRange(0), metavar="N", help="Tries after a failed one.")
-@click.option("--cores", type=click.IntRange(1), metavar="N", help="Cores of one attempt.")
-@click.option("--memory", type=click.IntRange(0), metavar="MB", help="Memory of one attempt.")
+@click.option("--chunk", type=POSITIVE, metavar="N", help="Frames of one attempt.")
+@click.option("--retries", type=NATURAL, metavar="N", help="Tries after a failed one.")
+@click.option("--cores", type=POSITIVE, metavar="N", help="Cores of one attempt.")
+@click.option("--memory", type=MEMORY, metavar="MB", help="Memory of one attempt in MiB, or as 500M or 4G.")
 @common
 def set_job(job_id: int, cores: int | None, memory: int | None, no_depend: bool, **given: Any) -> None:
     """Change a job while it lives; what is not named stays as it is."""
@@ -241,5 +315,5 @@ def set_job(job_id: int, cores: int | None, memory: int | None, no_depend: bool,
     did = options.talk(use)
     if options.json:
         output.show_json({"id": job_id, "count": did.count, "note": did.note})
-    elif did.note:
-        say(did.note)
+    elif did.note or sys.stderr.isatty():
+        say("; ".join(part for part in (f"job {job_id} changed", did.note) if part))

@@ -6,14 +6,15 @@ unreachable, 130 Ctrl-C.
 """
 
 import os
+import re
 import sys
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
 from drqueue import __version__
-from drqueue.client.cli.common import Asked, common
+from drqueue.client.cli.common import Asked, Commands, common, interrupted
 from drqueue.client.errors import (
     BadRequest,
     DrQueueError,
@@ -41,6 +42,7 @@ COMMANDS = {
     "jobs": Entry("jobs", "jobs", "List jobs."),
     "job": Entry("jobs", "job", "Show one job."),
     "frames": Entry("frames", "frames", "List a job's frames."),
+    "attempts": Entry("frames", "attempts", "List the attempts at a frame."),
     "log": Entry("log", "log", "Show a frame's log."),
     "wait": Entry("wait", "wait", "Wait for jobs to finish."),
     "why": Entry("why", "why", "Say why a job or a frame does not render."),
@@ -54,11 +56,12 @@ COMMANDS = {
     "slaves": Entry("slaves", "slaves", "List slaves."),
     "slave": Entry("slaves", "slave", "Show a slave, or enable, disable, limit, forget one."),
     "farm": Entry("farminfo", "farm", "Say who the master is and how the farm does."),
+    "help": Entry("help", "help_", "Explain drqueue, or one command."),
     "completion": Entry("completion", "completion", "Print the shell's completion script."),
 }
 
 
-class Lazy(click.Group):
+class Lazy(Commands):
     """A group whose commands are imported when they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -71,6 +74,14 @@ class Lazy(click.Group):
         command = getattr(import_module(f"drqueue.client.cli.{entry.module}"), entry.function)
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # before click makes a failure of it
+            return _nobody_reads()
+        except KeyboardInterrupt:  # before click says an empty line about it
+            return INTERRUPTED
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -100,9 +111,7 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output went away (`| head`): nobody is left to tell; and nothing to flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        return _nobody_reads()
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.format_message(), file=sys.stderr)
         return USAGE
@@ -113,7 +122,7 @@ def run(arguments: list[str]) -> int:
     except DrQueueError as error:
         return complain_about(error)
     except BaseExceptionGroup as group:
-        if group.subgroup(KeyboardInterrupt) is not None:
+        if interrupted(group):
             return INTERRUPTED
         raise
     except Exception as error:
@@ -125,15 +134,32 @@ def run(arguments: list[str]) -> int:
     return result if isinstance(result, int) else OK
 
 
+def _nobody_reads() -> int:
+    """Whoever read our output had enough of it (`| head`): that is no failure; nothing is left to flush."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return OK
+
+
 def complain_about(error: DrQueueError) -> int:
     """Say on stderr what went wrong; returns the exit status for it."""
     return _complain(_sentence(error), _status(error))
 
 
+#: How click's own sentences begin; ours may begin with the name of a file.
+_CLICKS = re.compile(r"(No such|Invalid value|Missing|Got unexpected|Option|Error|Command) ")
+
+
 def _usage(error: click.UsageError) -> str:
-    text = error.format_message()
-    text = text[:1].lower() + text[1:].rstrip(".")
-    return f"{text} (see `{error.ctx.command_path} --help`)" if error.ctx is not None else text
+    # click puts the choices of an argument on lines of their own.
+    text = " ".join(error.format_message().split()).rstrip(".")
+    if _CLICKS.match(text):
+        text = text[:1].lower() + text[1:]
+    if error.ctx is None:
+        return text
+    path = error.ctx.command_path
+    if isinstance(error, click.NoSuchOption) and re.fullmatch(r"-[0-9]", error.option_name):
+        return f"a negative frame is written after --, as in `{path} ... -- -5`"
+    return f"{text} (see `{path} --help`)"
 
 
 def _sentence(error: DrQueueError) -> str:

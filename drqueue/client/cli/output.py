@@ -1,7 +1,8 @@
 """How answers are printed: tables for people, JSON for programs.
 
 Rules: a table is as wide as the terminal (80 where there is none); texts that may be long are cut with an
-ellipsis, numbers never; colours only on a terminal and without NO_COLOR. What others typed (names,
+ellipsis, numbers never; in a pipe a
+reason is never cut; colours only on a terminal and without NO_COLOR. What others typed (names,
 activities) cannot reach the terminal with control characters in it.
 """
 
@@ -93,18 +94,23 @@ def screen_width() -> int:
 
 
 class Column(NamedTuple):
-    """A table's column; one with `least` gives way, down to that many columns, where room is short."""
+    """A table's column; one with `least` gives way, down to that many columns, where room is short.
+
+    `whole`: it is never cut where there is no terminal; for a table's last column.
+    """
 
     title: str
     right: bool = False
     least: int = 0
+    whole: bool = False
 
 
 class Cell(NamedTuple):
-    """A table's cell in a style."""
+    """A table's cell in a style. `below`: what does not fit stands on lines of its own below the row."""
 
     text: str
     style: str = ""
+    below: bool = False
 
 
 class Table:
@@ -113,23 +119,26 @@ class Table:
     def __init__(self, *columns: Column) -> None:
         self._columns = columns
         self._widths: list[int] = []
+        self._below = ""
 
     def lines(self, rows: Iterable[Sequence[str | Cell]]) -> list[str]:
         """The rows as lines, the titles first where this is the first batch."""
         made = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
-        shown = [[Cell(clean(cell.text), cell.style) for cell in row] for row in made]
+        shown = [[cell._replace(text=clean(cell.text)) for cell in row] for row in made]
         lines = []
         if not self._widths:
             self._measure(shown)
             titles = [Cell(column.title, "dim") for column in self._columns]
             lines.append(self._line(titles))
-        return lines + [self._line(row) for row in shown]
+        return lines + [line for row in shown for line in (self._line(row), *self._rest(row))]
 
     def _measure(self, rows: Sequence[Sequence[Cell]]) -> None:
         self._widths = [
             max([cells(column.title), *(cells(row[number].text) for row in rows)])
             for number, column in enumerate(self._columns)
         ]
+        if self._columns[-1].whole and not sys.stdout.isatty():
+            self._widths[-1] = max(self._columns[-1].least, cells(self._columns[-1].title))
         excess = sum(self._widths) + 2 * (len(self._widths) - 1) - screen_width()
         while excess > 0:
             # The widest that may give way gives way first.
@@ -145,10 +154,41 @@ class Table:
     def _line(self, row: Sequence[Cell]) -> str:
         parts = []
         for cell, column, width in zip(row, self._columns, self._widths, strict=True):
-            text = cut(cell.text, width) if column.least else cell.text
+            text = cell.text if column.whole and not sys.stdout.isatty() else self._fit(cell, column, width)
             space = " " * max(0, width - cells(text))
             parts.append(space + paint(text, cell.style) if column.right else paint(text, cell.style) + space)
         return "  ".join(parts).rstrip()
+
+    def _fit(self, cell: Cell, column: Column, width: int) -> str:
+        if cell.below and cells(cell.text) > width:
+            return cut("as above" if cell.text == self._below else "see below", width)
+        return cut(cell.text, width) if column.least else cell.text
+
+    def _rest(self, row: Sequence[Cell]) -> list[str]:
+        """What of a row stands below it; once for rows that follow each other with the same."""
+        for cell, column, width in zip(row, self._columns, self._widths, strict=True):
+            if cell.below and cells(cell.text) > width and not (column.whole and not sys.stdout.isatty()):
+                if cell.text == self._below:
+                    return []
+                self._below = cell.text
+                return [paint(line, cell.style) for line in wrapped(cell.text, "    ")]
+        self._below = ""
+        return []
+
+
+def wrapped(text: str, indent: str) -> list[str]:
+    """A text in lines that fit the screen, each after `indent`; words too long for a line are broken."""
+    room, lines, line = screen_width() - len(indent), [], ""
+    for word in clean(text).split():
+        if line and cells(line) + 1 + cells(word) > room:
+            lines.append(line)
+            line = ""
+        line = f"{line} {word}" if line else word
+        while cells(line) > room:
+            head = cut(line, room + 1)[:-1] or line[:1]
+            lines.append(head)
+            line = line[len(head) :]
+    return [indent + each for each in (*lines, line) if each]
 
 
 def state(name: str, *, bad: bool = False) -> Cell:
@@ -156,14 +196,27 @@ def state(name: str, *, bad: bool = False) -> Cell:
     return Cell(name, "red" if bad else STATE_STYLES.get(name, ""))
 
 
+def job_state(view: "JobView") -> Cell:
+    """A job's state; with an exclamation mark, in red, where it ended without being done."""
+    bad = view.state == "FINISHED" and view.counts.done < view.counts.total
+    return state("FINISHED!" if bad else view.state, bad=bad)
+
+
 def fields(pairs: Iterable[tuple[str, str | Cell]]) -> list[str]:
-    """`name  value` lines; those without a value are left out."""
+    """`name  value` lines; those without a value are left out. `below`: wrapped on a terminal."""
     kept = [(name, cell if isinstance(cell, Cell) else Cell(cell)) for name, cell in pairs]
     kept = [(name, cell) for name, cell in kept if cell.text]
     width = max((len(name) for name, _ in kept), default=0)
-    return [
-        f"{paint(name.ljust(width), 'dim')}  {paint(clean(cell.text), cell.style)}" for name, cell in kept
-    ]
+    lines = []
+    for name, cell in kept:
+        texts = [clean(cell.text)]
+        if cell.below and sys.stdout.isatty():
+            indent = " " * (width + 2)
+            texts = [line[len(indent) :] for line in wrapped(cell.text, indent)]
+        for number, text in enumerate(texts):
+            label = "" if number else name
+            lines.append(f"{paint(label.ljust(width), 'dim')}  {paint(text, cell.style)}")
+    return lines
 
 
 def show(lines: Iterable[str]) -> None:
@@ -183,8 +236,14 @@ def bar(done: float, width: int = 8) -> str:
 
 
 def part(view: "JobView") -> float:
-    """How much of a job is done, from 0 to 1; 1 only for what is finished."""
-    return view.progress if view.state == "FINISHED" else min(view.progress, 0.999)
+    """How much of a job is done, from 0 to 1; 1 only for what is finished with every frame done."""
+    counts = view.counts
+    done = counts.done / counts.total if counts.total else 0.0
+    if view.state == "FINISHED":
+        return done
+    # A job's own progress counts frames that ended anyhow, and parts of those that run.
+    ended_badly = (counts.failed + counts.cancelled) / counts.total if counts.total else 0.0
+    return max(0.0, min(max(done, view.progress - ended_badly), 0.999))
 
 
 def percent(done: float) -> str:

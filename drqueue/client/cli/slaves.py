@@ -1,6 +1,7 @@
 """`drqueue slaves`, `drqueue slave NAME` and what can be done to a slave."""
 
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -8,6 +9,7 @@ import click
 from drqueue.client.cli import output
 from drqueue.client.cli.common import asked, common, say
 from drqueue.client.cli.output import Column, Table
+from drqueue.client.cli.words import many
 
 if TYPE_CHECKING:
     from drqueue.client.async_client import Did
@@ -142,7 +144,7 @@ def _slave_lines(view: "SlaveView") -> list[str]:
 
 
 def _cores(count: int) -> str:
-    return f"{count} core{'' if count == 1 else 's'}"
+    return many(count, "core")
 
 
 @slave.command("enable")
@@ -150,7 +152,7 @@ def _cores(count: int) -> str:
 @common
 def enable(name: str) -> None:
     """Let a slave take frames."""
-    _show(name, asked().talk(lambda farm: farm.enable_slave(name), lazily=True))
+    _show(name, asked().talk(lambda farm: farm.enable_slave(name), lazily=True), "enabled")
 
 
 @slave.command("disable")
@@ -158,7 +160,11 @@ def enable(name: str) -> None:
 @common
 def disable(name: str) -> None:
     """Give a slave no new frames; running ones end normally."""
-    _show(name, asked().talk(lambda farm: farm.disable_slave(name), lazily=True))
+    _show(
+        name,
+        asked().talk(lambda farm: farm.disable_slave(name), lazily=True),
+        "disabled; its running frames end normally",
+    )
 
 
 @slave.command("forget")
@@ -166,7 +172,7 @@ def disable(name: str) -> None:
 @common
 def forget(name: str) -> None:
     """Strike a slave that is gone off the list."""
-    _show(name, asked().talk(lambda farm: farm.forget_slave(name)))
+    _show(name, asked().talk(lambda farm: farm.forget_slave(name)), "forgotten")
 
 
 @slave.command("declare-dead", short_help="Vouch that a slave runs nothing any more.")
@@ -174,7 +180,8 @@ def forget(name: str) -> None:
 @common
 def declare_dead(name: str) -> None:
     """Vouch that a slave runs nothing any more: its frames go elsewhere at once."""
-    _show(name, asked().talk(lambda farm: farm.declare_dead(name)))
+    did = asked().talk(lambda farm: farm.declare_dead(name))
+    _show(name, did, f"declared dead, {many(did.count, 'frame')} of it given elsewhere")
 
 
 @slave.command("set")
@@ -191,7 +198,9 @@ def set_limits(name: str, **given: str | None) -> None:
     change = {key: _limit(key, text) for key, text in given.items() if text is not None}
     if not change:
         raise click.UsageError("nothing to change was named")
-    _show(name, asked().talk(lambda farm: farm.set_slave(name, LimitsChange(**change)), lazily=True))
+    _show(
+        name, asked().talk(lambda farm: farm.set_slave(name, LimitsChange(**change)), lazily=True), "changed"
+    )
 
 
 def _limit(key: str, text: str) -> Any:
@@ -216,8 +225,9 @@ def _limit(key: str, text: str) -> Any:
     return number
 
 
-def _show(name: str, did: "Did") -> None:
+def _show(name: str, did: "Did", what: str) -> None:
     if asked().json:
         output.show_json({"name": name, "count": did.count, "note": did.note})
-    elif did.note:
-        say(did.note)
+    elif did.note or sys.stderr.isatty():
+        # The note says what became of it where that is not yet so.
+        say(did.note or f"slave {name} {what}")

@@ -5,7 +5,18 @@ from typing import Any
 
 import click
 
-from drqueue.client.cli.common import JOB_ID, PAIR, asked, common, say
+from drqueue.client.cli.common import (
+    DURATION,
+    JOB_ID,
+    MEMORY,
+    NATURAL,
+    PAIR,
+    POSITIVE,
+    PRIORITY,
+    asked,
+    common,
+    say,
+)
 
 KINDS = ("general",)
 #: A single word that holds one of these is a string for the shell.
@@ -21,18 +32,18 @@ _LAYER_OPTIONS = ("frames", "chunk", "cores", "memory", "retries", "timeout", "c
 @click.option(
     "--frames", "-f", metavar="RANGE", help="Frame range, as 1-100, 1-100x2 or 1,5,7-9 (default 1)."
 )
-@click.option("--chunk", type=click.IntRange(1), metavar="N", help="Frames of one attempt (default 1).")
-@click.option(
-    "--priority", "-p", type=click.IntRange(0, 2**32 - 1), metavar="P", help="Higher first (default 500)."
-)
+@click.option("--chunk", type=POSITIVE, metavar="N", help="Frames of one attempt (default 1).")
+@click.option("--priority", "-p", type=PRIORITY, metavar="P", help="Higher first (default 500).")
 @click.option("--pool", help="Slaves of this pool only (default Default).")
-@click.option("--cores", type=click.IntRange(1), metavar="N", help="Cores of one attempt (default 1).")
-@click.option("--memory", type=click.IntRange(0), metavar="MB", help="Memory of one attempt.")
+@click.option("--cores", type=POSITIVE, metavar="N", help="Cores of one attempt (default 1).")
+@click.option("--memory", type=MEMORY, metavar="MB", help="Memory of one attempt in MiB, or as 500M or 4G.")
 @click.option(
     "--os", "os_names", multiple=True, metavar="OS", help="Slaves with this system only; repeatable."
 )
-@click.option("--retries", type=click.IntRange(0), metavar="N", help="Tries after a failed one (default 3).")
-@click.option("--timeout", type=click.FloatRange(0), metavar="S", help="Seconds that one attempt may take.")
+@click.option("--retries", type=NATURAL, metavar="N", help="Tries after a failed one (default 3).")
+@click.option(
+    "--timeout", type=DURATION, metavar="S", help="Seconds that one attempt may take, or as 90s, 15m or 1h."
+)
 @click.option(
     "--depend", type=JOB_ID, multiple=True, metavar="ID", help="Wait until that job is done; repeatable."
 )
@@ -42,8 +53,8 @@ _LAYER_OPTIONS = ("frames", "chunk", "cores", "memory", "retries", "timeout", "c
     "--output", multiple=True, metavar="PATTERN", help="File that every frame must make; repeatable."
 )
 @click.option("--project", help="The project it belongs to.")
-@click.option("--max-running", type=click.IntRange(0), metavar="N", help="Frames that may run at once.")
-@click.option("--max-per-slave", type=click.IntRange(0), metavar="N", help="The same, on one slave.")
+@click.option("--max-running", type=NATURAL, metavar="N", help="Frames that may run at once.")
+@click.option("--max-per-slave", type=NATURAL, metavar="N", help="The same, on one slave.")
 @click.option(
     "--on-unreachable",
     type=click.Choice(["lease", "hold", "requeue-fast"]),
@@ -65,7 +76,7 @@ def submit(command: tuple[str, ...], path: str | None, wait: bool, **given: Any)
     in them are filled in. A single word that holds a blank or a shell character is a string for the shell.
     """
     from drqueue.client.cli.output import show_json
-    from drqueue.client.cli.wait import follow
+    from drqueue.client.cli.wait import follow, jobs_go_on
 
     kind = given.pop("kind")
     if kind not in KINDS:
@@ -74,17 +85,21 @@ def submit(command: tuple[str, ...], path: str | None, wait: bool, **given: Any)
         raise click.UsageError(f"the kind {kind!r} has no settings")
     spec = _from_file(path, command, given) if path is not None else _from_words(command, given)
     options = asked()
+    submitted: list[int] = []
 
     async def use(farm: Any) -> int:
         job: int = await farm.submit(spec, note=say)
+        submitted.append(job)
         if not (options.json and wait):
             show_json({"id": job}) if options.json else print(job, flush=True)
         return await follow(farm, (job,), as_json=options.json, quiet=True) if wait else 0
 
-    return options.talk(use)
+    with jobs_go_on(submitted):
+        return options.talk(use)
 
 
 def _from_words(command: tuple[str, ...], given: dict[str, Any]) -> Any:
+    from drqueue.client.specs import login_name
     from drqueue.proto.model import JobSpec, LayerSpec, Needs
 
     if not command:
@@ -122,6 +137,7 @@ def _from_file(path: str, command: tuple[str, ...], given: dict[str, Any]) -> An
     import msgspec
 
     from drqueue.client.jobfile import JobFileError, read_job_file
+    from drqueue.client.specs import login_name
 
     if command:
         raise click.UsageError("either --file or a COMMAND, not both")
@@ -179,27 +195,17 @@ def default_name(words: tuple[str, ...]) -> str:
 
 def directory(given: str | None) -> str:
     """The working directory as an absolute path; default: this one, by the name it was entered under."""
+    from drqueue.client.errors import BadRequest
+    from drqueue.client.specs import working_directory
+
     if given == "scratch":
         return given
     try:
-        here = os.environ.get("PWD", "")
-        # The name with the links in it is often the one that the other machines know.
-        if not (os.path.isabs(here) and os.path.samefile(here, ".")):
-            here = os.getcwd()
-    except OSError as error:
-        raise click.UsageError(f"this folder cannot be named ({error.strerror}): give --cwd") from None
+        here = working_directory()
+    except BadRequest as error:
+        raise click.UsageError(str(error)) from None
     if given is None:
         return here
     path = os.path.join(here, os.path.expanduser(given))
     # `a/../b` is not `b` where a is a link.
     return path if ".." in path.split("/") else os.path.normpath(path)
-
-
-def login_name() -> str:
-    """Who submits: the login name of the process's user."""
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())

@@ -6,14 +6,14 @@ import shlex
 import click
 
 from drqueue.client.cli import output
-from drqueue.client.cli.common import asked, common, say
+from drqueue.client.cli.common import POSITIVE, Whole, asked, common, say
 from drqueue.client.cli.signals import ended_by_signals
 
 
 @click.command(short_help="Run a farm on this machine, in the foreground.")
 @click.option(
     "--slaves",
-    type=click.IntRange(1, 256),
+    type=Whole(1, 256),
     default=1,
     show_default=True,
     metavar="N",
@@ -21,7 +21,7 @@ from drqueue.client.cli.signals import ended_by_signals
 )
 @click.option(
     "--cores",
-    type=click.IntRange(1),
+    type=POSITIVE,
     metavar="N",
     help="Cores that each slave offers; default: this machine's, divided among them.",
 )

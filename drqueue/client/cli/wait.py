@@ -1,15 +1,17 @@
 """`drqueue wait`, and how waiting is shown: bars on a terminal, a line now and then elsewhere."""
 
+import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
 from drqueue.client.cli import output
-from drqueue.client.cli.common import JOB_ID, asked, common, say
+from drqueue.client.cli.common import JOB_ID, asked, common, interrupted, say, say_below
+from drqueue.client.cli.words import many, told_failures
 
 if TYPE_CHECKING:
     from drqueue.client.async_client import AsyncClient
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 #: Where no terminal is, a line is worth printing after this many seconds or this part of the whole.
 LINE_S = 15.0
 LINE_PART = 0.1
+#: How often jobs of which nothing runs are looked at.
+ADVISE_S = 2.0
+#: Codes of reasons that go by themselves while the farm works.
+PASSING = frozenset({"turn", "back-off", "ending", "cores", "memory", "load", "max-running", "max-per-slave"})
 
 
 @click.command(short_help="Wait for jobs to finish.")
@@ -26,27 +32,105 @@ LINE_PART = 0.1
 def wait(job_ids: tuple[int, ...]) -> int:
     """Wait until jobs are finished; succeed only if every frame is done. Survives a restart of the master."""
     options = asked()
-    return options.talk(lambda farm: follow(farm, job_ids, as_json=options.json))
+    with jobs_go_on(job_ids):
+        return options.talk(lambda farm: follow(farm, job_ids, as_json=options.json))
 
 
 async def follow(farm: "AsyncClient", job_ids: tuple[int, ...], *, as_json: bool, quiet: bool = False) -> int:
-    """Wait with progress on stderr; the exit status. `quiet`: no word on stdout about jobs that went well."""
+    """Wait with progress on stderr; the exit status. `quiet`: no word on stdout, all of it on stderr."""
     from drqueue.client.waiting import all_done
 
     job_ids = tuple(dict.fromkeys(job_ids))
     with progress() as show:
-        views = await farm.wait(job_ids, show)
+        views = await Waiting(farm, show).wait(job_ids)
     good = all(all_done(view) for view in views)
     if as_json:
         output.show_json(views[0] if quiet else views)
         return 0 if good else 1
     for view in views:
         line = f"job {view.id} finished: {summary(view)}"
-        if not quiet:
-            print(output.clean(line))
-        elif not all_done(view):
+        if quiet:
             say(line)
+        else:
+            print(output.clean(line), flush=True)
+        for told in await told_failures(farm, view, several=len(view.layers) > 1):
+            say_below(told)
     return 0 if good else 1
+
+
+@contextmanager
+def jobs_go_on(job_ids: "Sequence[int]") -> "Iterator[None]":
+    """Where Ctrl-C ends the body, say that it does not end the jobs."""
+    try:
+        yield
+    except BaseException as error:
+        if interrupted(error) and job_ids:
+            ids = " ".join(map(str, job_ids))
+            what = f"job {ids} goes" if len(job_ids) == 1 else f"jobs {ids} go"
+            say(f"{what} on (to wait again: drqueue wait {ids})")
+        raise
+
+
+class Waiting:
+    """Waits for jobs, and says once why a job of which nothing runs cannot go on."""
+
+    def __init__(self, farm: "AsyncClient", show: "Callable[[Mapping[int, JobView]], None]") -> None:
+        self._farm = farm
+        self._show = show
+        self._views: Mapping[int, JobView] = {}
+        self._said: dict[int, set[str]] = {}
+
+    async def wait(self, job_ids: tuple[int, ...]) -> "tuple[JobView, ...]":
+        """The final views of the jobs."""
+        import trio
+
+        failure: Exception | None = None
+        views: tuple[JobView, ...] = ()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._advise)
+            try:
+                views = await self._farm.wait(job_ids, self._look)
+            except Exception as error:  # noqa: BLE001  (raised again below)
+                # Raised outside the nursery, so that callers meet it bare and not in a group.
+                failure = error
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return views
+
+    def _look(self, views: "Mapping[int, JobView]") -> None:
+        self._views = views
+        self._show(views)
+
+    async def _advise(self) -> None:
+        import trio
+
+        idle: frozenset[int] = frozenset()
+        while True:
+            await trio.sleep(ADVISE_S)
+            before, idle = idle, frozenset(number for number, view in self._views.items() if _idle(view))
+            # One that is idle twice in a row is not merely between two frames.
+            for job in sorted(before & idle):
+                await self._say_why(job)
+
+    async def _say_why(self, job: int) -> None:
+        from drqueue.client.errors import MasterUnreachable, NotFound
+
+        try:
+            reasons = await self._farm.why(job)
+        except (MasterUnreachable, NotFound):
+            return  # whoever waits for the job meets the same, and says so
+        for reason in reasons:
+            known = self._said.setdefault(job, set())
+            # More failed frames of another job are no news; that there are some now is.
+            gist = re.sub(r"\([^)]*\)|[0-9]+|s\b", "", reason.text)
+            if reason.code not in PASSING and gist not in known:
+                known.add(gist)
+                say_below(f"job {job} does not go on: {reason.text}", indent="")
+
+
+def _idle(view: "JobView") -> bool:
+    return view.state != "FINISHED" and not view.counts.running and not view.counts.assigned
 
 
 def summary(view: "JobView") -> str:
@@ -57,7 +141,7 @@ def summary(view: "JobView") -> str:
         for number, word in ((counts.failed, "failed"), (counts.cancelled, "cancelled"))
         if number
     ]
-    return ", ".join([f"{counts.done} of {counts.total} frames done", *rest])
+    return ", ".join([f"{counts.done} of {many(counts.total, 'frame')} done", *rest])
 
 
 @contextmanager
@@ -90,7 +174,8 @@ def _bars() -> "Iterator[Callable[[Mapping[int, JobView]], None]]":
         TaskProgressColumn(),
         TextColumn("{task.fields[frames]}", markup=False),
         TextColumn("{task.fields[left]}", justify="right", table_column=Column(min_width=9), markup=False),
-        console=Console(stderr=True, highlight=False),
+        # Room for the ^C that a terminal shows: a line that it pushes over the edge cannot be drawn over.
+        console=Console(stderr=True, highlight=False, width=output.screen_width() - 2),
         expand=True,
     )
 
@@ -118,6 +203,8 @@ def short(view: "JobView") -> str:
         parts.append(f"{counts.running + counts.assigned} run")
     if counts.failed:
         parts.append(f"{counts.failed} fail")
+    if counts.cancelled:
+        parts.append(f"{counts.cancelled} canc")
     return " ".join(parts)
 
 

@@ -69,10 +69,10 @@ def end(state: FarmState, attempt: Attempt, result: Exit, now: float, backoff: B
     layer.top = max(layer.top, attempt.key.attempt)
     if attempt.orphan:
         layer.dying.pop(attempt.key, None)
-        state.save.append(_over(attempt, result, "superseded", state.wall(now)))
+        _close(state, attempt, result, "superseded", now)
         return
     verdict = judge(attempt, result)
-    state.save.append(_over(attempt, result, verdict.outcome, state.wall(now)))
+    _close(state, attempt, result, verdict.outcome, now)
     past = History(attempt.key.attempt, attempt.requeued)
     if verdict.fresh:
         past.requeued = 0
@@ -85,16 +85,19 @@ def end(state: FarmState, attempt: Attempt, result: Exit, now: float, backoff: B
         past.avoid = (*past.avoid, slave.id)
     if verdict.outcome == "done":
         slave.frames_done += 1
-        layer.ended += 1
-        layer.wall_s += max(0.0, result.ended_at - result.started_at)
     elif verdict.outcome == "failed":
         slave.frames_failed += 1
-    layer.cpu_s += result.cpu_s
     until = now + backoff.after(past.requeued) if verdict.delayed else 0.0
     kept = past if verdict.to in ("WAITING", "FAILED") else None
     layer.release(attempt, verdict.to, kept, until)
     layer.has_row(attempt.index)
     state.save.append(layer.frame_record(attempt.index, verdict.to, past))
+
+
+def _close(state: FarmState, attempt: Attempt, result: Exit, outcome: Outcome, now: float) -> None:
+    row = _over(attempt, result, outcome, state.wall(now))
+    attempt.layer.count(row)
+    state.save.append(row)
 
 
 def supersede(state: FarmState, attempt: Attempt, to: Resting, stop: str) -> None:

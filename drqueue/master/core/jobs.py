@@ -1,5 +1,6 @@
 """What jobs go through: submission, dependencies, finishing, the verbs, deletion."""
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
 
@@ -143,7 +144,7 @@ def rerun(turn: Turn, job: Job) -> int:
         for index in list(layer.delayed):
             layer.due(index)
         layer.history.clear()
-        layer.ended, layer.wall_s, layer.cpu_s = 0, 0.0, 0.0
+        layer.count_anew()
         turn.state.save += [FramesForget(job.id, layer.index, 0, layer.size), layer.record()]
     turn.state.changed_jobs.add(job.id)
     settle(turn, job)
@@ -257,7 +258,7 @@ def finish_frames(turn: Turn, layer: Layer, indexes: list[tuple[int, int]]) -> i
         count += 1
         supersede(turn.state, attempt, "DONE", "finish")
         turn.stop(attempt)
-    for index in [i for i in layer.delayed if any(a <= i < b for a, b in indexes)]:
+    for index in [i for i in layer.delayed if _holds(indexes, i)]:
         layer.due(index)
     for source in ("WAITING", "FAILED"):
         count += _move_all(turn, layer, indexes, source, "DONE")
@@ -266,18 +267,16 @@ def finish_frames(turn: Turn, layer: Layer, indexes: list[tuple[int, int]]) -> i
 
 
 def _live_in(layer: Layer, indexes: list[tuple[int, int]]) -> list[Attempt]:
-    found = [a for a in layer.live.values() if any(x <= a.index < y for x, y in indexes)]
+    found = [a for a in layer.live.values() if _holds(indexes, a.index)]
     return sorted(found, key=lambda attempt: attempt.index)
 
 
 def _move_all(turn: Turn, layer: Layer, indexes: list[tuple[int, int]], source: Resting, to: Resting) -> int:
     """Move those of the positions that rest in `source`; rows only where they keep attempt numbers."""
     positions = dict(layer.sets())[source]
-    pieces: list[tuple[int, int]] = []
     if not positions:
         return 0
-    for start, end in indexes:
-        pieces += _within(positions.intervals(), start, end)
+    pieces = list(_common(list(positions.intervals()), indexes))
     count = sum(end - start for start, end in pieces)
     if not count:
         return 0
@@ -308,5 +307,20 @@ def _keep_numbers(turn: Turn, layer: Layer, pieces: list[tuple[int, int]]) -> No
             turn.state.save.append(layer.frame_record(index, "WAITING", past))
 
 
-def _within(intervals: Iterator[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:
-    return [(max(a, start), min(b, end)) for a, b in intervals if a < end and b > start]
+def _holds(indexes: list[tuple[int, int]], index: int) -> bool:
+    """Whether one of these (start, end), in ascending order, holds the position."""
+    at = bisect_right(indexes, index, key=lambda piece: piece[0]) - 1
+    return at >= 0 and index < indexes[at][1]
+
+
+def _common(one: list[tuple[int, int]], two: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """What two lists of (start, end), disjoint and in ascending order, have in common, in one pass."""
+    i = j = 0
+    while i < len(one) and j < len(two):
+        start, end = max(one[i][0], two[j][0]), min(one[i][1], two[j][1])
+        if start < end:
+            yield start, end
+        if one[i][1] < two[j][1]:
+            i += 1
+        else:
+            j += 1

@@ -169,6 +169,7 @@ class Layer:
         "blocked",
         "cancelled",
         "chunks",
+        "counted",
         "cpu_s",
         "delayed",
         "done",
@@ -201,6 +202,8 @@ class Layer:
         self.floor = 0
         self.top = 0
         self.blocked = ""
+        #: Of the attempts above this number: how many were done, their wall seconds, all their CPU seconds.
+        self.counted = 0
         self.ended = 0
         self.wall_s = 0.0
         self.cpu_s = 0.0
@@ -370,6 +373,7 @@ class Layer:
     def restore_bases(self, record: LayerRecord) -> None:
         """Where the layer is rebuilt from its rows: its own one. ValueError where it is corrupt."""
         self.floor = self.top = record.floor
+        self.counted = record.counted
         for packed, base, positions in (
             (record.done, self._base_done, self.done),
             (record.failed, self._base_failed, self.failed),
@@ -379,6 +383,20 @@ class Layer:
                 base.add_range(start, end)
                 positions.add_range(start, end)
                 self.waiting.discard_range(start, end)
+
+    def count(self, row: AttemptRecord) -> None:
+        """Add an attempt that is over to the sums, unless it is of an earlier run; storage sums up alike."""
+        if row.attempt <= self.counted:
+            return
+        self.cpu_s += row.cpu_s
+        if row.outcome == "done":
+            self.ended += 1
+            self.wall_s += max(0.0, row.ended_at - row.started_at)
+
+    def count_anew(self) -> None:
+        """Start the sums anew: every attempt so far is of an earlier run."""
+        self.counted = self.top
+        self.ended, self.wall_s, self.cpu_s = 0, 0.0, 0.0
 
     def due(self, index: int) -> None:
         """A delayed frame may be dispatched again."""
@@ -411,6 +429,7 @@ class Layer:
             job=self.job.id,
             layer=self.index,
             floor=self.floor,
+            counted=self.counted,
             done=self._base_done.pack(),
             failed=self._base_failed.pack(),
             cancelled=self._base_cancelled.pack(),

@@ -9,7 +9,7 @@ from drqueue.master.core.layer import Layer
 from drqueue.master.core.rerange import rerange
 from drqueue.master.core.state import Job, Slave
 from drqueue.master.core.turn import Turn
-from drqueue.proto.checks import check_spec
+from drqueue.proto.checks import check_limits, check_spec
 from drqueue.proto.messages import (
     ChangeJob,
     FarmInfo,
@@ -34,6 +34,10 @@ from drqueue.proto.messages import (
 from drqueue.proto.model import JobSpec, LayerSpec, LimitsChange
 from drqueue.proto.ranges import FrameRange, RangeError
 
+#: Frame numbers that one verb may name where they must be looked up one by one, and the stretches of frames
+#: beside each other that these may come to: more would hold everybody else up for seconds.
+_NAMED_MOST = 1_000_000
+_STRETCHES_MOST = 20_000
 #: Requests that change nothing.
 READS = (ListJobs, GetJob, ListFrames, ListSlaves, GetSlave, FarmInfo, Why, FindLog, ListAttempts)
 
@@ -94,7 +98,7 @@ def _asked(turn: Turn, client: int, request: Request) -> None:
                 layer, index = _frame(job, request.layer, request.number)
             elif request.layer:
                 layer = _layer(job, request.layer)
-            reasons = why(state, job, layer, index, turn.now)
+            reasons = why(turn, job, layer, index)
             turn.answer(client, Reasons(rq=request.rq, reasons=tuple(reasons)))
         case FindLog():
             _find_log(turn, client, request)
@@ -226,6 +230,18 @@ def _positions(job: Job, layer: Layer, text: str) -> tuple[list[tuple[int, int]]
     if wanted.text == layer.range.text:
         return [(0, layer.size)], 0
     chunk_of = layer.chunks.chunk_of
+    stretch = _stretch(wanted, layer)
+    if stretch is not None:
+        pieces, missing = stretch
+        if not pieces:
+            raise _none_of_them(job, layer, text)
+        return pieces, missing
+    if len(wanted) > _NAMED_MOST:
+        raise Refused(
+            "bad-range",
+            f"{len(wanted):,} frames are named one by one, {_NAMED_MOST:,} are allowed: "
+            "name them as one range, or in parts",
+        )
     found: set[int] = set()
     missing = 0
     for number in wanted:
@@ -235,17 +251,52 @@ def _positions(job: Job, layer: Layer, text: str) -> tuple[list[tuple[int, int]]
         else:
             found.add(index)
     if not found:
-        raise Refused(
-            "no-such-frame",
-            f"job {job.id} has none of the frames {_short(text)} in its range {_short(layer.range.text)}",
-        )
-    pieces: list[tuple[int, int]] = []
+        raise _none_of_them(job, layer, text)
+    pieces = []
     for index in sorted(found):
         if pieces and pieces[-1][1] == index:
             pieces[-1] = (pieces[-1][0], index + 1)
         else:
             pieces.append((index, index + 1))
+    if len(pieces) > _STRETCHES_MOST:
+        raise Refused(
+            "bad-range",
+            f"these are {len(pieces):,} separate stretches of frames, {_STRETCHES_MOST:,} are allowed: "
+            "name them in parts",
+        )
     return pieces, missing
+
+
+def _none_of_them(job: Job, layer: Layer, text: str) -> Refused:
+    return Refused(
+        "no-such-frame",
+        f"job {job.id} has none of the frames {_short(text)} in its range {_short(layer.range.text)}",
+    )
+
+
+def _stretch(wanted: FrameRange, layer: Layer) -> tuple[list[tuple[int, int]], int] | None:
+    """As `_positions`, by arithmetic, where all of the layer's numbers between two bounds are wanted."""
+    one, two = wanted.single, layer.range.single
+    if one is None or two is None:
+        return None
+    (start, _, step), (first, _, stride) = one, two
+    if stride % step or (first - start) % step:
+        return None
+    stride, step = abs(stride), abs(step)
+    low = max(wanted.min, layer.range.min)
+    low += (first - low) % stride
+    high = min(wanted.max, layer.range.max)
+    high -= (high - first) % stride
+    if low > high:
+        return [], len(wanted)
+    ends = sorted((_chunk_of(layer, low), _chunk_of(layer, high)))
+    return [(ends[0], ends[1] + 1)], len(wanted) - ((high - low) // stride + 1)
+
+
+def _chunk_of(layer: Layer, number: int) -> int:
+    index = layer.chunks.chunk_of(number)
+    assert index is not None, f"{number} is in {layer.range.text}"
+    return index
 
 
 def _change(turn: Turn, client: int, request: ChangeJob) -> None:
@@ -367,7 +418,11 @@ def _wish(turn: Turn, client: int, request: SetLimits) -> None:
     """Limits of a slave that cannot be reached: said to it when it links again."""
     slave = _slave(turn, request.slave)
     if slave.wish is not None or slave.link is None:
-        slave.wish = _merged(slave.wish, request.change)
+        wish = _merged(slave.wish, request.change)
+        problem = check_limits(wish)
+        if problem is not None:
+            raise Refused("bad-limits", problem)
+        slave.wish = wish
         turn.state.save.append(slave.record())
     if slave.link is not None:
         turn.tell(slave.link, SetLimits(rq=0, change=request.change))

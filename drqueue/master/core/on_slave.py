@@ -16,6 +16,7 @@ from msgspec import UNSET, structs
 from drqueue.master.core.attempts import end
 from drqueue.master.core.events import SlaveLinked, SlaveSaid, SlaveUnlinked
 from drqueue.master.core.layer import Attempt
+from drqueue.master.core.leases import give_up_at
 from drqueue.master.core.records import LogRecord, MetaRecord, SlaveForget, SlaveRecord
 from drqueue.master.core.state import Slave
 from drqueue.master.core.turn import Turn
@@ -33,9 +34,8 @@ from drqueue.proto.messages import (
 )
 from drqueue.proto.model import Exit, LimitsChange, SlaveLimits
 
-#: The master waits this much longer than the slave's own lease (P4).
-LEASE_FACTOR = 1.01
-LEASE_EXTRA_S = 120.0
+#: Slaves that a master knows; a farm of any size is far below.
+SLAVES_MOST = 20_000
 
 
 def on_linked(turn: Turn, event: SlaveLinked) -> None:
@@ -50,6 +50,15 @@ def on_linked(turn: Turn, event: SlaveLinked) -> None:
             "identity-in-use",
             f"slave {slave.name} (id {slave.id}) on {slave.machine.hostname} is linked already; "
             f"{hello.name} on {hello.machine.hostname} says it is the same one",
+            retry=True,
+        )
+        return
+    if slave is None and len(state.slaves) >= SLAVES_MOST:
+        turn.unlink(
+            event.link,
+            "too-many-slaves",
+            f"this master knows {len(state.slaves)} slaves, and takes no new one: "
+            "forget some that are gone (drqueue slave forget)",
             retry=True,
         )
         return
@@ -155,7 +164,7 @@ def on_said(turn: Turn, event: SlaveSaid) -> None:
         # Unknown peer: start over, it says Hello with all it holds.
         turn.unlink(event.link, "say-hello", "say Hello again", retry=True)
         return
-    slave.heard = turn.now
+    slave.heard, slave.heard_at = turn.now, turn.wall
     match event.message:
         case Report() as report:
             for started in report.started:
@@ -224,20 +233,6 @@ def _over(turn: Turn, attempt: Attempt, result: Exit) -> None:
 # -- silence -------------------------------------------------------------------------------------------
 
 
-def give_up_at(turn: Turn, attempt: Attempt) -> float | None:
-    """When an unreachable slave's attempt is given up, on the core's clock; None: never by itself."""
-    slave, state = attempt.slave, turn.state
-    heard = max(slave.heard, state.started)
-    match attempt.on_unreachable:
-        case "hold":
-            return None
-        case "requeue-fast":
-            return heard + turn.policy.requeue_fast_s
-        case "lease":
-            lease = attempt.lease_s if slave.greeted else max(attempt.lease_s, state.granted_s)
-            return heard + lease * LEASE_FACTOR + LEASE_EXTRA_S
-
-
 def pass_deadlines(turn: Turn) -> None:
     """Give up attempts whose lease is over."""
     for slave in list(turn.state.silent.values()):
@@ -245,7 +240,7 @@ def pass_deadlines(turn: Turn) -> None:
             del turn.state.silent[slave.id]
             continue
         for attempt in list(slave.live.values()):
-            due = give_up_at(turn, attempt)
+            due = give_up_at(turn.state, attempt, turn.policy.requeue_fast_s)
             if due is not None and due <= turn.now:
                 slave.lost = True
                 turn.state.changed_slaves.add(slave.id)
@@ -267,7 +262,7 @@ def next_deadline(turn: Turn) -> float | None:
         due
         for slave in turn.state.silent.values()
         for attempt in slave.live.values()
-        if (due := give_up_at(turn, attempt)) is not None
+        if (due := give_up_at(turn.state, attempt, turn.policy.requeue_fast_s)) is not None
     ]
     return min(dues, default=None)
 

@@ -19,7 +19,7 @@ def why_never(slave: Slave, job: Job, layer: Layer) -> str | None:
         return "disabled"
     if job.spec.pool not in slave.limits.pools:
         return "pool"
-    if needs.os and slave.machine.os not in needs.os:
+    if needs.os and slave.machine.os.casefold() not in map(str.casefold, needs.os):
         return "os"
     if job.blocked_slaves and (
         slave.name in job.blocked_slaves or slave.machine.hostname in job.blocked_slaves

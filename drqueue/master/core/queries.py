@@ -20,6 +20,11 @@ _MOST = 500
 _PAGE_BYTES = 224 * 1024
 #: ... of which so many are set aside for what the history adds to a frame that has been tried.
 _HISTORY_BYTES = 800
+#: An answer about one job takes no more than this. Characters shown of a command, and the fewest of
+#: them for which it is worth to show less.
+_ANSWER_BYTES = 250 * 1024
+_COMMAND_MOST = 2000
+_COMMAND_LEAST = 100
 #: Frames looked at for one page; a page of a rare state may be short, with a cursor to go on from.
 _LOOK_AT = 20_000
 _packed = msgspec.msgpack.Encoder().encode
@@ -157,13 +162,14 @@ def job_view(job: Job, wall: float) -> JobView:
     )
 
 
-def layer_view(layer: Layer) -> LayerView:
-    """One layer."""
+def layer_view(layer: Layer, most: int = _COMMAND_MOST) -> LayerView:
+    """One layer; of its command at most so many characters."""
     spec = layer.spec
+    command = spec.shell or " ".join(quoted(word) for word in spec.argv)
     return LayerView(
         index=layer.index,
         name=spec.name,
-        command=spec.shell or " ".join(quoted(word) for word in spec.argv),
+        command=command if len(command) <= most else command[: most - 1] + "…",
         frames=layer.range.text,
         chunk=spec.chunk,
         needs=spec.needs,
@@ -282,8 +288,14 @@ def page_of_jobs(
 
 
 def one_job(job: Job, wall: float, rq: int) -> JobAnswer:
-    """A job and its layers."""
-    return JobAnswer(rq=rq, job=job_view(job, wall), layers=tuple(layer_view(layer) for layer in job.layers))
+    """A job and its layers. Of long commands less is shown where a job has so many that no packet fits."""
+    view = job_view(job, wall)
+    most = _COMMAND_MOST
+    while True:
+        answer = JobAnswer(rq=rq, job=view, layers=tuple(layer_view(x, most) for x in job.layers))
+        if most < _COMMAND_LEAST or len(_packed(answer)) <= _ANSWER_BYTES:
+            return answer
+        most //= 4
 
 
 def page_of_frames(layers: list[Layer], rq: int, cursor: int, limit: int, states: frozenset[str]) -> Frames:

@@ -51,12 +51,14 @@ class JobRecord(Record, frozen=True, gc=False, kw_only=True):
 class LayerRecord(Record, frozen=True, gc=False, kw_only=True):
     """Frames of a layer without a row of their own: positions by state, packed; the rest are WAITING.
 
-    `floor`: such a frame's next attempt is floor + 1.
+    `floor`: such a frame's next attempt is floor + 1. `counted`: attempts up to this number are of
+    earlier runs of the layer, and no part of its sums.
     """
 
     job: int
     layer: int
     floor: int = 0
+    counted: int = 0
     done: bytes = b""
     failed: bytes = b""
     cancelled: bytes = b""
@@ -174,7 +176,8 @@ AnyRecord = (
 
 
 class LayerTotals(Struct, frozen=True):
-    """Sums over a layer's attempts that are over: how many were done, their wall and CPU seconds."""
+    """Sums over a layer's attempts of its latest run: how many were done, the wall seconds of those, and the
+    CPU seconds of all that are over."""
 
     job: int
     layer: int

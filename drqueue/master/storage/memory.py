@@ -47,7 +47,8 @@ class MemoryStorage:
     def load(self) -> Saved:
         """All rows, as lists, by key."""
         jobs = sorted(self._jobs)
-        attempts = [_in_order(self._attempts[job]) for job in jobs if job in self._attempts]
+        counted = [job for job in jobs if job in self._attempts]
+        attempts = [_in_order(self._attempts[job]) for job in counted]
         return Saved(
             meta=dict(self._meta),
             jobs=[self._jobs[job] for job in jobs],
@@ -62,7 +63,11 @@ class MemoryStorage:
                 for _, row in sorted(rows.items())
             ],
             live=[row for rows in attempts for row in rows if row.outcome == ""],
-            totals=list(chain.from_iterable(_totals(rows) for rows in attempts)),
+            totals=list(
+                chain.from_iterable(
+                    _totals(self._layers.get(job, {}), self._attempts[job]) for job in counted
+                )
+            ),
             slaves=[row for _, row in sorted(self._slaves.items())],
         )
 
@@ -154,19 +159,24 @@ def _in_order(attempts: dict[tuple[int, int], dict[int, AttemptRecord]]) -> list
     return [row for _, rows in sorted(attempts.items()) for _, row in sorted(rows.items())]
 
 
-def _totals(rows: list[AttemptRecord]) -> list[LayerTotals]:
-    """The sums of one job's layers that have a done attempt."""
+def _totals(
+    records: dict[int, LayerRecord], attempts: dict[tuple[int, int], dict[int, AttemptRecord]]
+) -> list[LayerTotals]:
+    """The sums of one job's layers that have an attempt of their latest run that is over."""
     layers: dict[int, list[AttemptRecord]] = defaultdict(list)
-    for row in rows:
-        if row.outcome == "done":
+    for row in _in_order(attempts):
+        counted = records[row.layer].counted if row.layer in records else 0
+        if row.outcome != "" and row.attempt > counted:
             layers[row.layer].append(row)
-    return [
-        LayerTotals(
-            job=done[0].job,
-            layer=layer,
-            done=len(done),
-            wall_s=fsum(max(row.ended_at - row.started_at, 0) for row in done),
-            cpu_s=fsum(row.cpu_s for row in done),
-        )
-        for layer, done in layers.items()
-    ]
+    return [_sums(rows) for rows in layers.values()]
+
+
+def _sums(rows: list[AttemptRecord]) -> LayerTotals:
+    done = [row for row in rows if row.outcome == "done"]
+    return LayerTotals(
+        job=rows[0].job,
+        layer=rows[0].layer,
+        done=len(done),
+        wall_s=fsum(max(row.ended_at - row.started_at, 0) for row in done),
+        cpu_s=fsum(row.cpu_s for row in rows),
+    )

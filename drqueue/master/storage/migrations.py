@@ -63,8 +63,11 @@ _VERSION_2 = (
     "DROP TABLE log_1",
 )
 
+#: `counted`: a layer's sums are those of its attempts above this number.
+_VERSION_3 = ("ALTER TABLE layer ADD COLUMN counted INTEGER NOT NULL DEFAULT 0",)
+
 Migration = Sequence[str]
-MIGRATIONS: Sequence[Migration] = (_VERSION_1, _VERSION_2)
+MIGRATIONS: Sequence[Migration] = (_VERSION_1, _VERSION_2, _VERSION_3)
 
 
 def check_owner(connection: sqlite3.Connection, path: str, newest: int) -> int:

@@ -55,7 +55,7 @@ def _log_row(r: LogRecord) -> Row:
 
 
 def _layer_row(r: LayerRecord) -> Row:
-    return r.job, r.layer, r.floor, r.done, r.failed, r.cancelled
+    return r.job, r.layer, r.floor, r.done, r.failed, r.cancelled, r.counted
 
 
 def _job_row(r: JobRecord) -> Row:
@@ -82,7 +82,7 @@ PUT: Final[dict[type, tuple[str, Callable[[Any], Row]]]] = {
     AttemptRecord: (_put("attempt", 9), _attempt_row),
     FrameRecord: (_put("frame", 7), _frame_row),
     LogRecord: (_put("log (job, layer, frame, attempt, size, head, tail, packed)", 8), _log_row),
-    LayerRecord: (_put("layer", 6), _layer_row),
+    LayerRecord: (_put("layer", 7), _layer_row),
     JobRecord: (_put("job", 8), _job_row),
     SlaveRecord: (_put("slave", 11), _slave_row),
     MetaRecord: (_put("meta", 2), _meta_row),
@@ -133,8 +133,10 @@ def read_attempt(row: Row) -> AttemptRecord:
 
 def read_layer(row: Row) -> LayerRecord:
     """From all columns of `layer`."""
-    job, layer, floor, done, failed, cancelled = row
-    return LayerRecord(job=job, layer=layer, floor=floor, done=done, failed=failed, cancelled=cancelled)
+    job, layer, floor, done, failed, cancelled, counted = row
+    return LayerRecord(
+        job=job, layer=layer, floor=floor, counted=counted, done=done, failed=failed, cancelled=cancelled
+    )
 
 
 def read_frame(row: Row) -> FrameRecord:

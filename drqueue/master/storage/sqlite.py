@@ -128,8 +128,10 @@ class SqliteStorage:
                 "WHERE outcome = '' AND job IN (SELECT id FROM job) ORDER BY job, layer, number, attempt"
             )
             totals = query(
-                "SELECT job, layer, count(*), total(max(ended_at - started_at, 0)), total(cpu_s) "
-                "FROM attempt WHERE outcome = 'done' AND job IN (SELECT id FROM job) "
+                "SELECT job, layer, total(outcome = 'done'), "
+                "total((outcome = 'done') * max(ended_at - started_at, 0)), total(cpu_s) "
+                "FROM attempt LEFT JOIN layer USING (job, layer) "
+                "WHERE outcome != '' AND attempt > ifnull(counted, 0) AND job IN (SELECT id FROM job) "
                 "GROUP BY job, layer ORDER BY job, layer"
             )
             layers = query("SELECT * FROM layer WHERE job IN (SELECT id FROM job) ORDER BY job, layer")
@@ -139,7 +141,7 @@ class SqliteStorage:
                 layers=[read_layer(row) for row in layers],
                 frames=self._frames([job.id for job in jobs]),
                 live=[read_attempt(row) for row in live],
-                totals=[LayerTotals(*row) for row in totals],
+                totals=[LayerTotals(job, layer, int(n), wall, cpu) for job, layer, n, wall, cpu in totals],
                 slaves=[read_slave(row) for row in query("SELECT * FROM slave ORDER BY id")],
             )
 

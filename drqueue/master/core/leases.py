@@ -1,0 +1,22 @@
+"""Leases: until when the master waits for a slave that it cannot reach (P4)."""
+
+from drqueue.master.core.layer import Attempt
+from drqueue.master.core.state import FarmState
+
+#: The master waits this much longer than the slave's own lease.
+LEASE_FACTOR = 1.01
+LEASE_EXTRA_S = 120.0
+
+
+def give_up_at(state: FarmState, attempt: Attempt, requeue_fast_s: float) -> float | None:
+    """When an unreachable slave's attempt is given up, on the core's clock; None: never by itself."""
+    slave = attempt.slave
+    heard = max(slave.heard, state.started)
+    match attempt.on_unreachable:
+        case "hold":
+            return None
+        case "requeue-fast":
+            return heard + requeue_fast_s
+        case "lease":
+            lease = attempt.lease_s if slave.greeted else max(attempt.lease_s, state.granted_s)
+            return heard + lease * LEASE_FACTOR + LEASE_EXTRA_S
