@@ -27,7 +27,8 @@ def broken(master: Peer) -> Peer:
     view = job_view(1, "FINISHED", counts=Counts(total=10, done=6, failed=3, cancelled=1))
     master.on[messages.GetJob] = lambda _, asked: messages.Job(rq=asked.rq, job=view, layers=())
     master.on[messages.ListJobs] = lambda _, asked: messages.Jobs(rq=asked.rq, jobs=(view,))
-    failed = tuple(frame_view(n, "FAILED", reason="no-cwd", text=LONG, requeued=3) for n in (3, 4, 7))
+    why = {"reason": "no-cwd", "text": LONG, "requeued": 3, "slave": "render-node-000017"}
+    failed = tuple(frame_view(n, "FAILED", **why) for n in (3, 4, 7))
     master.on[messages.ListFrames] = lambda _, asked: messages.Frames(rq=asked.rq, frames=failed)
     return master
 
@@ -46,6 +47,7 @@ def test_a_pipe_gets_the_whole_reason_in_the_row(broken: Peer, drqueue: Command)
     lines = drqueue("frames", "1").out.splitlines()
     assert len(lines) == 4
     assert lines[1].endswith(f"{LONG}, tried again 3 times")
+    assert " render-node-000017 " in lines[1]  # nor does the reason take other columns' room
 
 
 def test_a_terminal_gets_it_below_the_row_and_once_for_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +220,7 @@ def test_verbs_say_what_they_did_on_a_terminal_only(
 ) -> None:
     assert drqueue("stop", "1").err == ""
     terminal(monkeypatch, "stderr")
-    assert drqueue("stop", "1").err.startswith("job 1 is finished already, nothing to stop; requeued")
+    assert drqueue("stop", "1").err.startswith("job 1 is finished already, nothing to stop")
     view = job_view(1, counts=Counts(total=9, running=2))
     master.on[messages.GetJob] = lambda _, asked: messages.Job(rq=asked.rq, job=view, layers=())
     assert drqueue("stop", "1").err == "job 1 stopped; 2 running frames will end normally\n"

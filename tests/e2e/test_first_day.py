@@ -352,7 +352,7 @@ def test_everything_fits_eighty_columns(cli: Cli, tmp_path: Path) -> None:
         for line in lines:
             assert cells(line) <= 80, (command, line)
     assert "FAILED" in "".join(shown["frames", job, "done"])
-    assert "x" * 70 in "".join(shown["frames", job, "done"])
+    assert "x" * 60 in "".join(shown["frames", job, "done"])
     assert "FINISHED!" in "".join(shown["jobs", "done"])
     assert "RUNNING" in "".join(shown["frames", job])
 

@@ -49,7 +49,7 @@ async def test_follow_and_wait_survive_a_restart_of_the_master(tmp_path: Path) -
             logged = await trio.to_thread.run_sync(log.finish)
             waited = await trio.to_thread.run_sync(wait.finish)
         assert (logged.status, logged.out) == (0, "gate2\n"), logged.err
-        assert (waited.status, waited.out) == (0, f"job {job} finished: 1 of 1 frames done\n"), waited.err
+        assert (waited.status, waited.out) == (0, f"job {job} finished: 1 of 1 frame done\n"), waited.err
         assert len(await client.attempts(job, 1)) == 1
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drqueue.proto.messages import ChangeJob, Submit
+from drqueue.proto.messages import ChangeJob, Done, JobVerb, Submit
 from drqueue.proto.model import Depend, JobChange
 from tests.builders import WALL, CoreFarm, a_job, a_layer, badly
 
@@ -330,3 +330,27 @@ def test_a_start_time_is_met_when_the_core_wakes_for_it(wall: float, now: float,
         farm.now = max(farm.now, wake)
         farm.step()
     assert len(farm.orders(link)) == 1
+
+
+def test_deleting_a_job_says_which_jobs_it_cancels() -> None:
+    farm = CoreFarm()
+    parent = farm.submit(a_job("1"))
+    child = farm.submit(a_job("1", depends=(Depend(parent),)))
+    other = farm.submit(a_job("1"))
+    answer = farm.ask(JobVerb(rq=0, job=parent, verb="delete"))
+    assert isinstance(answer, Done)
+    assert answer.note.endswith(f"job {child}")
+    assert farm.job(child).counts.cancelled == 1
+    assert farm.job(other).counts.cancelled == 0
+
+
+def test_stopping_a_finished_job_does_nothing() -> None:
+    """Frames that are requeued later run."""
+    farm = CoreFarm()
+    link = farm.link()
+    job = farm.submit(a_job("1"))
+    farm.render_all(link)
+    farm.verb(job, "stop")
+    assert farm.job(job).state == "FINISHED"
+    farm.frame(job, "requeue", "1")
+    assert farm.render_all(link) == 1

@@ -214,8 +214,7 @@ def each_job(job_ids: tuple[int, ...], tell: Tell, words: Words) -> int:
     return options.talk(use)
 
 
-#: The wish to stop is kept for a finished job, too.
-_FINISHED = "is finished already, nothing to stop; requeued frames would wait for drqueue continue"
+_FINISHED = "is finished already, nothing to stop"
 
 
 def _stopped(view: "JobView", count: int) -> str:

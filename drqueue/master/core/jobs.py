@@ -103,7 +103,12 @@ def live_attempts(job: Job) -> list[Attempt]:
 
 
 def stop(turn: Turn, job: Job, *, hard: bool) -> int:
-    """No new frames; with `hard`, running ones are killed and WAITING again. How many those are."""
+    """No new frames; with `hard`, running ones are killed and WAITING again. How many those are.
+
+    A finished job stays finished: frames that are requeued later run.
+    """
+    if job.finished:
+        return 0
     _set_stopped(turn, job, True)
     for attempt in live_attempts(job):
         if attempt.ahead:
@@ -156,15 +161,20 @@ def _anew(attempt: Attempt) -> str:
     return "requeue" if attempt.stop in ("", "cancel") else attempt.stop
 
 
-def delete(turn: Turn, job: Job) -> int:
-    """Gone from every list at once; what runs is stopped. Jobs that still waited for it are cancelled."""
-    state = turn.state
-    attempts = live_attempts(job)
-    waiting_for_it = [
+def waiting_for(state: FarmState, job: Job) -> list[Job]:
+    """Jobs that wait for this one now, by id: those that its deletion cancels."""
+    return [
         state.jobs[child]
         for child in sorted(state.dependents.get(job.id, ()))
         if any(d.job == job.id and not dependency_met(state, d) for d in state.jobs[child].spec.depends)
     ]
+
+
+def delete(turn: Turn, job: Job) -> int:
+    """Gone from every list at once; what runs is stopped. Jobs that still waited for it are cancelled."""
+    state = turn.state
+    attempts = live_attempts(job)
+    waiting_for_it = waiting_for(state, job)
     job.deleted = True
     state.save.append(job.record())
     for child in waiting_for_it:

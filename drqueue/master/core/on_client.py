@@ -191,6 +191,7 @@ def _submit(turn: Turn, client: int, request: Submit) -> None:
 def _job_verb(turn: Turn, client: int, request: JobVerb) -> None:
     job = _job(turn, request.job)
     count = 0
+    note = ""
     match request.verb:
         case "stop":
             count = jobs.stop(turn, job, hard=False)
@@ -201,8 +202,13 @@ def _job_verb(turn: Turn, client: int, request: JobVerb) -> None:
         case "rerun":
             count = jobs.rerun(turn, job)
         case "delete":
+            cancelled = [child.id for child in jobs.waiting_for(turn.state, job)]
             count = jobs.delete(turn, job)
-    turn.done(client, request, count)
+            if cancelled:
+                names = ", ".join(str(number) for number in cancelled[:20])
+                more = f" and {len(cancelled) - 20} more" if len(cancelled) > 20 else ""
+                note = f"cancelled, because they waited for it: job {names}{more}"
+    turn.done(client, request, count, note)
 
 
 def _frame_verb(turn: Turn, client: int, request: FrameVerb) -> None:
