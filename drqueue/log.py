@@ -14,6 +14,7 @@ import os
 import sys
 import time
 import traceback
+from abc import ABC, abstractmethod
 from typing import Final, TextIO
 
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -106,9 +107,10 @@ def _escaped_char(char: str, quoted: bool) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-class _Formatter(logging.Formatter):
+class _Formatter(logging.Formatter, ABC):
+    @abstractmethod
     def prefix(self, record: logging.LogRecord) -> str:
-        raise NotImplementedError
+        """What each line of a record begins with."""
 
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage()

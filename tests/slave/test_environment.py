@@ -143,7 +143,7 @@ def test_the_node_leaves_out_what_is_empty() -> None:
 
 def test_the_first_output_is_named_with_its_directory() -> None:
     env = command(an_order(outputs=("a/{frame:03d}.png", "b")), NODE).env
-    assert env["DRQUEUE_OUTPUT"] == "/work/a/008.png"
+    assert env["DRQUEUE_OUTPUT"] == "/shots/a/008.png"
     assert output_fields(an_order()) == {
         "start": 8,
         "end": 12,
