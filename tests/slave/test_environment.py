@@ -29,7 +29,7 @@ def an_order(**fields: object) -> RunOrder:
         "step": 2,
         "count": 3,
         "argv": ("render",),
-        "cwd": "/work",
+        "cwd": "/shots",
         "cores": 4,
         "memory_mb": 512,
         "job_name": "shot 1",
