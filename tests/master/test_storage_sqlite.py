@@ -173,8 +173,10 @@ def test_a_newer_programs_database_is_refused(path: Path) -> None:
 
 
 def test_a_folder_in_its_place_is_refused(tmp_path: Path) -> None:
+    mode = tmp_path.stat().st_mode
     with pytest.raises(StorageError, match="cannot open"):
         SqliteStorage(str(tmp_path))
+    assert tmp_path.stat().st_mode == mode
     with pytest.raises(StorageError, match=r"cannot open .*No such file"):
         SqliteStorage(str(tmp_path / "none" / "master.db"))
 

@@ -428,6 +428,8 @@ def _make_private(path: str) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         sync_dir(os.path.dirname(path))
     except FileExistsError:
+        if not os.path.isfile(path):
+            raise StorageError(f"cannot open {path}: it is no file") from None
         os.chmod(path, 0o600)
         if 0 < os.path.getsize(path) < _SMALLEST:
             raise StorageCorrupt(f"{path} is damaged: cut off") from None
