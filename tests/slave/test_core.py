@@ -156,12 +156,24 @@ def test_an_order_larger_than_the_slave_runs_alone(bench: Bench) -> None:
 
 def test_what_waits_is_taken_back_unstarted(bench: Bench) -> None:
     bench.step(orders(an_order(0, cores=4), an_order(1)))
-    bench.step(orders(stop=(Stop(key(1), "needed elsewhere"),)))
+    bench.step(orders(stop=(Stop(key(1), "needed elsewhere", unstarted=True),)))
     (told,) = bench.exits()
     assert (told.key, told.exit.reason, told.exit.code, told.exit.signal) == (key(1), "stopped", None, None)
     assert not bench.done(SignalTree)
     bench.step(started(0), ended(0))
     assert not bench.done(Start)
+
+
+def test_what_has_begun_is_not_taken_back(bench: Bench) -> None:
+    """The order to give it back crossed its start: it runs on, whether it is being launched or runs."""
+    bench.step(orders(an_order(0)))
+    bench.step(orders(stop=(Stop(key(0), "needed elsewhere", unstarted=True),)))
+    bench.step(started(0))
+    bench.step(orders(stop=(Stop(key(0), "needed elsewhere", unstarted=True),)))
+    assert not bench.done(SignalTree)
+    bench.step(ended(0))
+    (told,) = bench.exits()
+    assert (told.exit.code, told.exit.reason) == (0, "")
 
 
 def test_more_than_a_slave_may_hold_is_not_taken_on(bench: Bench) -> None:

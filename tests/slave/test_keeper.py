@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +17,12 @@ from tests.slave.tree_harness import (
     pids_in,
     stat_state,
     until,
-    ward,
 )
 
 pytestmark = pytest.mark.slow
 
 K1, K2 = [0, 0, 0, 1], [0, 0, 1, 1]
 MARK_SIZE = 100 << 20
-
-
-@pytest.fixture(name="ward")
-def ward_fixture(tmp_path: Path) -> Iterator[Ward]:
-    with ward(tmp_path) as it:
-        yield it
-
-
-@pytest.fixture
-def keeper(ward: Ward) -> Iterator[Client]:
-    client = Client.start(ward)
-    yield client
-    last = Client.attach(ward)
-    last.greet()
-    last.child = client.child
-    last.shutdown()
-    client.close()
 
 
 def script(name: str, *arguments: str) -> list[str]:

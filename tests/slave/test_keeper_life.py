@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,23 +13,6 @@ from tests.slave.tree_harness import HERE, PYTHON, Client, Ward, living, pids_in
 pytestmark = pytest.mark.slow
 
 K1, K2 = [0, 0, 0, 1], [0, 0, 1, 1]
-
-
-@pytest.fixture(name="ward")
-def ward_fixture(tmp_path: Path) -> Iterator[Ward]:
-    with ward(tmp_path) as it:
-        yield it
-
-
-@pytest.fixture
-def keeper(ward: Ward) -> Iterator[Client]:
-    client = Client.start(ward)
-    yield client
-    last = Client.attach(ward)
-    last.greet()
-    last.child = client.child
-    last.shutdown()
-    client.close()
 
 
 def script(name: str, *arguments: str) -> list[str]:
