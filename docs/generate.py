@@ -23,7 +23,7 @@ from msgspec import inspect
 
 from drqueue.client.cli import main as cli_main
 from drqueue.master.core import layer, records
-from drqueue.proto import messages, model, views
+from drqueue.proto import link_messages, messages, model, views
 from drqueue.proto.ids import BIG
 from drqueue.settings import OCTAL_FIELDS, MasterSettings, SlaveSettings, help_of
 from drqueue.slave.core.state import ALIVE, TRANSITIONS, USING, Phase
@@ -410,12 +410,12 @@ def protocol(text: str) -> str:
 def structs() -> dict[str, inspect.StructType]:
     """Every message and every value that messages are made of, by name."""
     found: dict[str, inspect.StructType] = {}
-    for module in (messages, model, views):
+    for module in (link_messages, messages, model, views):
         for name, kind in vars(module).items():
             if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
                 continue
             if kind.__module__ == module.__name__ and kind not in (
-                messages.Message,
+                link_messages.Message,
                 messages.Request,
                 model.Value,
             ):

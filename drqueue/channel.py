@@ -20,7 +20,7 @@ from msgspec import structs
 from drqueue.proto.connection import CLOSED, NEED_DATA, Connection
 from drqueue.proto.errors import RemoteProtocolError
 from drqueue.proto.handshake import Answerer, Dialler
-from drqueue.proto.messages import Hi, Message, Rejected, Welcome
+from drqueue.proto.link_messages import Hi, Message, Rejected, Welcome
 
 OUTBOX_LIMIT = 8 * 1024 * 1024
 OUTBOXES_LIMIT = 256 * 1024 * 1024

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import structs
 
 from drqueue.master.core.core import Core
-from drqueue.master.core.effects import Answer, AskHistory, Effect, Publish, Tell, Unlink
+from drqueue.master.core.effects import Answer, AskHistory, Effect, MailFinished, Publish, Tell, Unlink
 from drqueue.master.core.events import (
     ClientAsked,
     ClockRead,
@@ -30,32 +30,26 @@ from drqueue.master.core.turn import Policy
 from drqueue.master.storage.memory import MemoryStorage
 from drqueue.proto.codec import decode, encode
 from drqueue.proto.ids import AttemptKey
+from drqueue.proto.link_messages import Exited, Held, Hello, Message, Orders, Report, Started
 from drqueue.proto.messages import (
     ChangeJob,
-    Exited,
     FrameVerb,
     GetJob,
     GetSlave,
-    Held,
-    Hello,
     Job,
     JobVerb,
     ListFrames,
-    Message,
-    Orders,
     Reasons,
     Refusal,
-    Report,
     Request,
     SlaveInfo,
     SlaveVerb,
-    Started,
     Submit,
     Submitted,
     Why,
 )
 from drqueue.proto.model import Exit, JobChange, JobSpec, LayerSpec, MachineInfo, RunOrder, SlaveLimits
-from drqueue.proto.views import FrameView, JobView, Reason, SlaveView
+from drqueue.proto.views import FrameView, JobView, LayerView, Reason, SlaveView
 
 WALL = 1_000_000.0
 
@@ -108,6 +102,7 @@ class CoreFarm:
         self.unlinked: dict[int, Unlink] = {}
         self.published: list[Publish] = []
         self.asked_history: list[AskHistory] = []
+        self.mails: list[MailFinished] = []
         self.saved: list[AnyRecord] = []
         self._ordered: set[AttemptKey] = set()
         self._links = count(1)
@@ -140,6 +135,8 @@ class CoreFarm:
                     self.published.append(effect)
                 case AskHistory():
                     self.asked_history.append(effect)
+                case MailFinished():
+                    self.mails.append(effect)
         return outcome.do
 
     def _check_orders(
@@ -217,6 +214,15 @@ class CoreFarm:
         """The one order that came."""
         (order,) = self.orders(link)
         return order
+
+    def order_first(self, link: int) -> AttemptKey:
+        """The attempt at the first of the frames that it was told to run."""
+        return self.orders(link)[0].key
+
+    def relink(self, link: int, name: str = "s1", **fields: Any) -> int:
+        """The link drops, and the slave says Hello on a new one."""
+        self.unlink(link)
+        return self.link(name, **fields)
 
     def keys(self, link: int) -> dict[int, AttemptKey]:
         """The attempts that it was told to run since last asked for, by first frame number."""
@@ -318,6 +324,12 @@ class CoreFarm:
         assert isinstance(answer, Job), answer
         return answer.job
 
+    def layers(self, number: int = 0) -> tuple[LayerView, ...]:
+        """A job's layers as clients see them."""
+        answer = self.ask(GetJob(rq=0, job=number))
+        assert isinstance(answer, Job), answer
+        return answer.layers
+
     def change(self, job: int = 0, **fields: Any) -> None:
         """Change a live job, which must be accepted."""
         answer = self.ask(ChangeJob(rq=0, job=job, change=JobChange(**fields)))
@@ -368,6 +380,7 @@ def picture(state: FarmState) -> dict[str, Any]:
                     "live" if attempt else name,
                     attempt.requeued if attempt else past.requeued if past else 0,
                     past.avoid if past else (),
+                    layer.reruns + (attempt.returned if attempt else past.returned if past else 0),
                 )
     sums = {
         (job.id, layer.index): (layer.ended, round(layer.wall_s, 6), round(layer.cpu_s, 6))
@@ -382,7 +395,7 @@ def picture(state: FarmState) -> dict[str, Any]:
             for j in state.jobs.values()
         },
         "attempts": {
-            key: (a.number, a.slave.id, a.stop, a.again, a.orphan, a.cores, a.memory_mb, a.lease_s)
+            key: (a.number, a.slave.id, a.stop, a.again, a.orphan, a.cores, a.memory_mb, a.lease_s, a.slot)
             for key, a in state.attempts.items()
         },
         "slaves": {

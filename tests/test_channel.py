@@ -16,7 +16,8 @@ from drqueue.channel import HANDSHAKE_S, OUTBOX_LIMIT, STALLED_S, Channel, LinkC
 from drqueue.proto.connection import Connection
 from drqueue.proto.errors import LocalProtocolError, RemoteProtocolError
 from drqueue.proto.handshake import Answerer, Dialler, HandshakeRejected
-from drqueue.proto.messages import Beat, Hi, LogPart, Message, Refusal, Rejected, Welcome
+from drqueue.proto.link_messages import Beat, Hi, Message, Rejected, Welcome
+from drqueue.proto.messages import LogPart, Refusal
 
 ANSWERER = Answerer(Welcome(version=1, farm="f", epoch=3), ("client", "slave"))
 

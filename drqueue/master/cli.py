@@ -15,7 +15,9 @@ def main(argv: list[str] | None = None) -> None:
         description="The master of a DrQueue render farm: decides which frame runs on which slave.",
     )
     parser.add_argument("--state-dir", metavar="DIR", help="folder of the master's own files")
-    parser.add_argument("--config", metavar="FILE.toml", help="settings file")
+    parser.add_argument(
+        "-c", "--config", metavar="FILE", help="settings file: FILE.toml, or FILE.conf of DrQueue 0.x"
+    )
     parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
     parser.add_argument(
         "--print-settings", action="store_true", help="show every setting, its value and its source"
@@ -27,10 +29,13 @@ def main(argv: list[str] | None = None) -> None:
             MasterSettings,
             config=args.config,
             flags={"state_dir": args.state_dir, "log_level": args.log_level},
+            search=True,
         )
     except SettingsError as error:
         print(f"drqueue-master: {error}", file=sys.stderr)
         sys.exit(2)
+    for note in loaded.notes:
+        print(f"drqueue-master: {note}", file=sys.stderr)
     if args.print_settings:
         print_settings(loaded)
         return

@@ -27,17 +27,15 @@ from drqueue.master.hub import Hub, TooManyWatches
 from drqueue.master.slaves import NotLinked, SlaveLinks
 from drqueue.master.storage import Storage
 from drqueue.proto.errors import LocalProtocolError, RemoteProtocolError
+from drqueue.proto.link_messages import Beat, Hi, Message
 from drqueue.proto.messages import (
     Attempts,
-    Beat,
     Done,
     Farm,
     FindLog,
     Frames,
-    Hi,
     KillAttempts,
     LogPlace,
-    Message,
     ReadLog,
     Refusal,
     Request,

@@ -20,17 +20,18 @@ from drqueue.channel import Channel, LinkClosed
 from drqueue.master.clients import ClientLinks, fill_frames
 from drqueue.master.core.attempts import Backoff
 from drqueue.master.core.core import Core
-from drqueue.master.core.effects import Answer, AskHistory, Effect, Publish, Tell, Unlink
+from drqueue.master.core.effects import Answer, AskHistory, Effect, MailFinished, Publish, Tell, Unlink
 from drqueue.master.core.events import ClockRead, Event, Stopping
 from drqueue.master.core.turn import Policy
 from drqueue.master.history import History
 from drqueue.master.housekeeping import Housekeeping
 from drqueue.master.hub import Hub
+from drqueue.master.mailer import Mailer
 from drqueue.master.slaves import SlaveLinks
 from drqueue.master.storage.statedir import OpenState, open_state
 from drqueue.proto.errors import RemoteProtocolError
 from drqueue.proto.handshake import Answerer
-from drqueue.proto.messages import Welcome
+from drqueue.proto.link_messages import Welcome
 from drqueue.settings import MasterSettings
 from drqueue.unixpath import bind_unix
 
@@ -68,6 +69,7 @@ async def serve(settings: MasterSettings, opened: OpenState, listeners: Sequence
                 inner.start_soon(master.tick)
                 inner.start_soon(master.housekeeping.purge)
                 inner.start_soon(master.housekeeping.backups)
+                inner.start_soon(master.mailer.run)
                 inner.start_soon(master.watchdog)
                 inner.start_soon(master.slaves.beat)
                 inner.start_soon(master.hub.run)
@@ -96,6 +98,7 @@ class _Master:
         self._inbox: engine.Inbox[Event] = engine.Inbox()
         self._history = History(opened.storage)
         self.housekeeping = Housekeeping(settings, self._history)
+        self.mailer = Mailer(settings.mail_command)
         software = f"drqueue {drqueue.__version__}"
         self._answerer = Answerer(
             Welcome(version=1, peer="master", software=software, farm=opened.farm, epoch=opened.epoch),
@@ -144,6 +147,8 @@ class _Master:
                 self._clients.ask_history(effect)
             case Unlink():
                 self.slaves.unlink(effect)
+            case MailFinished():
+                self.mailer.send(effect)
 
     def _after_turn(self) -> None:
         self._turns += 1

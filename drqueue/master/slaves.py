@@ -17,25 +17,21 @@ from drqueue.master.core.effects import Tell, Unlink
 from drqueue.master.core.events import Event, SlaveLinked, SlaveSaid, SlaveUnlinked
 from drqueue.proto.codec import encode
 from drqueue.proto.errors import LocalProtocolError, RemoteProtocolError
-from drqueue.proto.messages import (
+from drqueue.proto.link_messages import (
     Beat,
-    Done,
     Exited,
     Held,
     Hello,
     HelloMore,
     LimitsNow,
     LogKept,
-    LogPart,
     Message,
     Orders,
-    Refusal,
     Registered,
     Report,
-    Request,
-    SlaveInfo,
     Status,
 )
+from drqueue.proto.messages import Done, LogPart, Refusal, Request, SlaveInfo
 from drqueue.proto.model import Exit
 
 #: Attempts one slave may hold; far above what a machine can run.

@@ -58,8 +58,10 @@ def _problems(spec: JobSpec) -> Iterator[str]:
         yield f"the names of the job's blocked hosts exceed {MAX_BLOCKED_BYTES} bytes"
     if 0 < spec.lease_s < MIN_LEASE_S:
         yield f"a lease of {spec.lease_s:g} s is too short: {MIN_LEASE_S} s at least, or 0 for the farm's"
-    for text in (spec.owner, spec.project, *spec.blocked):
+    for text in (spec.owner, spec.project, spec.email, spec.kind, *spec.params, *spec.blocked):
         yield from _text_problems("the job", text)
+    for name, value in spec.params.items():
+        yield from _text_problems(f"the job's parameter {name}", value, newlines=True)
     yield from _env_problems("the job", spec.env)
     names: set[str] = set()
     for layer in spec.layers:
@@ -108,6 +110,8 @@ def _layer_problems(layer: LayerSpec) -> Iterable[str]:
         yield f"{where}: its output patterns exceed {MAX_OUTPUT_BYTES} bytes"
     if len(layer.cwd.encode(errors="replace")) > MAX_PATH:
         yield f"{where}: the working directory's path exceeds {MAX_PATH} bytes"
+    if not layer.success_exit_codes:
+        yield f"{where}: no exit code would be a success; name some, or 'any'"
     if layer.retries > MAX_RETRIES:
         yield f"{where}: {layer.retries} retries, {MAX_RETRIES} are allowed"
     yield from _env_problems(where, layer.env)

@@ -12,7 +12,8 @@ import msgpack
 import msgspec
 
 from drqueue.proto.errors import LocalProtocolError, RemoteProtocolError
-from drqueue.proto.messages import BY_TAG, Message
+from drqueue.proto.link_messages import Message
+from drqueue.proto.messages import BY_TAG
 
 #: A packet's body in bytes: at most this, and before the handshake is over at most that.
 MAX_BODY = 256 * 1024

@@ -9,7 +9,7 @@ from typing import Final
 
 from drqueue.proto.codec import MAX_BODY, MAX_BODY_EARLY, decode, encode
 from drqueue.proto.errors import RemoteProtocolError
-from drqueue.proto.messages import Message
+from drqueue.proto.link_messages import Message
 
 _HEADER = 4
 

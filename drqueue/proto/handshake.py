@@ -7,7 +7,7 @@ newest common version and says Welcome, or Rejected with a sentence. Nothing els
 from collections.abc import Collection
 
 from drqueue.proto.errors import RemoteProtocolError
-from drqueue.proto.messages import (
+from drqueue.proto.link_messages import (
     PROTOCOL_NEWEST,
     PROTOCOL_OLDEST,
     Hi,

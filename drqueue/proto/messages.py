@@ -1,4 +1,4 @@
-"""Every message, one frozen struct each, grouped by the link it travels on.
+"""What clients ask and are answered, one frozen struct each; the other messages are in `link_messages`.
 
 A message is a msgpack map: "t" names its type, the rest are its fields. Every request has `rq`, a
 number chosen by the asker; its answer carries the same. The comment above each group says who
@@ -7,201 +7,31 @@ sends it; `docs/protocol.md` repeats it for people, and a test compares the two.
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from drqueue.proto.ids import AttemptKey, Natural
+from drqueue.proto.link_messages import Message
 from drqueue.proto.model import (
-    Exit,
     JobChange,
     JobSpec,
     LimitsChange,
     LogEnds,
-    MachineInfo,
-    MachineLoad,
     Positive,
-    RunOrder,
     Seconds,
-    SlaveLimits,
     Whole,
 )
 from drqueue.proto.views import AttemptView, FrameView, JobView, LayerView, Reason, SlaveView
 
-PROTOCOL_OLDEST = 1
-PROTOCOL_NEWEST = 1
-
-Role = Literal["client", "slave"]
-Peer = Literal["master", "slave"]
 JobVerbName = Literal["stop", "hard-stop", "continue", "rerun", "delete"]
-FrameVerbName = Literal["kill", "requeue", "finish"]
+FrameVerbName = Literal["kill", "requeue", "finish", "reset-requeued"]
 SlaveVerbName = Literal["forget", "declare-dead"]
 Token = Annotated[str, Meta(min_length=8, max_length=64)]
-
-
-class Message(Struct, frozen=True, omit_defaults=True, tag_field="t", tag=str.lower):
-    """Base of all messages."""
 
 
 class Request(Message, frozen=True, kw_only=True):
     """Base of what is asked; `rq` is chosen by the asker, unique among its open requests."""
 
     rq: Natural
-
-
-# --- handshake: the dialling side says Hi, the other answers Welcome or Rejected -------------------
-
-
-class Hi(Message, frozen=True, kw_only=True):
-    """First words of whoever dialled: the protocol versions it speaks and what it is."""
-
-    oldest: Positive = PROTOCOL_OLDEST
-    newest: Positive = PROTOCOL_NEWEST
-    role: Role
-    software: str = ""
-    name: str = ""
-
-
-class Welcome(Message, frozen=True, kw_only=True):
-    """The version agreed on, and who answers: a master (its farm and epoch) or a slave's control port."""
-
-    version: Positive
-    peer: Peer = "master"
-    software: str = ""
-    farm: str = ""
-    epoch: Natural = 0
-
-
-class Rejected(Message, frozen=True, kw_only=True):
-    """No. With `retry`, trying again later may help; without, it cannot."""
-
-    code: str
-    text: str
-    retry: bool = False
-
-
-# --- both ways on every link ----------------------------------------------------------------------
-
-
-class Beat(Message, frozen=True):
-    """Nothing new, but alive. With `echo`, the other side answers at once with a plain Beat."""
-
-    echo: bool = False
-
-
-# --- slave to master ------------------------------------------------------------------------------
-
-
-class Held(Struct, frozen=True, array_like=True):
-    """One attempt a slave holds: still running (or about to), or ended and not yet noted."""
-
-    key: AttemptKey
-    ended: bool = False
-
-
-class Hello(Message, frozen=True, kw_only=True):
-    """A slave introduces itself with all it holds; with `more`, HelloMore parts follow."""
-
-    identity: str
-    name: str
-    fingerprint: str = ""
-    machine: MachineInfo
-    limits: SlaveLimits
-    cores: Positive
-    memory_mb: Natural
-    control: str = ""
-    held: tuple[Held, ...] = ()
-    more: bool = False
-
-
-class HelloMore(Message, frozen=True, kw_only=True):
-    """Further attempts held; the last part has no `more`."""
-
-    held: tuple[Held, ...] = ()
-    more: bool = False
-
-
-class Started(Struct, frozen=True, array_like=True):
-    """An attempt's process runs since `at` (the slave's wall clock)."""
-
-    key: AttemptKey
-    at: Seconds
-
-
-class Exited(Struct, frozen=True, array_like=True):
-    """An attempt is over; repeated on every new link until Noted."""
-
-    key: AttemptKey
-    exit: Exit
-
-
-class Progressed(Struct, frozen=True, array_like=True):
-    """How far an attempt says it is: `done` from 0 to 1, and its latest word."""
-
-    key: AttemptKey
-    done: Seconds
-    activity: str = ""
-
-
-class Report(Message, frozen=True, kw_only=True):
-    """News of attempts, in the order it happened."""
-
-    started: tuple[Started, ...] = ()
-    exited: tuple[Exited, ...] = ()
-    progressed: tuple[Progressed, ...] = ()
-
-
-class LogKept(Message, frozen=True, kw_only=True):
-    """The ends of a finished attempt's log, for the master to keep."""
-
-    key: AttemptKey
-    ends: LogEnds
-
-
-class Status(Message, frozen=True, kw_only=True):
-    """How busy the machine is; at a calm rate."""
-
-    load: MachineLoad
-
-
-class LimitsNow(Message, frozen=True, kw_only=True):
-    """The slave's limits, whenever they changed."""
-
-    limits: SlaveLimits
-
-
-# --- master to slave ------------------------------------------------------------------------------
-
-
-class Registered(Message, frozen=True, kw_only=True):
-    """Answer to Hello: the slave's number and the name it goes by (a taken one got a suffix)."""
-
-    slave: Natural
-    name: str
-    beat_s: Seconds = 10
-    silence_s: Seconds = 30
-
-
-class Stop(Struct, frozen=True, array_like=True):
-    """End this attempt: TERM, KILL after `grace_s` (None: the node's); `unstarted`: unless it has begun."""
-
-    key: AttemptKey
-    why: str
-    grace_s: Seconds | None = None
-    unstarted: bool = False
-
-
-class Orders(Message, frozen=True, kw_only=True):
-    """What to run, what to stop, which exits are noted (and may be forgotten), under this epoch."""
-
-    epoch: Natural
-    run: tuple[RunOrder, ...] = ()
-    stop: tuple[Stop, ...] = ()
-    noted: tuple[AttemptKey, ...] = ()
-
-
-class Grant(Message, frozen=True, kw_only=True):
-    """The master goes away in good order: leases are at least this long until the next Welcome."""
-
-    lease_s: Seconds
 
 
 # --- client to master, or to a slave's control port, or master to slave (relayed) -------------------
@@ -263,6 +93,12 @@ class GetJob(Request, frozen=True, kw_only=True):
     job: Natural
 
 
+class GetSpec(Request, frozen=True, kw_only=True):
+    """A job as it was submitted, with all that was changed since."""
+
+    job: Natural
+
+
 class ListFrames(Request, frozen=True, kw_only=True):
     """A page of a job's frames, in order, from `cursor`; one layer only with `layer`."""
 
@@ -296,13 +132,17 @@ class JobVerb(Request, frozen=True, kw_only=True):
 
 
 class FrameVerb(Request, frozen=True, kw_only=True):
-    """kill, requeue (with `now`: killing a running one) or finish frames, named by a frame range."""
+    """kill, requeue (with `now`: killing a running one), finish or reset-requeued frames, named by a range.
+
+    `running`: finish only those that are running (or about to).
+    """
 
     job: Natural
     layer: str = ""
     frames: str
     verb: FrameVerbName
     now: bool = False
+    running: bool = False
 
 
 class ChangeJob(Request, frozen=True, kw_only=True):
@@ -391,6 +231,12 @@ class Job(Request, frozen=True, kw_only=True):
 
     job: JobView
     layers: tuple[LayerView, ...]
+
+
+class Spec(Request, frozen=True, kw_only=True):
+    """A job as it was submitted, with all that was changed since."""
+
+    spec: JobSpec
 
 
 class Frames(Request, frozen=True, kw_only=True):

@@ -25,6 +25,12 @@ JobStateName = Literal["WAITING", "ACTIVE", "STOPPED", "FINISHED"]
 
 DEFAULT_POOL = "Default"
 SCRATCH = "scratch"
+#: The kind of a job that is a command and nothing more.
+GENERAL = "general"
+#: What may stand in the place of exit codes: however a command exits, its frame is done.
+ANY = "any"
+
+ExitCodes = tuple[Annotated[int, Meta(ge=0, le=255)], ...] | Literal["any"]
 
 
 class Value(Struct, frozen=True, omit_defaults=True):
@@ -32,18 +38,23 @@ class Value(Struct, frozen=True, omit_defaults=True):
 
 
 class Needs(Value, frozen=True):
-    """What one attempt asks of a slave. Empty `os` means any."""
+    """What one attempt asks of a slave. Empty `os` means any.
+
+    `memory_mb` is set aside for it; `machine_memory_mb` is what the slave must offer in all.
+    """
 
     cores: Positive = 1
     memory_mb: Natural = 0
     os: tuple[str, ...] = ()
+    machine_memory_mb: Natural = 0
 
 
 class LayerSpec(Value, frozen=True, kw_only=True):
     """One command over a frame range.
 
     Either `argv` (a list of words, no shell) or `shell` (a string for `/bin/sh -c`) is given.
-    `after` names layers of the same job that must be wholly DONE first.
+    `after` names layers of the same job that must be wholly DONE first. `pad`: digits of a frame number in
+    DRQUEUE_PADFRAME. A command that ends by itself with one of `success_exit_codes` did its work.
     """
 
     name: Name = "main"
@@ -59,6 +70,8 @@ class LayerSpec(Value, frozen=True, kw_only=True):
     outputs: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     progress: str = ""
+    pad: Annotated[int, Meta(ge=0, le=99)] = 4
+    success_exit_codes: ExitCodes = (0,)
 
 
 class Depend(Value, frozen=True):
@@ -69,7 +82,11 @@ class Depend(Value, frozen=True):
 
 
 class JobSpec(Value, frozen=True, kw_only=True):
-    """What a user submits. 0 in a limit means none; `lease_s` 0 means the farm's."""
+    """What a user submits. 0 in a limit means none; `lease_s` 0 means the farm's.
+
+    `kind` and `params` say what the commands were made from; nothing is run from them. The mail goes to
+    `email`, or to the owner where that is empty.
+    """
 
     name: Name
     owner: str = ""
@@ -87,6 +104,10 @@ class JobSpec(Value, frozen=True, kw_only=True):
     on_unreachable: OnUnreachable = "lease"
     stopped: bool = False
     delete_when_finished: bool = False
+    mail_when_finished: bool = False
+    email: str = ""
+    kind: Name = GENERAL
+    params: dict[str, str] = {}
 
 
 class JobChange(Value, frozen=True, kw_only=True):
@@ -126,6 +147,7 @@ class MachineInfo(Value, frozen=True, kw_only=True):
     os_release: str = ""
     arch: str = ""
     cpu_model: str = ""
+    cpu_mhz: Natural = 0
     cores_physical: Natural = 0
     cores_logical: Natural = 0
     memory_mb: Natural = 0
@@ -163,13 +185,18 @@ class SlaveLimits(Value, frozen=True, kw_only=True):
 
 
 class LimitsChange(Value, frozen=True, kw_only=True):
-    """A wish to change a slave's limits; what is left out stays as it is."""
+    """A wish to change a slave's limits; what is left out stays as it is.
+
+    `pools` replaces them all; then it joins and leaves single ones.
+    """
 
     enabled: bool | UnsetType = UNSET
     max_cpus: Natural | UnsetType | None = UNSET
     max_load: Seconds | UnsetType | None = UNSET
     pools: tuple[str, ...] | UnsetType = UNSET
     autoenable: str | UnsetType | None = UNSET
+    join: tuple[str, ...] = ()
+    leave: tuple[str, ...] = ()
 
 
 class Exit(Value, frozen=True, kw_only=True):
@@ -203,8 +230,19 @@ KILLED = "killed"
 REASONS = FAILURES | NOBODYS | {KILLED, ""}
 
 
+def succeeded(exit_: Exit, codes: ExitCodes) -> bool:
+    """Whether the command ended by itself, with a code that says that its work is done. Master and slave
+    both judge by this."""
+    if exit_.code is None or exit_.signal is not None or exit_.reason:
+        return False
+    return isinstance(codes, str) or exit_.code in codes
+
+
 class RunOrder(Value, frozen=True, kw_only=True):
-    """All that a slave needs to run one attempt. The frame's numbers are start, start+step ... (count)."""
+    """All that a slave needs to run one attempt. The frame's numbers are start, start+step ... (count).
+
+    `slot` is the lowest number that none of the slave's other attempts had when this one was ordered.
+    """
 
     key: AttemptKey
     start: Whole
@@ -229,6 +267,9 @@ class RunOrder(Value, frozen=True, kw_only=True):
     range_end: Whole = 0
     range_step: Whole = 1
     block: Positive = 1
+    pad: Natural = 4
+    slot: Natural = 0
+    success_exit_codes: ExitCodes = (0,)
 
 
 class LogEnds(Value, frozen=True, kw_only=True):

@@ -32,7 +32,8 @@ class Counts(Value, frozen=True, kw_only=True):
 
 
 class LayerView(Value, frozen=True, kw_only=True):
-    """One layer of a job. `counts` are pictures, `chunk_counts` the units they are rendered in."""
+    """One layer of a job. `counts` are pictures, `chunk_counts` the units they are rendered in, whose mean
+    time is `mean_frame_s`."""
 
     index: Whole
     name: str
@@ -47,11 +48,12 @@ class LayerView(Value, frozen=True, kw_only=True):
     after: tuple[str, ...]
     counts: Counts
     chunk_counts: Counts = Counts()
+    mean_frame_s: Number = 0
 
 
 class JobView(Value, frozen=True, kw_only=True):
     """One job. `counts` are pictures, `chunk_counts` the units they are rendered in, whose mean time is
-    `mean_frame_s`; `eta_at` is 0 while nothing can be said."""
+    `mean_frame_s`; `eta_at` is 0 while nothing can be said; `moved_at`: when one last started or ended."""
 
     id: Whole
     name: str
@@ -77,10 +79,16 @@ class JobView(Value, frozen=True, kw_only=True):
     on_unreachable: OnUnreachable
     layers: tuple[str, ...]
     waits_for: str = ""
+    kind: str = "general"
+    moved_at: Number = 0
 
 
 class FrameView(Value, frozen=True, kw_only=True):
-    """One frame (or chunk): its numbers, where it stands, and its latest attempt."""
+    """One frame (or chunk): its numbers, where it stands, and its latest attempt.
+
+    `requeued`: how often it failed or was killed since its last fresh start; `returned`: how often it came
+    back for any other reason (rerun, requeue, hard stop, a lost slave). `slot`: see RunOrder.
+    """
 
     job: Whole
     layer: Whole
@@ -105,6 +113,9 @@ class FrameView(Value, frozen=True, kw_only=True):
     cpu_s: Number = 0
     peak_mb: Number = 0
     stop: str = ""
+    returned: Whole = 0
+    slot: Whole | None = None
+    pid: Whole = 0
 
 
 class AttemptView(Value, frozen=True, kw_only=True):

@@ -30,12 +30,11 @@ from drqueue.master.storage import Storage
 from drqueue.master.storage.memory import MemoryStorage
 from drqueue.proto.handshake import Answerer, Dialler
 from drqueue.proto.ids import AttemptKey
+from drqueue.proto.link_messages import Beat, Exited, Message, Orders, Report, Welcome
 from drqueue.proto.messages import (
     Attempts,
-    Beat,
     Changed,
     Done,
-    Exited,
     Farm,
     FarmInfo,
     FindLog,
@@ -49,11 +48,8 @@ from drqueue.proto.messages import (
     ListJobs,
     LogPart,
     LogPlace,
-    Message,
-    Orders,
     ReadLog,
     Refusal,
-    Report,
     Request,
     SetLimits,
     Submit,
@@ -61,7 +57,6 @@ from drqueue.proto.messages import (
     Unwatch,
     Watch,
     Watching,
-    Welcome,
 )
 from drqueue.proto.model import LimitsChange, LogEnds
 from tests.builders import WALL, a_hello, a_job, badly, well

@@ -7,7 +7,7 @@ from drqueue.master.core.events import SlaveSaid
 from drqueue.master.core.layer import BRIEF_KNOWN
 from drqueue.master.core.schedule import AHEAD_MOST
 from drqueue.proto.ids import AttemptKey
-from drqueue.proto.messages import LimitsNow, Orders, Stop
+from drqueue.proto.link_messages import LimitsNow, Orders, Stop
 from drqueue.proto.model import Exit, JobSpec, RunOrder, SlaveLimits
 from tests.builders import WALL, CoreFarm, a_job, well
 

@@ -11,7 +11,8 @@ from drqueue.master.core.attempts import Backoff
 from drqueue.master.core.effects import Answer
 from drqueue.master.core.events import ClientAsked
 from drqueue.proto.intervals import IntervalSet
-from drqueue.proto.messages import FrameVerb, Held, ListAttempts, Refusal
+from drqueue.proto.link_messages import Held
+from drqueue.proto.messages import FrameVerb, ListAttempts, Refusal
 from drqueue.proto.model import FAILURES, KILLED, NOBODYS, Exit, SlaveLimits
 from drqueue.proto.ranges import Chunks, FrameRange
 from tests.builders import CoreFarm, a_job, badly, well

@@ -3,7 +3,8 @@
 import pytest
 
 from drqueue.master.core.records import JobForget
-from drqueue.proto.messages import GetJob, Held, JobVerb, ListJobs, Submit, Submitted
+from drqueue.proto.link_messages import Held
+from drqueue.proto.messages import GetJob, JobVerb, ListJobs, Submit, Submitted
 from drqueue.proto.model import JobSpec
 from tests.builders import CoreFarm, a_job, a_layer, badly, well
 
@@ -145,7 +146,7 @@ def test_rerun_starts_everything_again_with_fresh_retries(farm: CoreFarm) -> Non
     assert farm.states(job) == {1: "FAILED", 2: "DONE", 3: "ASSIGNED", 4: "ASSIGNED"}
     first |= farm.keys(link)
     assert farm.verb(job, "rerun") == 4
-    assert {why for _key, why in farm.stops(link)} == {"requeue"}
+    assert {why for _key, why in farm.stops(link)} == {"rerun"}
     farm.exited(link, first[3], badly(reason="stopped"))
     farm.exited(link, first[4])
     second = farm.keys(link)
@@ -170,7 +171,7 @@ def test_rerun_starts_no_frame_while_its_former_run_lives(farm: CoreFarm) -> Non
     near = farm.link("near", cores=1)
     assert farm.orders(near) == []
     away = farm.link("away", held=[Held(key)], cores=1)
-    assert farm.stops(away) == [(key, "requeue")]
+    assert farm.stops(away) == [(key, "rerun")]
     assert farm.orders(near) == []
     farm.exited(away, key)
     assert farm.outcomes(job) == ["requeued", ""]

@@ -4,7 +4,7 @@ import pytest
 
 from drqueue.master.core.events import Stopping
 from drqueue.master.core.turn import Policy
-from drqueue.proto.messages import Grant, Held
+from drqueue.proto.link_messages import Grant, Held
 from tests.builders import CoreFarm, a_job, badly
 
 LEASE = 1800.0
@@ -272,7 +272,7 @@ def test_a_farm_goes_on_where_it_was(farm: CoreFarm) -> None:
 
 
 def test_a_restarted_master_carries_a_new_epoch_in_its_orders(farm: CoreFarm) -> None:
-    from drqueue.proto.messages import Orders
+    from drqueue.proto.link_messages import Orders
 
     farm.submit(a_job("1"))
     farm.restart()

@@ -2,7 +2,8 @@
 
 import pytest
 
-from drqueue.proto.messages import ChangeJob, GetJob, Held
+from drqueue.proto.link_messages import Held
+from drqueue.proto.messages import ChangeJob, GetJob
 from drqueue.proto.model import JobChange, Needs, SlaveLimits
 from tests.builders import CoreFarm, a_job, a_layer, badly
 

@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from drqueue.master.core.events import SlaveUnlinked, Stopping
 from drqueue.master.core.records import AttemptRecord
 from drqueue.proto.ids import AttemptKey
-from drqueue.proto.messages import ChangeJob, FrameVerb, Grant, Held, JobVerb, Message, Orders, Refusal
+from drqueue.proto.link_messages import Grant, Held, Message, Orders
+from drqueue.proto.messages import ChangeJob, FrameVerb, JobVerb, Refusal
 from drqueue.proto.model import Depend, Exit, JobChange, Needs, RunOrder
 from tests.builders import WALL, CoreFarm, a_job, a_layer, badly, well
 

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from drqueue.master.core.events import SlaveSaid
-from drqueue.proto.messages import Status
+from drqueue.proto.link_messages import Status
 from drqueue.proto.model import MachineInfo, MachineLoad, Needs, SlaveLimits
 from tests.builders import CoreFarm, a_job, a_layer, badly
 
@@ -144,7 +144,7 @@ def test_what_needs_no_memory_runs_where_none_is_left(farm: CoreFarm) -> None:
 
 
 def test_resources_are_booked_anew_after_a_restart(farm: CoreFarm) -> None:
-    from drqueue.proto.messages import Held
+    from drqueue.proto.link_messages import Held
 
     farm.submit(a_job("1-9", layer={"needs": Needs(cores=2, memory_mb=10)}))
     link = farm.link()

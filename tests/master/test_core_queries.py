@@ -10,6 +10,7 @@ from drqueue.master.core.events import ClientAsked, SlaveSaid
 from drqueue.master.core.turn import Policy
 from drqueue.proto.codec import encode
 from drqueue.proto.ids import FrameKey
+from drqueue.proto.link_messages import Status
 from drqueue.proto.messages import (
     FarmInfo,
     FindLog,
@@ -19,7 +20,6 @@ from drqueue.proto.messages import (
     ListJobs,
     ListSlaves,
     LogPlace,
-    Status,
     Unwatch,
 )
 from drqueue.proto.model import Depend, MachineInfo, MachineLoad
@@ -161,7 +161,7 @@ def test_a_slave_is_found_by_name_host_address_and_number(farm: CoreFarm) -> Non
 
 
 def test_a_slaves_states(farm: CoreFarm) -> None:
-    from drqueue.proto.messages import LimitsNow
+    from drqueue.proto.link_messages import LimitsNow
     from drqueue.proto.model import SlaveLimits
 
     link = farm.link()

@@ -7,21 +7,19 @@ from drqueue.master.core.core import Core
 from drqueue.master.core.events import SlaveLinked, SlaveSaid, SlaveUnlinked
 from drqueue.master.core.records import AttemptRecord, LogRecord
 from drqueue.proto.ids import AttemptKey
-from drqueue.proto.messages import (
+from drqueue.proto.link_messages import (
     Beat,
     Exited,
     Held,
     LimitsNow,
     LogKept,
     Progressed,
-    Refusal,
     Registered,
     Report,
-    SetLimits,
-    SlaveVerb,
     Started,
     Status,
 )
+from drqueue.proto.messages import Refusal, SetLimits, SlaveVerb
 from drqueue.proto.model import Exit, LimitsChange, LogEnds, MachineInfo, MachineLoad, SlaveLimits
 from tests.builders import WALL, CoreFarm, a_hello, a_job, badly
 

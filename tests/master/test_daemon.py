@@ -24,19 +24,8 @@ from drqueue.master.hub import WATCHES_MOST
 from drqueue.master.storage.statedir import OpenState, open_state
 from drqueue.proto.connection import CLOSED, NEED_DATA, Connection
 from drqueue.proto.handshake import Answerer, Dialler
-from drqueue.proto.messages import (
-    Hi,
-    Jobs,
-    ListJobs,
-    Message,
-    Refusal,
-    Rejected,
-    Submit,
-    Submitted,
-    Watch,
-    Watching,
-    Welcome,
-)
+from drqueue.proto.link_messages import Hi, Message, Rejected, Welcome
+from drqueue.proto.messages import Jobs, ListJobs, Refusal, Submit, Submitted, Watch, Watching
 from drqueue.settings import MasterSettings
 from drqueue.unixpath import bind_unix, connect_unix
 from tests.builders import a_job

@@ -12,7 +12,8 @@ from drqueue.master.core.effects import Publish
 from drqueue.master.hub import BURST, KEYS_MOST, WATCHES_MOST, Hub, TooManyWatches
 from drqueue.proto.handshake import Answerer, Dialler
 from drqueue.proto.ids import FrameKey
-from drqueue.proto.messages import Changed, Watch, Welcome
+from drqueue.proto.link_messages import Welcome
+from drqueue.proto.messages import Changed, Watch
 from drqueue.proto.model import Depend
 from drqueue.proto.views import FrameView
 from tests.builders import CoreFarm, a_job

@@ -16,29 +16,23 @@ from drqueue.master.core.events import Event, SlaveLinked, SlaveSaid, SlaveUnlin
 from drqueue.master.slaves import NotLinked, SlaveLinks
 from drqueue.proto.handshake import Answerer, Dialler
 from drqueue.proto.ids import AttemptKey
-from drqueue.proto.messages import (
+from drqueue.proto.link_messages import (
     Beat,
-    Done,
-    FarmInfo,
     Held,
     HelloMore,
     Hi,
-    KillAttempts,
     LimitsNow,
-    LogPart,
     Message,
     Orders,
-    ReadLog,
-    Refusal,
     Registered,
     Rejected,
     Report,
-    SetLimits,
     Started,
     Status,
     Stop,
     Welcome,
 )
+from drqueue.proto.messages import Done, FarmInfo, KillAttempts, LogPart, ReadLog, Refusal, SetLimits
 from drqueue.proto.model import LimitsChange, MachineLoad, RunOrder, SlaveLimits
 from tests.builders import a_hello
 

@@ -22,7 +22,8 @@ from drqueue.proto.checks import (
     layer_cycle,
 )
 from drqueue.proto.codec import encode
-from drqueue.proto.messages import Orders, Submit
+from drqueue.proto.link_messages import Orders
+from drqueue.proto.messages import Submit
 from drqueue.proto.model import Depend, JobSpec, LayerSpec
 from tests.builders import a_job, a_layer
 from tests.proto.examples import ORDER, SPEC

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from drqueue.proto.codec import MAX_BODY, decode, encode
 from drqueue.proto.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
-from drqueue.proto.messages import Beat, LogPart, Message, Refusal, Submit
+from drqueue.proto.link_messages import Beat, Message
+from drqueue.proto.messages import LogPart, Refusal, Submit
 from tests.proto.examples import EXAMPLES
 
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from drqueue.proto.codec import MAX_BODY, MAX_BODY_EARLY
 from drqueue.proto.connection import CLOSED, NEED_DATA, Connection, Signal
 from drqueue.proto.errors import LocalProtocolError, RemoteProtocolError
-from drqueue.proto.messages import Beat, Message, Refusal
+from drqueue.proto.link_messages import Beat, Message
+from drqueue.proto.messages import Refusal
 from tests.proto.examples import EXAMPLES
 
 

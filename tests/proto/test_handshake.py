@@ -5,7 +5,7 @@ import pytest
 from drqueue.proto import handshake
 from drqueue.proto.errors import RemoteProtocolError
 from drqueue.proto.handshake import Answerer, Dialler, HandshakeRejected
-from drqueue.proto.messages import Beat, Hi, Message, Rejected, Welcome
+from drqueue.proto.link_messages import Beat, Hi, Message, Rejected, Welcome
 
 MASTER = Welcome(version=1, peer="master", software="drqueue 3.1", farm="farm-id", epoch=7)
 

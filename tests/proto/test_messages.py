@@ -8,7 +8,8 @@ import pytest
 
 from drqueue.proto.codec import decode, encode
 from drqueue.proto.ids import AttemptKey, parse_attempt
-from drqueue.proto.messages import BY_TAG, Message, Request
+from drqueue.proto.link_messages import Message, Report, Started
+from drqueue.proto.messages import BY_TAG, Request
 from tests.proto.examples import BY_NAME, EXAMPLES
 
 #: What peers of protocol 1 send. Never changed, only added to (this file, run as a module, prints it).
@@ -45,6 +46,12 @@ def test_every_request_has_its_number() -> None:
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_bytes_are_read(name: str) -> None:
     assert decode(bytes.fromhex(GOLDEN[name])) == BY_NAME[name]
+
+
+def test_a_start_without_its_process_is_read() -> None:
+    """As slaves told it before they told the process, too."""
+    old = bytes.fromhex("82a174a67265706f7274a77374617274656491929407010402cb3ff8000000000000")
+    assert decode(old) == Report(started=(Started(AttemptKey(7, 1, 4, 2), 1.5),))
 
 
 @pytest.mark.parametrize("name", GOLDEN)

@@ -32,9 +32,8 @@ from drqueue.master.storage.memory import MemoryStorage
 from drqueue.outcome import Outcome
 from drqueue.proto.codec import decode, encode
 from drqueue.proto.handshake import Answerer
-from drqueue.proto.messages import (
+from drqueue.proto.link_messages import (
     Beat,
-    Done,
     Held,
     Hello,
     HelloMore,
@@ -42,15 +41,12 @@ from drqueue.proto.messages import (
     LogKept,
     Message,
     Orders,
-    Refusal,
     Rejected,
     Report,
-    Request,
     Status,
-    Submit,
-    Submitted,
     Welcome,
 )
+from drqueue.proto.messages import Done, Refusal, Request, Submit, Submitted
 from drqueue.proto.model import JobSpec, RunOrder
 from tests.sim import faults
 from tests.sim.hosts import Host

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 
 from drqueue.outcome import Outcome
 from drqueue.proto.handshake import Dialler, HandshakeRejected
-from drqueue.proto.messages import (
+from drqueue.proto.link_messages import (
     Beat,
     Grant,
     Held,
     Hello,
     HelloMore,
-    KillAttempts,
     LogKept,
     Message,
     Orders,
@@ -24,9 +23,8 @@ from drqueue.proto.messages import (
     Registered,
     Rejected,
     Report,
-    Request,
-    SetLimits,
 )
+from drqueue.proto.messages import KillAttempts, Request, SetLimits
 from drqueue.proto.model import LogEnds, MachineInfo
 from drqueue.slave.core.core import Core
 from drqueue.slave.core.effects import (

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from drqueue.proto.connection import Connection
-from drqueue.proto.messages import Message
+from drqueue.proto.link_messages import Message
 
 
 class Clock(Protocol):

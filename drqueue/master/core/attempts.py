@@ -11,9 +11,12 @@ from drqueue.master.core.layer import Attempt, History, Resting
 from drqueue.master.core.records import AttemptRecord, Outcome
 from drqueue.master.core.state import FarmState
 from drqueue.proto.model import KILLED, NOBODYS, Exit
+from drqueue.proto.rules import succeeded
 
 #: Bytes kept of what a slave says of an end: pages of ended frames must fit a packet.
 _TEXT_BYTES = 500
+#: The wish to end an attempt because all of its layer runs again, which the layer itself counts.
+RERUN = "rerun"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Verdict:
 
 def judge(attempt: Attempt, result: Exit) -> Verdict:
     """Facts (how it ended) against wishes (what was asked meanwhile)."""
-    well = result.code == 0 and result.signal is None and not result.reason
+    well = succeeded(result, attempt.layer.spec.success_exit_codes)
     if attempt.stop in ("delete", "cancel"):
         return Verdict("DONE" if well else "CANCELLED", "done" if well else "cancelled")
     if attempt.again or attempt.stop == "requeue":
@@ -73,11 +76,14 @@ def end(state: FarmState, attempt: Attempt, result: Exit, now: float, backoff: B
         return
     verdict = judge(attempt, result)
     _close(state, attempt, result, verdict.outcome, now)
-    past = History(attempt.key.attempt, attempt.requeued)
+    past = History(attempt.key.attempt, attempt.requeued, returned=attempt.returned)
     if verdict.fresh:
+        past.returned += past.requeued + (attempt.stop != RERUN)
         past.requeued = 0
     elif verdict.counted:
         past.requeued += 1
+    elif verdict.to == "WAITING":
+        past.returned += 1
     before = layer.history.get(attempt.index)
     if before is not None and not verdict.fresh:
         past.avoid = before.avoid
@@ -88,9 +94,10 @@ def end(state: FarmState, attempt: Attempt, result: Exit, now: float, backoff: B
     elif verdict.outcome == "failed":
         slave.frames_failed += 1
     until = now + backoff.after(past.requeued) if verdict.delayed else 0.0
-    kept = past if verdict.to in ("WAITING", "FAILED") else None
+    kept = past if verdict.to in ("WAITING", "FAILED") or past.counts else None
     layer.release(attempt, verdict.to, kept, until)
     layer.has_row(attempt.index)
+    layer.job.moved_at = state.wall(now)
     state.save.append(layer.frame_record(attempt.index, verdict.to, past))
 
 
@@ -104,8 +111,10 @@ def supersede(state: FarmState, attempt: Attempt, to: Resting, stop: str) -> Non
     """The frame no longer waits for this attempt, which still runs: stop it, ignore its report."""
     layer = attempt.layer
     past = History(attempt.key.attempt, 0)
+    if to == "DONE":
+        past.requeued, past.returned = attempt.requeued, attempt.returned
     layer.dying[attempt.key] = attempt.members
-    layer.release(attempt, to, past if to in ("WAITING", "FAILED") else None)
+    layer.release(attempt, to, past if to in ("WAITING", "FAILED") or past.counts else None)
     layer.has_row(attempt.index)
     attempt.orphan = True
     attempt.stop = stop
@@ -153,4 +162,5 @@ def _over(attempt: Attempt, result: Exit, outcome: Outcome, wall: float) -> Atte
         log_bytes=result.log_bytes,
         step=attempt.members.step,
         count=len(attempt.members),
+        slot=attempt.slot,
     )

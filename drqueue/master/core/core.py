@@ -26,7 +26,8 @@ from drqueue.master.core.schedule import schedule
 from drqueue.master.core.state import FarmState
 from drqueue.master.core.turn import Policy, Turn
 from drqueue.outcome import Outcome
-from drqueue.proto.messages import Grant, Request
+from drqueue.proto.link_messages import Grant
+from drqueue.proto.messages import Request
 
 #: At most this many finished jobs are purged in one step.
 _PURGE_AT_ONCE: Final = 10

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from drqueue.proto.ids import FrameKey
-from drqueue.proto.messages import FindLog, ListAttempts, Message, Request
+from drqueue.proto.link_messages import Message
+from drqueue.proto.messages import FindLog, ListAttempts, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,4 +52,16 @@ class AskHistory:
     number: int
 
 
-Effect = Tell | Answer | Unlink | Publish | AskHistory
+@dataclass(frozen=True, slots=True)
+class MailFinished:
+    """Mail somebody that a job is finished; `frames` are units, `mean_s` the mean time of those done."""
+
+    job: int
+    to: str
+    name: str
+    frames: int
+    failed: int
+    mean_s: float
+
+
+Effect = Tell | Answer | Unlink | Publish | AskHistory | MailFinished

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from drqueue.proto.messages import Held, Hello, LimitsNow, LogKept, Report, Request, Status
+from drqueue.proto.link_messages import Held, Hello, LimitsNow, LogKept, Report, Status
+from drqueue.proto.messages import Request
 
 
 @dataclass(frozen=True, slots=True)

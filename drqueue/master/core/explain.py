@@ -164,7 +164,7 @@ def _slaves(state: FarmState, job: Job, layer: Layer) -> list[Reason]:
         "pool": job.spec.pool,
         "os": " or ".join(spec.needs.os),
         "cores": spec.needs.cores,
-        "memory": spec.needs.memory_mb,
+        "memory": max(spec.needs.memory_mb, spec.needs.machine_memory_mb),
         "per_slave": job.spec.max_per_slave,
     }
     total = _many(len(slaves), "slave")

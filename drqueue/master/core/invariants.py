@@ -13,6 +13,9 @@ def check(state: FarmState) -> None:
     for slave in state.slaves.values():
         cores = sum(attempt.cores for attempt in slave.live.values() if not attempt.ahead)
         memory = sum(attempt.memory_mb for attempt in slave.live.values() if not attempt.ahead)
+        slots = [attempt.slot for attempt in slave.live.values()]
+        assert len(set(slots)) == len(slots), f"slave {slave.name}: two attempts have one slot"
+        assert sum(1 << slot for slot in slots) == slave.slots, f"slave {slave.name}: its slots are wrong"
         ahead = {key: attempt for key, attempt in slave.live.items() if attempt.ahead}
         assert ahead == slave.ahead, f"slave {slave.name}: what was sent ahead is counted wrongly"
         assert cores == slave.used_cores, f"slave {slave.name}: {slave.used_cores} cores booked, {cores} used"

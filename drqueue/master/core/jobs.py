@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from msgspec import structs
 
-from drqueue.master.core.attempts import ask_stop, supersede
+from drqueue.master.core.attempts import RERUN, ask_stop, supersede
+from drqueue.master.core.effects import MailFinished
 from drqueue.master.core.layer import Attempt, History, Layer, Resting
 from drqueue.master.core.records import FramesForget, JobForget, JobRecord, MetaRecord
 from drqueue.master.core.state import FarmState, Job
@@ -16,6 +17,8 @@ from drqueue.proto.model import Depend, JobSpec
 
 #: More frames than this are requeued without keeping a row each for their attempt numbers.
 _FEW = 1000
+#: Frames that may have their counts reset at once: each of them gets a row.
+RESET_MOST = 10_000
 
 
 def submit(turn: Turn, token: str, spec: JobSpec) -> Job:
@@ -84,6 +87,8 @@ def settle(turn: Turn, job: Job) -> None:
     if finished != job.finished:
         job.finished = finished
         job.finished_at = turn.wall if finished else 0.0
+        if finished and job.spec.mail_when_finished:
+            turn.mail(_mail(job))
         state.save.append(job.record())
         state.changed_jobs.add(job.id)
     if finished and job.spec.delete_when_finished and job.all_done:
@@ -92,6 +97,18 @@ def settle(turn: Turn, job: Job) -> None:
     recheck(turn, job)
     for child in sorted(state.dependents.get(job.id, ())):
         recheck(turn, state.jobs[child])
+
+
+def _mail(job: Job) -> MailFinished:
+    ended = sum(layer.ended for layer in job.layers)
+    return MailFinished(
+        job=job.id,
+        to=job.spec.email or job.spec.owner,
+        name=job.spec.name,
+        frames=sum(layer.size for layer in job.layers),
+        failed=sum(len(layer.failed) + len(layer.cancelled) for layer in job.layers),
+        mean_s=sum(layer.wall_s for layer in job.layers) / ended if ended else 0.0,
+    )
 
 
 # -- verbs on jobs --------------------------------------------------------------------------------------
@@ -138,10 +155,11 @@ def rerun(turn: Turn, job: Job) -> int:
     """All frames again, with a fresh set of retries; running ones are killed first."""
     for attempt in live_attempts(job):
         attempt.again = True
-        attempt.requeued = 0
-        ask_stop(turn.state, attempt, _anew(attempt), turn.stop)
+        attempt.requeued = attempt.returned = 0
+        ask_stop(turn.state, attempt, RERUN if attempt.stop in ("", "cancel") else attempt.stop, turn.stop)
     for layer in job.layers:
         layer.floor = layer.top
+        layer.reruns += 1
         for state_name, positions in layer.sets():
             if state_name != "WAITING":
                 for start, end in list(positions.intervals()):
@@ -152,13 +170,9 @@ def rerun(turn: Turn, job: Job) -> int:
         layer.count_anew()
         turn.state.save += [FramesForget(job.id, layer.index, 0, layer.size), layer.record()]
     turn.state.changed_jobs.add(job.id)
+    job.moved_at = turn.wall
     settle(turn, job)
     return sum(layer.size for layer in job.layers)
-
-
-def _anew(attempt: Attempt) -> str:
-    """The wish that ends an attempt whose frame is to run anew; the latest wish outweighs a cancelling."""
-    return "requeue" if attempt.stop in ("", "cancel") else attempt.stop
 
 
 def waiting_for(state: FarmState, job: Job) -> list[Job]:
@@ -261,18 +275,43 @@ def requeue_frames(turn: Turn, layer: Layer, indexes: list[tuple[int, int]], *, 
     return count
 
 
-def finish_frames(turn: Turn, layer: Layer, indexes: list[tuple[int, int]]) -> int:
-    """DONE at once; a running attempt is stopped and its report ignored."""
+def finish_frames(turn: Turn, layer: Layer, indexes: list[tuple[int, int]], *, running: bool = False) -> int:
+    """DONE at once; a running attempt is stopped and its report ignored. `running`: only such frames."""
     count = 0
     for attempt in _live_in(layer, indexes):
         count += 1
         supersede(turn.state, attempt, "DONE", "finish")
         turn.stop(attempt)
-    for index in [i for i in layer.delayed if _holds(indexes, i)]:
-        layer.due(index)
-    for source in ("WAITING", "FAILED"):
-        count += _move_all(turn, layer, indexes, source, "DONE")
+    if not running:
+        for index in [i for i in layer.delayed if _holds(indexes, i)]:
+            layer.due(index)
+        for source in ("WAITING", "FAILED"):
+            count += _move_all(turn, layer, indexes, source, "DONE")
     settle(turn, layer.job)
+    return count
+
+
+def reset_requeued(turn: Turn, layer: Layer, indexes: list[tuple[int, int]]) -> int:
+    """Their counts of having been requeued begin anew, and with them their retries. How many they are."""
+    count = 0
+    for start, end in indexes:
+        for index in range(start, end):
+            count += 1
+            attempt, past = layer.live.get(index), layer.history.get(index)
+            resting = layer.resting(index)
+            if attempt is not None:
+                attempt.requeued, attempt.returned = 0, -layer.reruns
+                past = past or History(attempt.key.attempt)
+            elif past is None:
+                if not layer.reruns:
+                    continue
+                past = History(layer.floor if resting == "WAITING" else layer.top)
+            past.requeued, past.returned = 0, -layer.reruns
+            layer.history[index] = past
+            layer.has_row(index)
+            turn.state.save.append(layer.frame_record(index, resting, past))
+            turn.state.changed_frames.add(FrameKey(layer.job.id, layer.index, index))
+    turn.state.save.append(layer.record())
     return count
 
 
@@ -291,17 +330,25 @@ def _move_all(turn: Turn, layer: Layer, indexes: list[tuple[int, int]], source: 
     if not count:
         return 0
     job = layer.job
+    few = count <= _FEW
+    pasts = {
+        index: past
+        for start, end in (pieces if few else ())
+        for index in range(start, end)
+        if (past := layer.history.get(index)) is not None
+    }
     ran = source != "WAITING" or bool(layer.history)
-    if ran and (count > _FEW or to != "WAITING"):
+    if ran and (not few or to != "WAITING"):
         layer.floor = max(layer.floor, layer.top)
     for start, end in pieces:
         layer.move(start, end, source, to)
         turn.state.save.append(FramesForget(job.id, layer.index, start, end))
-    if to == "WAITING" and count <= _FEW:
-        _keep_numbers(turn, layer, pieces)
+    if few:
+        _keep_pasts(turn, layer, pieces, pasts, to)
     turn.state.save.append(layer.record())
     turn.state.changed_jobs.add(job.id)
-    if count <= _FEW:
+    job.moved_at = turn.wall
+    if few:
         turn.state.changed_frames.update(
             (FrameKey(job.id, layer.index, i) for start, end in pieces for i in range(start, end))
         )
@@ -309,12 +356,23 @@ def _move_all(turn: Turn, layer: Layer, indexes: list[tuple[int, int]], source: 
     return count
 
 
-def _keep_numbers(turn: Turn, layer: Layer, pieces: list[tuple[int, int]]) -> None:
+def _keep_pasts(
+    turn: Turn, layer: Layer, pieces: list[tuple[int, int]], pasts: dict[int, History], to: Resting
+) -> None:
+    """Rows for frames that were moved: numbers of those that run again, counts of all that have some."""
     for start, end in pieces:
         for index in range(start, end):
+            old = pasts.get(index)
             past = History(layer.top)
+            if to == "WAITING":
+                past.returned = 1 + (old.requeued + old.returned if old is not None else 0)
+            elif old is not None and old.counts:
+                past.requeued, past.returned = old.requeued, old.returned
+            else:
+                continue
             layer.history[index] = past
-            turn.state.save.append(layer.frame_record(index, "WAITING", past))
+            layer.has_row(index)
+            turn.state.save.append(layer.frame_record(index, to, past))
 
 
 def _holds(indexes: list[tuple[int, int]], index: int) -> bool:

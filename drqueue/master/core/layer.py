@@ -56,12 +56,20 @@ class InvalidTransitionError(Exception):
 class History:
     """What a resting frame's past means for its next attempt."""
 
-    __slots__ = ("attempt", "avoid", "requeued")
+    __slots__ = ("attempt", "avoid", "requeued", "returned")
 
-    def __init__(self, attempt: int, requeued: int = 0, avoid: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, attempt: int, requeued: int = 0, avoid: tuple[int, ...] = (), returned: int = 0
+    ) -> None:
         self.attempt = attempt
         self.requeued = requeued
         self.avoid = avoid
+        self.returned = returned
+
+    @property
+    def counts(self) -> bool:
+        """Whether it came back at all: that is told of frames that are over, too."""
+        return bool(self.requeued or self.returned)
 
 
 class Attempt:
@@ -81,11 +89,14 @@ class Attempt:
         "memory_mb",
         "on_unreachable",
         "orphan",
+        "pid",
         "progress",
         "requeued",
+        "returned",
         "running",
         "said",
         "slave",
+        "slot",
         "started_at",
         "stop",
         "taken_back",
@@ -104,6 +115,7 @@ class Attempt:
         on_unreachable: OnUnreachable,
         assigned_at: float,
         requeued: int,
+        returned: int = 0,
     ) -> None:
         self.key = key
         self.layer = layer
@@ -117,6 +129,10 @@ class Attempt:
         self.on_unreachable: OnUnreachable = on_unreachable
         self.assigned_at = assigned_at
         self.requeued = requeued
+        self.returned = returned
+        #: The lowest number that no other live attempt of its slave has; given when it is booked.
+        self.slot = -1
+        self.pid = 0
         self.started_at = 0.0
         self.running = False
         self.stop = ""
@@ -156,6 +172,7 @@ class Attempt:
             started_at=self.started_at,
             step=self.members.step,
             count=len(self.members),
+            slot=self.slot,
         )
 
 
@@ -183,6 +200,7 @@ class Layer:
         "job",
         "live",
         "range",
+        "reruns",
         "spec",
         "top",
         "waiting",
@@ -201,6 +219,7 @@ class Layer:
         self.dying: dict[AttemptKey, Sequence[int]] = {}
         self.floor = 0
         self.top = 0
+        self.reruns = 0
         self.blocked = ""
         #: Of the attempts above this number: how many were done, their wall seconds, all their CPU seconds.
         self.counted = 0
@@ -257,6 +276,11 @@ class Layer:
         if index in self.done:
             return "DONE"
         return "FAILED" if index in self.failed else "CANCELLED"
+
+    def resting(self, index: int) -> Resting:
+        """What the row of the frame at this position says: a live one is WAITING but for its attempt."""
+        state = self.state_of(index)
+        return "WAITING" if state == "ASSIGNED" or state == "RUNNING" else state
 
     def sets(self) -> tuple[tuple[Resting, IntervalSet], ...]:
         """The resting states and their positions (without the delayed ones)."""
@@ -359,7 +383,7 @@ class Layer:
         if to != "WAITING":
             self.waiting.discard(index)
             self._set(to).add(index)
-        if to in ("WAITING", "FAILED"):
+        if to in ("WAITING", "FAILED") or past.counts:
             self.history[index] = past
         self.top = max(self.top, past.attempt)
 
@@ -374,6 +398,7 @@ class Layer:
         """Where the layer is rebuilt from its rows: its own one. ValueError where it is corrupt."""
         self.floor = self.top = record.floor
         self.counted = record.counted
+        self.reruns = record.reruns
         for packed, base, positions in (
             (record.done, self._base_done, self.done),
             (record.failed, self._base_failed, self.failed),
@@ -430,6 +455,7 @@ class Layer:
             layer=self.index,
             floor=self.floor,
             counted=self.counted,
+            reruns=self.reruns,
             done=self._base_done.pack(),
             failed=self._base_failed.pack(),
             cancelled=self._base_cancelled.pack(),
@@ -445,4 +471,5 @@ class Layer:
             attempt=past.attempt,
             requeued=past.requeued,
             avoid=past.avoid,
+            returned=past.returned,
         )

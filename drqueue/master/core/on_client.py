@@ -17,6 +17,7 @@ from drqueue.proto.messages import (
     FrameVerb,
     GetJob,
     GetSlave,
+    GetSpec,
     JobVerb,
     ListAttempts,
     ListFrames,
@@ -27,19 +28,21 @@ from drqueue.proto.messages import (
     Request,
     SetLimits,
     SlaveVerb,
+    Spec,
     Submit,
     Submitted,
     Why,
 )
-from drqueue.proto.model import JobSpec, LayerSpec, LimitsChange
+from drqueue.proto.model import JobSpec, LayerSpec
 from drqueue.proto.ranges import FrameRange, RangeError
+from drqueue.proto.rules import merged
 
 #: Frame numbers that one verb may name where they must be looked up one by one, and the stretches of frames
 #: beside each other that these may come to: more would hold everybody else up for seconds.
 _NAMED_MOST = 1_000_000
 _STRETCHES_MOST = 20_000
 #: Requests that change nothing.
-READS = (ListJobs, GetJob, ListFrames, ListSlaves, GetSlave, FarmInfo, Why, FindLog, ListAttempts)
+READS = (ListJobs, GetJob, GetSpec, ListFrames, ListSlaves, GetSlave, FarmInfo, Why, FindLog, ListAttempts)
 
 
 class Refused(Exception):  # noqa: N818  (an answer on its way)
@@ -72,6 +75,8 @@ def _asked(turn: Turn, client: int, request: Request) -> None:
             )
         case GetJob():
             turn.answer(client, queries.one_job(_job(turn, request.job), turn.wall, request.rq))
+        case GetSpec():
+            turn.answer(client, Spec(rq=request.rq, spec=_job(turn, request.job).spec))
         case ListFrames():
             job = _job(turn, request.job)
             layers = [_layer(job, request.layer)] if request.layer else job.layers
@@ -222,7 +227,14 @@ def _frame_verb(turn: Turn, client: int, request: FrameVerb) -> None:
         case "requeue":
             count = jobs.requeue_frames(turn, layer, indexes, now=request.now)
         case "finish":
-            count = jobs.finish_frames(turn, layer, indexes)
+            count = jobs.finish_frames(turn, layer, indexes, running=request.running)
+        case "reset-requeued":
+            size = sum(end - start for start, end in indexes)
+            if size > jobs.RESET_MOST:
+                raise Refused(
+                    "bad-range", f"these are {size:,} frames, {jobs.RESET_MOST:,} may be reset at once"
+                )
+            count = jobs.reset_requeued(turn, layer, indexes)
     note = f"{missing} of the numbers are not in the job's range" if missing else ""
     turn.done(client, request, count, note)
 
@@ -424,7 +436,7 @@ def _wish(turn: Turn, client: int, request: SetLimits) -> None:
     """Limits of a slave that cannot be reached: said to it when it links again."""
     slave = _slave(turn, request.slave)
     if slave.wish is not None or slave.link is None:
-        wish = _merged(slave.wish, request.change)
+        wish = merged(slave.wish, request.change)
         problem = check_limits(wish)
         if problem is not None:
             raise Refused("bad-limits", problem)
@@ -436,10 +448,3 @@ def _wish(turn: Turn, client: int, request: SetLimits) -> None:
         return
     turn.state.changed_slaves.add(slave.id)
     turn.done(client, request, 1, f"slave {slave.name} is not linked: it is told when it comes back")
-
-
-def _merged(first: LimitsChange | None, then: LimitsChange) -> LimitsChange:
-    if first is None:
-        return then
-    given = {name: value for name, value in structs.asdict(then).items() if value is not UNSET}
-    return structs.replace(first, **given)

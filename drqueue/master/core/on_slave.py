@@ -11,8 +11,6 @@ The reconcile table, for each attempt when a slave says Hello:
 | anything                     | ended, not noted   | its report follows: apply if current, note   |
 """
 
-from msgspec import UNSET, structs
-
 from drqueue.master.core.attempts import end
 from drqueue.master.core.events import SlaveLinked, SlaveSaid, SlaveUnlinked
 from drqueue.master.core.layer import Attempt
@@ -20,7 +18,7 @@ from drqueue.master.core.leases import give_up_at
 from drqueue.master.core.records import LogRecord, MetaRecord, SlaveForget, SlaveRecord
 from drqueue.master.core.state import Slave
 from drqueue.master.core.turn import Turn
-from drqueue.proto.messages import (
+from drqueue.proto.link_messages import (
     Beat,
     Exited,
     LimitsNow,
@@ -28,11 +26,12 @@ from drqueue.proto.messages import (
     Progressed,
     Registered,
     Report,
-    SetLimits,
     Started,
     Status,
 )
-from drqueue.proto.model import Exit, LimitsChange, SlaveLimits
+from drqueue.proto.messages import SetLimits
+from drqueue.proto.model import Exit, SlaveLimits
+from drqueue.proto.rules import changed, needed
 
 #: Slaves that a master knows; a farm of any size is far below.
 SLAVES_MOST = 20_000
@@ -83,7 +82,7 @@ def on_linked(turn: Turn, event: SlaveLinked) -> None:
     slave.machine, slave.limits = hello.machine, hello.limits
     slave.cores, slave.memory_mb = hello.cores, hello.memory_mb
     slave.control = hello.control
-    if slave.wish is not None and apply_change(hello.limits, slave.wish) == hello.limits:
+    if slave.wish is not None and changed(hello.limits, slave.wish) == hello.limits:
         slave.wish = None
     slave.link, slave.lost, slave.greeted = event.link, False, True
     slave.heard, slave.heard_at = turn.now, turn.wall
@@ -101,7 +100,7 @@ def on_linked(turn: Turn, event: SlaveLinked) -> None:
         ),
     )
     if slave.wish is not None:
-        turn.tell(event.link, SetLimits(rq=0, change=slave.wish))
+        turn.tell(event.link, SetLimits(rq=0, change=needed(hello.limits, slave.wish)))
     _reconcile(turn, slave, event)
     end_grant(turn)
     state.want_schedule = True
@@ -190,6 +189,7 @@ def _started(turn: Turn, slave: Slave, started: Started) -> None:
         return
     attempt.running = True
     attempt.started_at = started.at
+    attempt.pid = started.pid
     turn.state.touch(attempt)
 
 
@@ -213,17 +213,11 @@ def _limits(turn: Turn, slave: Slave, limits: SlaveLimits) -> None:
     if not limits.enabled:
         for attempt in slave.ahead.values():
             turn.take_back(attempt)
-    if slave.wish is not None and apply_change(limits, slave.wish) == limits:
+    if slave.wish is not None and changed(limits, slave.wish) == limits:
         slave.wish = None
     turn.state.save.append(slave.record())
     turn.state.changed_slaves.add(slave.id)
     turn.state.want_schedule = True
-
-
-def apply_change(limits: SlaveLimits, change: LimitsChange) -> SlaveLimits:
-    """The limits after a change."""
-    given = {name: value for name, value in structs.asdict(change).items() if value is not UNSET}
-    return structs.replace(limits, **given)
 
 
 def _over(turn: Turn, attempt: Attempt, result: Exit) -> None:

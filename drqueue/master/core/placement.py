@@ -27,7 +27,7 @@ def why_never(slave: Slave, job: Job, layer: Layer) -> str | None:
         return "blocked"
     if needs.cores > slave.cores_offered:
         return "cores-never"
-    if needs.memory_mb > slave.memory_mb:
+    if max(needs.memory_mb, needs.machine_memory_mb) > slave.memory_mb:
         return "memory-never"
     return None
 

@@ -159,6 +159,8 @@ def job_view(job: Job, wall: float) -> JobView:
         on_unreachable=spec.on_unreachable,
         layers=tuple(layer.spec.name for layer in job.layers),
         waits_for=job.waits_for if not job.finished else "",
+        kind=spec.kind,
+        moved_at=job.moved_at,
     )
 
 
@@ -180,6 +182,7 @@ def layer_view(layer: Layer, most: int = _COMMAND_MOST) -> LayerView:
         after=spec.after,
         counts=picture_counts(layer),
         chunk_counts=chunk_counts(layer),
+        mean_frame_s=layer.wall_s / layer.ended if layer.ended else 0.0,
     )
 
 
@@ -207,6 +210,7 @@ def frame_view(layer: Layer, index: int) -> FrameView:
         state="BLOCKED" if blocked else state,
         attempt=past.attempt if past is not None else 0,
         requeued=past.requeued if past is not None else 0,
+        returned=layer.reruns + (past.returned if past is not None else 0),
     )
     return view if attempt is None else _with_attempt(view, attempt)
 
@@ -229,6 +233,9 @@ def _with_attempt(view: FrameView, attempt: Attempt) -> FrameView:
         progress=attempt.progress,
         activity=attempt.said,
         stop=attempt.stop or ("requeue" if attempt.again else ""),
+        returned=attempt.layer.reruns + attempt.returned,
+        slot=attempt.slot,
+        pid=attempt.pid,
     )
 
 

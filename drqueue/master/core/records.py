@@ -52,20 +52,22 @@ class LayerRecord(Record, frozen=True, gc=False, kw_only=True):
     """Frames of a layer without a row of their own: positions by state, packed; the rest are WAITING.
 
     `floor`: such a frame's next attempt is floor + 1. `counted`: attempts up to this number are of
-    earlier runs of the layer, and no part of its sums.
+    earlier runs of the layer, and no part of its sums. `reruns`: how often all of it was sent back.
     """
 
     job: int
     layer: int
     floor: int = 0
     counted: int = 0
+    reruns: int = 0
     done: bytes = b""
     failed: bytes = b""
     cancelled: bytes = b""
 
 
 class FrameRecord(Record, frozen=True, gc=False, kw_only=True):
-    """A frame with history. `attempt` is the latest one's number, live or over."""
+    """A frame with history. `attempt` is the latest one's number, live or over; `returned`: how often it came
+    back without a failure or a kill, besides its layer's reruns."""
 
     job: int
     layer: int
@@ -74,6 +76,7 @@ class FrameRecord(Record, frozen=True, gc=False, kw_only=True):
     attempt: int
     requeued: int = 0
     avoid: tuple[int, ...] = ()
+    returned: int = 0
 
 
 class FramesForget(Record, frozen=True, gc=False):
@@ -119,6 +122,7 @@ class AttemptRecord(Record, frozen=True, gc=False, kw_only=True):
     log_bytes: int = 0
     step: int = 1
     count: int = 1
+    slot: int = 0
 
     @property
     def key(self) -> AttemptKey:

@@ -57,7 +57,7 @@ def rerange(turn: Turn, layer: Layer, frames: str, chunk: int) -> None:
         index = _same(new, members)
         if index is not None:
             layer.keep_history(index, past, until)
-            rows.append(layer.frame_record(index, "FAILED" if index in layer.failed else "WAITING", past))
+            rows.append(layer.frame_record(index, layer.resting(index), past))
     state.save += [FramesForget(job.id, layer.index, 0, max(old_size, layer.size)), layer.record(), *rows]
     state.save.append(job.record())
     job.note_waiting()

@@ -4,7 +4,7 @@ Absent slaves get their full lease from the master's start on before their frame
 """
 
 from drqueue.master.core.layer import Attempt, History
-from drqueue.master.core.records import AttemptRecord, Saved
+from drqueue.master.core.records import AttemptRecord, FrameRecord, Saved
 from drqueue.master.core.state import FarmState
 
 #: More attempts than a frame has between two backups.
@@ -33,7 +33,7 @@ def restore(state: FarmState, saved: Saved, now: float, wall: float) -> None:
             continue
         layer = job.layers[frame.layer]
         if frame.frame < layer.size:
-            layer.restore(frame.frame, frame.state, History(frame.attempt, frame.requeued, frame.avoid))
+            layer.restore(frame.frame, frame.state, _past(frame))
     for totals in saved.totals:
         job = state.jobs.get(totals.job)
         if job is not None and totals.layer < len(job.layers):
@@ -49,6 +49,10 @@ def restore(state: FarmState, saved: Saved, now: float, wall: float) -> None:
     for job in state.jobs.values():
         job.note_waiting()
         state.unsettled.add(job.id)
+
+
+def _past(frame: FrameRecord) -> History:
+    return History(frame.attempt, frame.requeued, frame.avoid, frame.returned)
 
 
 def _restore_attempt(state: FarmState, live: AttemptRecord) -> None:
@@ -69,7 +73,9 @@ def _restore_attempt(state: FarmState, live: AttemptRecord) -> None:
         on_unreachable=live.on_unreachable,
         assigned_at=live.assigned_at,
         requeued=past.requeued if past is not None else 0,
+        returned=past.returned if past is not None else 0,
     )
+    attempt.slot = live.slot
     attempt.members = range(live.number, live.number + live.step * live.count, live.step)
     attempt.stop, attempt.again = live.stop, live.again
     attempt.started_at = live.started_at

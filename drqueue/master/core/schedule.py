@@ -159,12 +159,14 @@ def _dispatch(
         on_unreachable=job.spec.on_unreachable,
         assigned_at=state.wall(now),
         requeued=past.requeued if past is not None else 0,
+        returned=past.returned if past is not None else 0,
     )
     attempt.ahead = ahead
     layer.assign(attempt)
     state.book(attempt)
     state.served += 1
     job.served = state.served
+    job.moved_at = attempt.assigned_at
     if not job.started_at:
         job.started_at = attempt.assigned_at
         state.save.append(job.record())
@@ -204,4 +206,7 @@ def order(attempt: Attempt) -> RunOrder:
         range_end=end,
         range_step=step,
         block=spec.chunk,
+        pad=spec.pad,
+        slot=attempt.slot,
+        success_exit_codes=spec.success_exit_codes,
     )

@@ -32,6 +32,7 @@ class Job:
         "id",
         "layers",
         "live",
+        "moved_at",
         "on_slave",
         "served",
         "spec",
@@ -51,6 +52,8 @@ class Job:
         self.submitted_at = record.submitted_at
         self.started_at = record.started_at
         self.finished_at = record.finished_at
+        #: When a frame of it last started, ended or was sent back, on the wall clock.
+        self.moved_at = max(record.submitted_at, record.started_at, record.finished_at)
         self.stopped = record.stopped
         self.deleted = record.deleted
         self.finished = record.finished_at > 0
@@ -145,6 +148,7 @@ class Slave:
         "machine",
         "memory_mb",
         "name",
+        "slots",
         "used_cores",
         "used_memory_mb",
         "wish",
@@ -173,6 +177,8 @@ class Slave:
         self.live: dict[AttemptKey, Attempt] = {}
         #: Those of them that were sent ahead and wait for a place there, in order.
         self.ahead: dict[AttemptKey, Attempt] = {}
+        #: Slots that its live attempts have, as the bits of a number.
+        self.slots = 0
         self.used_cores = 0
         self.used_memory_mb = 0
         self.frames_done = 0
@@ -282,6 +288,9 @@ class FarmState:
         slave, job = attempt.slave, attempt.layer.job
         self.attempts[attempt.key] = attempt
         slave.live[attempt.key] = attempt
+        if attempt.slot < 0 or slave.slots >> attempt.slot & 1:
+            attempt.slot = (~slave.slots & (slave.slots + 1)).bit_length() - 1
+        slave.slots |= 1 << attempt.slot
         if attempt.ahead:
             slave.ahead[attempt.key] = attempt
         else:
@@ -294,6 +303,7 @@ class FarmState:
         slave, job = attempt.slave, attempt.layer.job
         del self.attempts[attempt.key]
         del slave.live[attempt.key]
+        slave.slots &= ~(1 << attempt.slot)
         if attempt.ahead:
             del slave.ahead[attempt.key]
         else:

@@ -7,11 +7,12 @@ a slave is gathered into one Orders message per step.
 from dataclasses import dataclass, field
 
 from drqueue.master.core.attempts import Backoff
-from drqueue.master.core.effects import Answer, AskHistory, Effect, Publish, Tell, Unlink
+from drqueue.master.core.effects import Answer, AskHistory, Effect, MailFinished, Publish, Tell, Unlink
 from drqueue.master.core.layer import Attempt
 from drqueue.master.core.state import FarmState, Slave
 from drqueue.proto.ids import AttemptKey
-from drqueue.proto.messages import Done, FindLog, ListAttempts, Message, Orders, Refusal, Request, Stop
+from drqueue.proto.link_messages import Message, Orders, Stop
+from drqueue.proto.messages import Done, FindLog, ListAttempts, Refusal, Request
 from drqueue.proto.model import RunOrder
 
 
@@ -112,6 +113,12 @@ class Turn:
     def ask_history(self, client: int, request: FindLog | ListAttempts, layer: int, number: int) -> None:
         """Let the history of attempts answer."""
         self._do.append(AskHistory(client, request, layer, number))
+
+    # -- to people ----------------------------------------------------------------------------------
+
+    def mail(self, mail: MailFinished) -> None:
+        """Send a mail."""
+        self._do.append(mail)
 
     # -- the end of a step ------------------------------------------------------------------------
 

@@ -66,8 +66,14 @@ _VERSION_2 = (
 #: `counted`: a layer's sums are those of its attempts above this number.
 _VERSION_3 = ("ALTER TABLE layer ADD COLUMN counted INTEGER NOT NULL DEFAULT 0",)
 
+#: What came back without a failure or a kill is told, too: of a layer, and of a frame.
+_VERSION_4 = (
+    "ALTER TABLE layer ADD COLUMN reruns INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE frame ADD COLUMN returned INTEGER NOT NULL DEFAULT 0",
+)
+
 Migration = Sequence[str]
-MIGRATIONS: Sequence[Migration] = (_VERSION_1, _VERSION_2, _VERSION_3)
+MIGRATIONS: Sequence[Migration] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 
 
 def check_owner(connection: sqlite3.Connection, path: str, newest: int) -> int:

@@ -26,6 +26,7 @@ ATTEMPT_FIELDS: Final = (
     *("job", "layer", "frame", "attempt", "number", "slave", "slave_name", "assigned_at", "cores"),
     *("memory_mb", "lease_s", "on_unreachable", "stop", "again", "orphan", "started_at", "ended_at"),
     *("outcome", "code", "signal", "reason", "text", "cpu_s", "peak_mb", "log_bytes", "step", "count"),
+    "slot",
 )
 _attempt_values = attrgetter(*ATTEMPT_FIELDS)
 
@@ -47,7 +48,7 @@ def _attempt_row(r: AttemptRecord) -> Row:
 
 def _frame_row(r: FrameRecord) -> Row:
     avoid = ",".join(map(str, r.avoid)) if r.avoid else ""
-    return r.job, r.layer, r.frame, r.state, r.attempt, r.requeued, avoid
+    return r.job, r.layer, r.frame, r.state, r.attempt, r.requeued, avoid, r.returned
 
 
 def _log_row(r: LogRecord) -> Row:
@@ -55,7 +56,7 @@ def _log_row(r: LogRecord) -> Row:
 
 
 def _layer_row(r: LayerRecord) -> Row:
-    return r.job, r.layer, r.floor, r.done, r.failed, r.cancelled, r.counted
+    return r.job, r.layer, r.floor, r.done, r.failed, r.cancelled, r.counted, r.reruns
 
 
 def _job_row(r: JobRecord) -> Row:
@@ -80,9 +81,9 @@ def _put(table: str, columns: int) -> str:
 #: How a row is written: by one statement for many of a kind.
 PUT: Final[dict[type, tuple[str, Callable[[Any], Row]]]] = {
     AttemptRecord: (_put("attempt", 9), _attempt_row),
-    FrameRecord: (_put("frame", 7), _frame_row),
+    FrameRecord: (_put("frame", 8), _frame_row),
     LogRecord: (_put("log (job, layer, frame, attempt, size, head, tail, packed)", 8), _log_row),
-    LayerRecord: (_put("layer", 7), _layer_row),
+    LayerRecord: (_put("layer", 8), _layer_row),
     JobRecord: (_put("job", 8), _job_row),
     SlaveRecord: (_put("slave", 11), _slave_row),
     MetaRecord: (_put("meta", 2), _meta_row),
@@ -133,15 +134,22 @@ def read_attempt(row: Row) -> AttemptRecord:
 
 def read_layer(row: Row) -> LayerRecord:
     """From all columns of `layer`."""
-    job, layer, floor, done, failed, cancelled, counted = row
+    job, layer, floor, done, failed, cancelled, counted, reruns = row
     return LayerRecord(
-        job=job, layer=layer, floor=floor, counted=counted, done=done, failed=failed, cancelled=cancelled
+        job=job,
+        layer=layer,
+        floor=floor,
+        counted=counted,
+        reruns=reruns,
+        done=done,
+        failed=failed,
+        cancelled=cancelled,
     )
 
 
 def read_frame(row: Row) -> FrameRecord:
     """From all columns of `frame`. A start reads a million of these."""
-    job, layer, frame, state, attempt, requeued, avoid = row
+    job, layer, frame, state, attempt, requeued, avoid, returned = row
     if state not in _FRAME_STATES:
         raise ValueError(f"frame {job}/{layer}/{frame} is {state!r}")
     return FrameRecord(
@@ -152,4 +160,5 @@ def read_frame(row: Row) -> FrameRecord:
         attempt=attempt,
         requeued=requeued,
         avoid=tuple(map(int, avoid.split(","))) if avoid else (),
+        returned=returned,
     )
