@@ -15,6 +15,8 @@ from typing import Annotated, Any, Final, Generic, Literal, NamedTuple, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from drqueue import oldconfig
+
 DEFAULT_PORT: Final = 1234
 SERVICE_SOCKET: Final = "/run/drqueue/master.sock"
 OCTAL_FIELDS: Final = ("socket_mode", "umask")
@@ -82,6 +84,13 @@ class MasterSettings(_Common, frozen=True, forbid_unknown_fields=True, kw_only=T
         int, Meta(ge=1, le=1000, description="Backups that are kept; beyond that the oldest go.")
     ] = 7
 
+    mail_command: Annotated[
+        str,
+        Meta(
+            description="Program that is given mails on its stdin, and its words; default: sendmail -t -oi."
+        ),
+    ] = ""
+
     def __post_init__(self) -> None:
         if not self.state_dir:
             msgspec.structs.force_setattr(self, "state_dir", default_state_dir(os.environ))
@@ -96,6 +105,13 @@ class MasterSettings(_Common, frozen=True, forbid_unknown_fields=True, kw_only=T
             raise SettingsError(
                 f"backoff_max_s ({self.backoff_max_s:g}) must not be below backoff_s ({self.backoff_s:g})"
             )
+        if self.mail_command:
+            from drqueue.mail import MailError, shlex_words  # only who sets it pays for it
+
+            try:
+                shlex_words(self.mail_command)
+            except MailError as error:
+                raise SettingsError(str(error)) from None
 
 
 class SlaveSettings(_Common, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -114,6 +130,12 @@ class SlaveSettings(_Common, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     pools: Annotated[
         tuple[Pool, ...], Meta(min_length=1, max_length=64, description="Pools it works for.")
     ] = ("Default",)
+    enabled: Annotated[
+        bool, Meta(description="Whether it starts as it was left; false: it is disabled at each start.")
+    ] = True
+    max_cpus: Annotated[
+        Count | None, Meta(description="Most cores that the farm uses of it; default: all that it offers.")
+    ] = None
     path: Annotated[str, Meta(min_length=1, description="PATH of its frames.")] = (
         "/usr/local/bin:/usr/bin:/bin"
     )
@@ -130,6 +152,15 @@ class SlaveSettings(_Common, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     logs_keep_mb: Annotated[
         Count, Meta(description="Room for whole logs of ended attempts; the oldest go first (MB).")
     ] = 2048
+    logs: Annotated[
+        str,
+        Meta(description="Folder, as a rule shared, of copies of frames' logs by job name; empty: none."),
+    ] = ""
+    root: Annotated[str, Meta(description="DRQUEUE_ROOT of its frames; empty: unset.")] = ""
+    tmp: Annotated[str, Meta(description="DRQUEUE_TMP of its frames; empty: unset.")] = ""
+    etc: Annotated[str, Meta(description="DRQUEUE_ETC of its frames; empty: unset.")] = ""
+    bin: Annotated[str, Meta(description="DRQUEUE_BIN of its frames; empty: unset.")] = ""
+    db: Annotated[str, Meta(description="DRQUEUE_DB of its frames; empty: unset.")] = ""
     report_s: Annotated[
         Seconds, Meta(description="Time between two reports of load and memory, where little changes.")
     ] = 15.0
@@ -152,10 +183,14 @@ T = TypeVar("T", MasterSettings, SlaveSettings)
 
 
 class Loaded(NamedTuple, Generic[T]):
-    """Settings, and where each value came from ("default", a file's path, "DRQUEUE_X", "flag")."""
+    """Settings, and where each value came from ("default", a file's path, "DRQUEUE_X", "flag").
+
+    `notes` are for whoever starts the program.
+    """
 
     settings: T
     sources: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
 
 class Row(NamedTuple):
@@ -173,13 +208,23 @@ def load(
     config: str | None = None,
     env: Mapping[str, str] | None = None,
     flags: Mapping[str, object] | None = None,
+    search: bool = False,
 ) -> Loaded[T]:
-    """Collect one program's settings; a flag that is None was not given. Raises SettingsError."""
+    """Collect one program's settings; a flag that is None was not given. Raises SettingsError.
+
+    With `search`, and without `config`, files of DrQueue 0.x are looked for: see `oldconfig.places`.
+    """
     env = os.environ if env is None else env
     given: dict[str, tuple[object, str]] = {}
     fields = {field.name: field.type for field in msgspec.structs.fields(program)}
+    role = "master" if program is MasterSettings else "slave"
 
-    for key, value in (_read_toml(config) if config is not None else {}).items():
+    old = _old_files(role, config, env, (flags or {}).get("state_dir"), search)
+    for file in old:
+        for key, (name, text) in oldconfig.fields(file).items():
+            if key in fields:
+                given[key] = _checked(name, fields[key], text, f"{file.path}: "), file.path
+    for key, value in (_read_toml(config) if config is not None and not old else {}).items():
         if key not in fields:
             raise SettingsError(f"{config}: unknown key {key!r}{_nearest(key, fields)}")
         given[key] = _checked(key, fields[key], value, f"{config}: "), str(config)
@@ -188,6 +233,9 @@ def load(
         # For a slave, this variable names the folder that its own lies in (see default_state_dir).
         if env.get(variable) and (key != "state_dir" or program is MasterSettings):
             given[key] = _checked(variable, kind, _from_text(key, kind, env[variable]), ""), variable
+        elif key == "pools" and (named := env.get(oldconfig.POOL_VARIABLE)):
+            variable = oldconfig.POOL_VARIABLE
+            given[key] = _checked(variable, kind, oldconfig.pools(named), ""), variable
     for key, value in (flags or {}).items():
         if value is not None:
             flag = f"--{key.replace('_', '-')}"
@@ -207,7 +255,8 @@ def load(
             sources["state_dir"] = "DRQUEUE_STATE_DIR"
     if values.get("master"):
         candidates(values["master"], env)
-    return Loaded(program(**values), sources)
+    notes = tuple(oldconfig.note(file, role, fields) for file in old)
+    return Loaded(program(**values), sources, notes)
 
 
 def describe(loaded: Loaded[Any]) -> list[Row]:
@@ -314,6 +363,31 @@ def _xdg_state_dir(env: Mapping[str, str]) -> str:
 def _host_name() -> str:
     name = re.sub(r"[^A-Za-z0-9._-]", "-", os.uname().nodename)[:63].lstrip("._-")
     return name or "slave"
+
+
+def _old_files(
+    role: str, config: str | None, env: Mapping[str, str], state_dir: object, search: bool
+) -> list[oldconfig.OldFile]:
+    """The files of DrQueue 0.x that count, in the order in which they do."""
+    found = []
+    if config is not None:
+        paths = [config] if oldconfig.is_old(config) else []
+    else:
+        paths = oldconfig.places(role, env, str(state_dir) if state_dir else None) if search else []
+    for path in paths:
+        try:
+            with open(path, encoding="utf-8", newline="\n") as file:
+                found.append(oldconfig.parse(path, file.read()))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if config is not None:
+                raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+        except OSError as error:
+            raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise SettingsError(f"{path}: is not text in UTF-8") from None
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
+    return found
 
 
 def _read_toml(path: str) -> dict[str, Any]:

@@ -32,7 +32,8 @@ from drqueue.proto import messages
 from drqueue.proto.errors import RemoteProtocolError
 from drqueue.proto.handshake import HandshakeRejected
 from drqueue.proto.ids import AttemptKey
-from drqueue.proto.messages import FrameVerbName, JobVerbName, Message, Request, SlaveVerbName
+from drqueue.proto.link_messages import Message
+from drqueue.proto.messages import FrameVerbName, JobVerbName, Request, SlaveVerbName
 from drqueue.proto.model import JobChange, JobSpec, LimitsChange
 from drqueue.proto.views import AttemptView, FrameView, JobView, LayerView, Reason, SlaveView
 from drqueue.settings import Address, candidates, default_state_dir
@@ -140,6 +141,10 @@ class AsyncClient:
         answer = await self._read(messages.GetJob(rq=0, job=job), messages.Job)
         return answer.job, answer.layers
 
+    async def spec(self, job: int) -> JobSpec:
+        """A job as it was submitted, with all that was changed since."""
+        return (await self._read(messages.GetSpec(rq=0, job=job), messages.Spec)).spec
+
     async def frames(self, job: int, *, layer: str = "", states: Iterable[str] = ()) -> tuple[FrameView, ...]:
         """A job's frames in order: of one layer only, in some states only."""
         return await self.each_frame(job, layer=layer, states=states).all()
@@ -201,9 +206,16 @@ class AsyncClient:
         """Render frames of a range again; running ones once more after this run, or at once with `now`."""
         return await self._frame_verb(job, frames, layer, "requeue", now)
 
-    async def frame_finish(self, job: int, frames: str, *, layer: str = "") -> Did:
-        """Call frames of a range DONE; running attempts at them are stopped."""
-        return await self._frame_verb(job, frames, layer, "finish", False)
+    async def frame_finish(self, job: int, frames: str, *, layer: str = "", running: bool = False) -> Did:
+        """Call frames of a range DONE; running attempts at them are stopped. `running`: only those."""
+        request = messages.FrameVerb(
+            rq=0, job=job, layer=layer, frames=frames, verb="finish", running=running
+        )
+        return await self._do(request)
+
+    async def frame_reset_requeued(self, job: int, frames: str, *, layer: str = "") -> Did:
+        """Count anew how often frames of a range were requeued, and with that their retries."""
+        return await self._frame_verb(job, frames, layer, "reset-requeued", False)
 
     # -- slaves -----------------------------------------------------------------------------------
 

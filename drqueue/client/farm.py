@@ -24,7 +24,9 @@ START_S = 60.0
 END_S = 40.0
 LOG_LINES = 5
 #: What would give the daemons another place or name than they are meant to have.
-_NOT_INHERITED = ("STATE_DIR", "SOCKET", "MASTER", "NAME", "CORES", "MEMORY_MB", "CONTROL")
+_NOT_INHERITED = (
+    "STATE_DIR", "SOCKET", "MASTER", "NAME", "CORES", "MEMORY_MB", "CONTROL", "ENABLED", "MAX_CPUS", "POOL",
+)  # fmt: skip
 
 
 @dataclass(eq=False)

@@ -19,19 +19,8 @@ from drqueue.channel import Channel, LinkClosed
 from drqueue.client.errors import BadRequest, DrQueueError, refused
 from drqueue.proto.errors import LocalProtocolError, RemoteProtocolError
 from drqueue.proto.handshake import Dialler
-from drqueue.proto.messages import (
-    Beat,
-    Changed,
-    Message,
-    Peer,
-    Refusal,
-    Rejected,
-    Request,
-    Unwatch,
-    Watch,
-    Watching,
-    Welcome,
-)
+from drqueue.proto.link_messages import Beat, Message, Peer, Rejected, Welcome
+from drqueue.proto.messages import Changed, Refusal, Request, Unwatch, Watch, Watching
 from drqueue.settings import Address
 from drqueue.unixpath import connect_unix
 

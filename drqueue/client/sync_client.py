@@ -5,8 +5,9 @@ may call. A call that is interrupted (Ctrl-C) is cancelled there. Parameters and
 """
 
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -23,34 +24,48 @@ from drqueue.proto.views import AttemptView, FrameView, JobView, LayerView, Reas
 T = TypeVar("T")
 
 
-class _Portal:
-    """A thread that runs trio with a client in it."""
+class Portal:
+    """A thread that runs trio with a client in it. For this package's own modules.
 
-    def __init__(self, address: str | None, patience_s: float) -> None:
+    `env` and `lazily` are `connect`'s.
+    """
+
+    def __init__(
+        self,
+        address: str | None,
+        patience_s: float,
+        *,
+        env: Mapping[str, str] | None = None,
+        lazily: bool = False,
+    ) -> None:
         self._ready: Future[AsyncClient] = Future()
         self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
         self._leave = trio.Event()
-        self._thread = threading.Thread(
-            target=self._run, args=(address, patience_s), name="drqueue client", daemon=True
-        )
+        self._connect = partial(connect, address, patience_s=patience_s, env=env, lazily=lazily)
+        self._thread = threading.Thread(target=self._run, name="drqueue client", daemon=True)
         self._thread.start()
         self.client = self._ready.result()
 
-    def _run(self, address: str | None, patience_s: float) -> None:
+    def _run(self) -> None:
         try:
-            trio.run(self._serve, address, patience_s)
+            trio.run(self._serve)
         except BaseException as error:  # noqa: BLE001  (handed to whoever waits for the thread)
             if not self._ready.done():
                 self._ready.set_exception(error)
 
-    async def _serve(self, address: str | None, patience_s: float) -> None:
+    async def _serve(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
-        async with connect(address, patience_s=patience_s) as client, trio.open_nursery() as nursery:
+        async with self._connect() as client, trio.open_nursery() as nursery:
             self._nursery = nursery
             self._ready.set_result(client)
             await self._leave.wait()
             nursery.cancel_scope.cancel()
+
+    @property
+    def ended(self) -> bool:
+        """True once the thread is gone."""
+        return not self._thread.is_alive()
 
     def call(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run `work` in the thread and wait for what comes of it."""
@@ -101,7 +116,7 @@ class _Portal:
 class Stream(Generic[T]):
     """A blocking iterator over something that happens in the client's thread; `close` ends it."""
 
-    def __init__(self, portal: _Portal, source: AsyncIterator[T], end: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, portal: Portal, source: AsyncIterator[T], end: Callable[[], Awaitable[None]]) -> None:
         self._portal = portal
         self._source = source
         self._end = end
@@ -146,7 +161,7 @@ class Client:
     """
 
     def __init__(self, address: str | None = None, *, patience_s: float = 0) -> None:
-        self._portal = _Portal(address, patience_s)
+        self._portal = Portal(address, patience_s)
         self._client = self._portal.client
 
     def __enter__(self) -> Self:
@@ -181,6 +196,10 @@ class Client:
     def job(self, job: int) -> tuple[JobView, tuple[LayerView, ...]]:
         """One job and its layers."""
         return self._portal.call(lambda: self._client.job(job))
+
+    def spec(self, job: int) -> JobSpec:
+        """A job as it was submitted, with all that was changed since."""
+        return self._portal.call(lambda: self._client.spec(job))
 
     def frames(self, job: int, *, layer: str = "", states: Iterable[str] = ()) -> tuple[FrameView, ...]:
         """A job's frames in order: of one layer only, in some states only."""
@@ -232,9 +251,13 @@ class Client:
         """Render frames of a range again; running ones once more after this run, or at once with `now`."""
         return self._portal.call(lambda: self._client.frame_requeue(job, frames, layer=layer, now=now))
 
-    def frame_finish(self, job: int, frames: str, *, layer: str = "") -> Did:
-        """Call frames of a range DONE; running attempts at them are stopped."""
-        return self._portal.call(lambda: self._client.frame_finish(job, frames, layer=layer))
+    def frame_finish(self, job: int, frames: str, *, layer: str = "", running: bool = False) -> Did:
+        """Call frames of a range DONE; running attempts at them are stopped. `running`: only those."""
+        return self._portal.call(lambda: self._client.frame_finish(job, frames, layer=layer, running=running))
+
+    def frame_reset_requeued(self, job: int, frames: str, *, layer: str = "") -> Did:
+        """Count anew how often frames of a range were requeued, and with that their retries."""
+        return self._portal.call(lambda: self._client.frame_reset_requeued(job, frames, layer=layer))
 
     # -- slaves -----------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import trio
 from drqueue import log
 from drqueue.engine import Inbox
 from drqueue.proto.ids import AttemptKey, parse_attempt
-from drqueue.proto.messages import LogKept, Message, Progressed, Report, Status
+from drqueue.proto.link_messages import LogKept, Message, Progressed, Report, Status
 from drqueue.proto.model import LogEnds, MachineLoad
 from drqueue.slave import logs
 from drqueue.slave.core.events import AutoEnableDue, Event

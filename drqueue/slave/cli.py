@@ -23,11 +23,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "master": options.master,
     }
     try:
-        loaded = load(SlaveSettings, config=options.config, flags=flags)
+        loaded = load(SlaveSettings, config=options.config, flags=flags, search=True)
         settings = loaded.settings
         addresses = candidates(settings.master, os.environ)
     except SettingsError as error:
         return _complain(str(error), USAGE)
+    for note in loaded.notes:
+        print(f"drqueue-slave: {note}", file=sys.stderr)
     if options.print_settings:
         print_settings(loaded)
         return OK
@@ -63,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--name", metavar="N", help="name on the farm (default: the host's)")
     parser.add_argument("--state-dir", metavar="D", help="folder of its identity, spool and logs")
-    parser.add_argument("--config", metavar="F.toml", help="file with settings")
+    parser.add_argument(
+        "-c", "--config", metavar="F", help="file with settings: F.toml, or F.conf of DrQueue 0.x"
+    )
     parser.add_argument("--cores", metavar="N", help="cores to offer (default: as measured)")
     parser.add_argument("--memory", metavar="MB", help="memory to offer (default: as measured)")
     parser.add_argument("--master", metavar="ADDR", help="its master: unix:PATH, or localhost")

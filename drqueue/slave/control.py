@@ -15,7 +15,8 @@ from drqueue import log
 from drqueue.channel import Channel, LinkClosed
 from drqueue.proto.errors import RemoteProtocolError
 from drqueue.proto.handshake import Answerer
-from drqueue.proto.messages import PROTOCOL_NEWEST, Beat, Message, Request, Welcome
+from drqueue.proto.link_messages import PROTOCOL_NEWEST, Beat, Message, Welcome
+from drqueue.proto.messages import Request
 from drqueue.slave.requests import Requests
 
 SOCKET = "control.sock"

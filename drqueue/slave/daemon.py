@@ -18,7 +18,7 @@ import trio
 
 from drqueue import __version__, engine, log, sdnotify
 from drqueue.proto.ids import AttemptKey
-from drqueue.proto.messages import Held, Hello, Message
+from drqueue.proto.link_messages import Held, Hello, Message
 from drqueue.proto.model import MachineInfo
 from drqueue.proto.views import SlaveView
 from drqueue.settings import Address, SlaveSettings
@@ -33,6 +33,7 @@ from drqueue.slave.chores import (
     every,
     scratch_folder,
 )
+from drqueue.slave.classic_logs import ClassicLogs
 from drqueue.slave.control import SOCKET, Control
 from drqueue.slave.core.core import Core
 from drqueue.slave.core.effects import KeepLog
@@ -93,7 +94,14 @@ class Daemon:
                 settings.memory_mb or machine.memory_mb,
             )
             boot = boot_id()
-            self._journal = Journal(self._state_dir, settings.name, settings.pools, boot)
+            self._journal = Journal(
+                self._state_dir,
+                settings.name,
+                settings.pools,
+                boot,
+                max_cpus=settings.max_cpus,
+                enabled=settings.enabled,
+            )
             identity = self._journal.identity
             state = restore(
                 self._journal.load(),
@@ -104,6 +112,9 @@ class Daemon:
                 epoch=identity.epoch,
             )
             self._journal.start(snapshot(state, boot))
+            self._classic_logs = ClassicLogs(
+                self._state_dir, _folder(settings.logs), settings.umask, self._is_over
+            )
         except BaseException:
             os.close(self._lock)
             raise
@@ -196,6 +207,14 @@ class Daemon:
             lang=settings.lang,
             tz=settings.tz,
             os_name=self._offer.machine.os,
+            handed_on={
+                "DRQUEUE_ROOT": settings.root,
+                "DRQUEUE_TMP": settings.tmp,
+                "DRQUEUE_ETC": settings.etc,
+                "DRQUEUE_BIN": settings.bin,
+                "DRQUEUE_LOGS": settings.logs,
+                "DRQUEUE_DB": settings.db,
+            },
         )
         basis["DRQUEUE_MASTER"] = address
         if slave is not None:
@@ -277,6 +296,7 @@ class Daemon:
             alive=self._watchdog,
             all_ended=self._frames_ended.set,
             started=self._progress.wake,
+            copy_log=self._classic_logs.begin,
         )
         nursery.start_soon(self._run_engine, performer)
         nursery.start_soon(self._link.run)
@@ -287,6 +307,7 @@ class Daemon:
         nursery.start_soon(self._purge_logs)
         nursery.start_soon(self._progress.run)
         nursery.start_soon(self._log_sender.run)
+        nursery.start_soon(self._classic_logs.run)
         nursery.start_soon(self._retry_journal, performer)
         interval = sdnotify.watchdog_interval()
         if interval is not None:
@@ -337,6 +358,13 @@ class Daemon:
         self._inbox.close()
         with trio.move_on_after(GOODBYE_S):
             await self._engine_ended.wait()
+        with trio.move_on_after(GOODBYE_S):
+            while await self._classic_logs.look():
+                pass
+
+
+def _folder(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path)) if path else ""
 
 
 async def main(daemon: Daemon) -> None:

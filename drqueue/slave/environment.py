@@ -1,7 +1,8 @@
 """From an order to a command: arguments, working directory, environment. PURE.
 
 Rules: placeholders are filled in as `drqueue.proto.placeholders` says. The environment is the node's basis,
-then the job's, then DRQUEUE_*; never the daemon's own.
+then the job's, then what DRQUEUE_* says of this very frame; never the daemon's own. So a job may override
+DRQUEUE_ROOT and all else of the basis, but not DRQUEUE_FRAME.
 """
 
 from collections.abc import Mapping
@@ -40,10 +41,19 @@ class Command(NamedTuple):
 
 
 def node_basis(
-    *, path: str, home: str, user: str, lang: str, tz: str, os_name: str, tmp: str = "/tmp"
+    *,
+    path: str,
+    home: str,
+    user: str,
+    lang: str,
+    tz: str,
+    os_name: str,
+    tmp: str = "/tmp",
+    handed_on: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """The environment that all frames of a node have; empty values are left out."""
     basis = {
+        **(handed_on or {}),
         "PATH": path,
         "HOME": home,
         "USER": user,
@@ -114,12 +124,12 @@ def _environment(order: RunOrder, node: Node, cwd: str) -> dict[str, str]:
             raise BadOrderError(f"{name!r} cannot be a variable of the environment")
         env[name] = value
     env["DRQUEUE_FRAME"] = str(order.start)
-    env["DRQUEUE_PADFRAME"] = padded = _pad(order.start)
+    env["DRQUEUE_PADFRAME"] = padded = _pad(order.start, order.pad)
     if order.count == 1:
         env["DRQUEUE_PADFRAMES"] = padded
-    elif 5 * order.count <= MAX_TEXT:
+    elif (order.pad + 1) * order.count <= MAX_TEXT:
         # Longer ones would keep the command from being started at all.
-        padded = " ".join(map(_pad, members(order)))
+        padded = " ".join([_pad(number, order.pad) for number in members(order)])
         if len(padded) <= MAX_TEXT:
             env["DRQUEUE_PADFRAMES"] = padded
     env["DRQUEUE_STARTFRAME"] = str(order.range_start)
@@ -150,8 +160,9 @@ def first_output(order: RunOrder, cwd: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _pad(number: int) -> str:
-    return f"{number:04d}"
+def _pad(number: int, digits: int) -> str:
+    """As C's %0*d, which scripts know: a minus sign takes the place of a digit."""
+    return f"{number:0{digits}d}"
 
 
 class _Fields:

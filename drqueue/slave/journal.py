@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import trio
+from msgspec import structs
 
 from drqueue import log
 from drqueue.proto.model import SlaveLimits
@@ -35,8 +36,20 @@ _Special = FarmLeft | MasterSeen | LimitsSet
 class Journal:
     """One slave's records on disk. `snapshot` gives the fewest records for the state as it is."""
 
-    def __init__(self, state_dir: str, name: str, pools: tuple[str, ...], boot_id: str) -> None:
-        """Open what is there; raises StateError or OSError."""
+    def __init__(
+        self,
+        state_dir: str,
+        name: str,
+        pools: tuple[str, ...],
+        boot_id: str,
+        *,
+        max_cpus: int | None = None,
+        enabled: bool = True,
+    ) -> None:
+        """Open what is there; raises StateError or OSError.
+
+        `pools` and `max_cpus` count where no limits were ever set; without `enabled` it is disabled anyway.
+        """
         self._state_dir = state_dir
         self._boot_id = boot_id
         self._waiting: deque[Record] = deque()
@@ -45,7 +58,9 @@ class Journal:
         self.identity = load_or_create(state_dir, name)
         self.limits = load_limits(state_dir)
         if not os.path.exists(os.path.join(state_dir, "limits.json")):
-            self.limits = SlaveLimits(pools=pools)
+            self.limits = SlaveLimits(pools=pools, max_cpus=max_cpus)
+        if not enabled:
+            self.limits = structs.replace(self.limits, enabled=False)
         self._spool = Spool(os.path.join(state_dir, SPOOL))
         if self.identity.cloned:
             aside = self._spool.set_aside("cloned")

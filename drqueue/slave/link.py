@@ -18,7 +18,7 @@ from drqueue.channel import Channel, LinkClosed
 from drqueue.engine import Inbox
 from drqueue.proto.errors import LocalProtocolError, RemoteProtocolError
 from drqueue.proto.handshake import Dialler, HandshakeRejected
-from drqueue.proto.messages import (
+from drqueue.proto.link_messages import (
     Beat,
     Grant,
     Held,
@@ -28,8 +28,8 @@ from drqueue.proto.messages import (
     Orders,
     Registered,
     Rejected,
-    Request,
 )
+from drqueue.proto.messages import Request
 from drqueue.settings import Address
 from drqueue.slave.core.events import Event, Granted, Heard, Linked, OrdersCame, RegisteredAs, Unlinked
 from drqueue.slave.requests import LinkRequests, Requests

@@ -33,6 +33,7 @@ def measure_hardware(state_dir: str) -> MachineInfo:
         os_release=_os_release() or uname.release,
         arch=uname.machine,
         cpu_model=_cpu_model(),
+        cpu_mhz=_cpu_mhz(),
         cores_physical=min(physical, logical),
         cores_logical=logical,
         memory_mb=memory // _MB,
@@ -151,11 +152,30 @@ def _cgroups(root: str = "/sys/fs/cgroup") -> list[str]:
 
 
 def _cpu_model() -> str:
+    return _cpuinfo("model name", "Model", "cpu model")
+
+
+def _cpu_mhz() -> int:
+    """The fastest that a core goes, or else how fast one goes now; 0 where the machine does not say."""
+    try:
+        found = psutil.cpu_freq()
+    except (OSError, RuntimeError, NotImplementedError, ValueError):  # a container hides what it reads
+        found = None
+    mhz = (found.max or found.current) if found is not None else 0.0
+    try:
+        mhz = mhz or float(_cpuinfo("cpu MHz", "CPU MHz") or 0)
+    except ValueError:
+        mhz = 0.0
+    return round(mhz) if math.isfinite(mhz) and mhz > 0 else 0
+
+
+def _cpuinfo(*names: str) -> str:
+    """The first value in /proc/cpuinfo that goes by one of these names."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             for line in file:
                 name, _, value = line.partition(":")
-                if name.strip() in ("model name", "Model", "cpu model") and value.strip():
+                if name.strip() in names and value.strip():
                     return value.strip()
     except OSError:
         return ""

@@ -74,6 +74,7 @@ class Performer:
         alive: Callable[[], None],
         all_ended: Callable[[], None],
         started: Callable[[], None],
+        copy_log: Callable[[RunOrder], None],
     ) -> None:
         self._state_dir = state_dir
         self._node = node
@@ -85,6 +86,7 @@ class Performer:
         self._nursery = nursery
         self._whole = whole
         self._started = started
+        self._copy_log = copy_log
         self._held_back: deque[Effect] = deque()
         self._log_folder = -1
         self._looking = trio.CapacityLimiter(LOOKING_MAX)
@@ -135,6 +137,7 @@ class Performer:
             self._inbox.put(LaunchFailed(key, "spawn-failed", f"no room for its log: {error.strerror}"))
             return
         self._log_folder = key.job
+        self._copy_log(order)
         self._launch(order, made, path)
         self._started()
 

@@ -15,11 +15,11 @@ from drqueue.engine import Inbox
 from drqueue.proto.checks import check_limits
 from drqueue.proto.errors import LocalProtocolError
 from drqueue.proto.ids import AttemptKey
+from drqueue.proto.link_messages import Message
 from drqueue.proto.messages import (
     GetSlave,
     KillAttempts,
     LogPart,
-    Message,
     ReadLog,
     Refusal,
     Request,

@@ -2,7 +2,7 @@
 
 from drqueue.proto.model import MachineInfo, MachineLoad
 from drqueue.proto.views import FrameView, SlaveView
-from drqueue.slave.core.state import USING, Attempt, Phase, State
+from drqueue.slave.core.state import ALIVE, USING, Attempt, Phase, State
 
 
 def slave_view(
@@ -64,4 +64,6 @@ def _frame(attempt: Attempt, slave: str) -> FrameView:
         slave=slave,
         started_at=attempt.started_at,
         stop=attempt.stop_reason,
+        slot=order.slot,
+        pid=attempt.pid if attempt.phase in ALIVE else 0,
     )

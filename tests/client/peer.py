@@ -9,7 +9,8 @@ import trio
 
 from drqueue.channel import Channel, LinkClosed
 from drqueue.proto.handshake import Answerer
-from drqueue.proto.messages import Beat, Hi, Rejected, Request, Welcome
+from drqueue.proto.link_messages import Beat, Hi, Rejected, Welcome
+from drqueue.proto.messages import Request
 from drqueue.proto.model import MachineInfo, MachineLoad, SlaveLimits
 from drqueue.proto.views import Counts, FrameView, JobView, SlaveView
 from drqueue.unixpath import bind_unix

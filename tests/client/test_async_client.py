@@ -27,6 +27,7 @@ from drqueue.client import (
 )
 from drqueue.client.link import BACKLOG
 from drqueue.proto import messages
+from drqueue.proto.link_messages import Rejected
 from tests.client.peer import Peer, job_view, serving, slave_view, soon
 
 SPEC = JobSpec(name="test", owner="ann", layers=(LayerSpec(argv=("true",), cwd="/"),))
@@ -158,7 +159,7 @@ async def test_patience_waits_for_a_master_that_starts_later(master: Peer) -> No
 
 
 async def test_versions_that_do_not_meet_are_told_as_such(master: Peer) -> None:
-    master.reject = messages.Rejected(code="version", text="upgrade the client")
+    master.reject = Rejected(code="version", text="upgrade the client")
     async with serving(master):
         with pytest.raises(VersionMismatch, match="upgrade the client"):
             async with connect(master.address, patience_s=20):

@@ -14,6 +14,7 @@ from drqueue.client.cli import main
 from drqueue.client.cli.main import COMMANDS, cli
 from drqueue.client.cli.submit import split_command
 from drqueue.proto import messages
+from drqueue.proto.link_messages import Rejected
 from drqueue.proto.model import Depend, JobChange, LimitsChange, Needs
 from drqueue.proto.views import Counts
 from tests.client.conftest import Command, Said
@@ -324,7 +325,7 @@ def test_refusals_have_their_exit_status(master: Peer, drqueue: Command, code: s
 
 
 def test_an_old_client_is_told_to_upgrade(master: Peer, drqueue: Command) -> None:
-    master.reject = messages.Rejected(code="version", text="upgrade the client")
+    master.reject = Rejected(code="version", text="upgrade the client")
     assert drqueue("jobs") == Said(1, "", "drqueue: upgrade the client\n")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from drqueue.proto.connection import Connection
-from drqueue.proto.messages import Hi, Message, Rejected, Welcome
+from drqueue.proto.link_messages import Hi, Message, Rejected, Welcome
 from drqueue.unixpath import bind_unix
 from tests.e2e.helpers import Cli, Running, Up, farm_up, wait_until
 

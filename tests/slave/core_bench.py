@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from drqueue.outcome import Outcome
 from drqueue.proto.ids import AttemptKey
-from drqueue.proto.messages import Exited, Message, Orders, Report, Started, Stop
+from drqueue.proto.link_messages import Exited, Message, Orders, Report, Started, Stop
 from drqueue.proto.model import RunOrder, SlaveLimits
 from drqueue.slave.core.core import Core
 from drqueue.slave.core.effects import Effect, Send

@@ -9,7 +9,7 @@ import trio
 from drqueue.channel import Channel
 from drqueue.proto.handshake import Answerer
 from drqueue.proto.ids import AttemptKey
-from drqueue.proto.messages import (
+from drqueue.proto.link_messages import (
     PROTOCOL_NEWEST,
     Beat,
     Exited,

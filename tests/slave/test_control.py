@@ -13,13 +13,12 @@ from drqueue.channel import Channel, LinkClosed
 from drqueue.engine import Inbox
 from drqueue.proto.handshake import Dialler, HandshakeRejected
 from drqueue.proto.ids import AttemptKey
+from drqueue.proto.link_messages import Beat, Message
 from drqueue.proto.messages import (
-    Beat,
     Done,
     FarmInfo,
     GetSlave,
     LogPart,
-    Message,
     ReadLog,
     Refusal,
     Request,

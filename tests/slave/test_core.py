@@ -3,7 +3,7 @@
 import pytest
 
 from drqueue.proto.codec import MAX_BODY, encode
-from drqueue.proto.messages import Held, Report, Stop
+from drqueue.proto.link_messages import Held, Report, Stop
 from drqueue.slave.core.core import REPORT_MAX
 from drqueue.slave.core.effects import KeepLog, Prepare, RemoveScratch, SayHello, Send, Start, Verify
 from drqueue.slave.core.events import OutputsSeen, RegisteredAs, Unlinked, Verified

@@ -4,17 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drqueue.proto.messages import (
-    Done,
-    GetSlave,
-    KillAttempts,
-    LimitsNow,
-    Refusal,
-    Report,
-    Request,
-    SetLimits,
-    Stop,
-)
+from drqueue.proto.link_messages import LimitsNow, Report, Stop
+from drqueue.proto.messages import Done, GetSlave, KillAttempts, Refusal, Request, SetLimits
 from drqueue.proto.model import LimitsChange, SlaveLimits
 from drqueue.slave.core.effects import Alive, AllEnded, Answer, SayHello, Send, Start, Unlink
 from drqueue.slave.core.events import (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from drqueue.proto.messages import Stop
+from drqueue.proto.link_messages import Stop
 from drqueue.slave.core.core import HEARD_KEPT_S
 from drqueue.slave.core.effects import Prepare, Start
 from drqueue.slave.core.events import Granted, Heard, OutputsSeen, RegisteredAs, Unlinked

@@ -17,21 +17,8 @@ import trio
 from drqueue.channel import Channel, LinkClosed
 from drqueue.proto.handshake import Dialler
 from drqueue.proto.ids import AttemptKey
-from drqueue.proto.messages import (
-    Done,
-    Held,
-    Hello,
-    KillAttempts,
-    LimitsNow,
-    LogKept,
-    LogPart,
-    Message,
-    ReadLog,
-    Report,
-    SetLimits,
-    Status,
-    Stop,
-)
+from drqueue.proto.link_messages import Held, Hello, LimitsNow, LogKept, Message, Report, Status, Stop
+from drqueue.proto.messages import Done, KillAttempts, LogPart, ReadLog, SetLimits
 from drqueue.proto.model import LimitsChange, RunOrder
 from drqueue.settings import Address, SlaveSettings
 from drqueue.slave.daemon import Daemon

@@ -12,20 +12,8 @@ from drqueue.channel import LinkClosed
 from drqueue.engine import Inbox
 from drqueue.proto.errors import RemoteProtocolError
 from drqueue.proto.ids import AttemptKey
-from drqueue.proto.messages import (
-    Beat,
-    Done,
-    GetSlave,
-    Grant,
-    Held,
-    Hello,
-    HelloMore,
-    KillAttempts,
-    LimitsNow,
-    Orders,
-    SlaveInfo,
-    Status,
-)
+from drqueue.proto.link_messages import Beat, Grant, Held, Hello, HelloMore, LimitsNow, Orders, Status
+from drqueue.proto.messages import Done, GetSlave, KillAttempts, SlaveInfo
 from drqueue.proto.model import MachineInfo, MachineLoad, SlaveLimits
 from drqueue.settings import Address
 from drqueue.slave.core.events import Asked, Event, Granted, Heard, Linked, OrdersCame, RegisteredAs, Unlinked

@@ -56,6 +56,7 @@ COMMANDS = {
     "slaves": Entry("slaves", "slaves", "List slaves."),
     "slave": Entry("slaves", "slave", "Show a slave, or enable, disable, limit, forget one."),
     "farm": Entry("farminfo", "farm", "Say who the master is and how the farm does."),
+    "classic": Entry("classic", "classic", "Run one of the original's tools: sendjob, cjob, jobinfo ..."),
     "help": Entry("help", "help_", "Explain drqueue, or one command."),
     "completion": Entry("completion", "completion", "Print the shell's completion script."),
 }

@@ -13,19 +13,8 @@ from typing import Any
 from msgspec import structs
 
 from drqueue.outcome import Outcome
-from drqueue.proto.messages import (
-    Done,
-    Exited,
-    Held,
-    KillAttempts,
-    LimitsNow,
-    Message,
-    Orders,
-    Refusal,
-    Report,
-    SetLimits,
-    Started,
-)
+from drqueue.proto.link_messages import Exited, Held, LimitsNow, Message, Orders, Report, Started
+from drqueue.proto.messages import Done, KillAttempts, Refusal, SetLimits
 from drqueue.proto.model import KILLED, SlaveLimits
 from drqueue.slave.core.effects import (
     Alive,
@@ -184,7 +173,7 @@ class Core:
         state.registered = True
         state.slave_id, state.name = event.slave, event.name
         work.started = {
-            key: Started(key, attempt.started_at)
+            key: Started(key, attempt.started_at, attempt.pid)
             for key, attempt in state.held.items()
             if attempt.recorded and attempt.phase is not Phase.ENDED
         }

@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from drqueue.proto.ids import AttemptKey
-from drqueue.proto.messages import Held, Message
+from drqueue.proto.link_messages import Held, Message
 from drqueue.proto.model import RunOrder
 from drqueue.slave.core.processes import ForgetProcess, SignalTree
 from drqueue.slave.core.records import Before

@@ -3,7 +3,8 @@
 from msgspec import Struct
 
 from drqueue.proto.ids import AttemptKey
-from drqueue.proto.messages import Orders, Request
+from drqueue.proto.link_messages import Orders
+from drqueue.proto.messages import Request
 from drqueue.slave.core.processes import LaunchFailed, ProcessEnded, ProcessStarted
 from drqueue.slave.core.records import Before
 

@@ -9,8 +9,8 @@ import heapq
 from math import inf
 
 from drqueue.proto.ids import AttemptKey
-from drqueue.proto.messages import Exited, Started
-from drqueue.proto.model import NOBODYS, SCRATCH, Exit, RunOrder
+from drqueue.proto.link_messages import Exited, Started
+from drqueue.proto.model import NOBODYS, SCRATCH, Exit, RunOrder, succeeded
 from drqueue.slave.core.effects import Effect, Prepare, RemoveScratch, Start, Verify
 from drqueue.slave.core.processes import (
     KEEPER_DIED,
@@ -164,7 +164,7 @@ class Work:
             attempt = self.state.held[key]
             attempt.recorded = True
             self.save.append(Running(key, attempt.pid, attempt.birth, attempt.started_at))
-            self.started[key] = Started(key, attempt.started_at)
+            self.started[key] = Started(key, attempt.started_at, attempt.pid)
 
     def watch(self, attempt: Attempt) -> None:
         """Mind a running attempt's time limit, counted from its birth."""
@@ -199,7 +199,7 @@ class Work:
             peak_mb=event.peak_bytes / _MB,
             log_bytes=event.log_bytes,
         )
-        if event.code == 0 and not exit_.reason and attempt.order.outputs:
+        if attempt.order.outputs and succeeded(exit_, attempt.order.success_exit_codes):
             self._free(attempt)
             self.state.fresh.pop(event.key, None)
             attempt.exit = exit_
@@ -310,7 +310,7 @@ class Work:
         attempt.exit = exit_
         attempt.kill_at = inf
         self.state.ended[key] = attempt
-        if exit_.code == 0 and not exit_.reason:
+        if succeeded(exit_, attempt.order.success_exit_codes):
             self.state.done += 1
         elif exit_.reason not in NOBODYS:
             self.state.failed += 1
