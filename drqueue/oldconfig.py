@@ -72,8 +72,8 @@ def parse(path: str, text: str) -> OldFile:
 
 
 def pools(text: str) -> tuple[str, ...]:
-    """The pools of a `pool=` line or of DRQUEUE_POOL."""
-    return tuple(part for part in re.split(r"[\s:,=]+", text) if part)
+    """The pools of a `pool=` line or of DRQUEUE_POOL, each once."""
+    return tuple(dict.fromkeys(part for part in re.split(r"[\s:,=]+", text) if part))
 
 
 def fields(file: OldFile) -> dict[str, tuple[str, str | tuple[str, ...]]]:
@@ -94,9 +94,11 @@ def note(file: OldFile, program: str, known: Collection[str]) -> str:
         if field in known:
             lines.append(f"    {field} = {_toml(value)}")
         elif (program, key) == ("master", "db"):
-            lines.append(f"    # {key}={value} is not used: a master keeps all it knows in state_dir")
+            lines.append(
+                f"    # {key}={file.values[key]} is not used: a master keeps all it knows in state_dir"
+            )
         else:
-            lines.append(f"    # {key}={value} means nothing to a {program}")
+            lines.append(f"    # {key}={file.values[key]} means nothing to a {program}")
     return "\n".join(lines)
 
 

@@ -61,6 +61,9 @@ def test_the_nearest_source_wins(tmp_path: Path) -> None:
         ("UMASK", "0o27", 0o027),
         ("CONTROL", "off", False),
         ("CONTROL", "1", True),
+        ("ENABLED", "0", False),
+        ("ENABLED", "1", True),
+        ("MAX_CPUS", "4", 4),
         ("GRACE_S", "2.5", 2.5),
         ("NAME", "4", "4"),
         ("TZ", "yes", "yes"),
@@ -152,6 +155,13 @@ def test_a_wrong_variable_is_one_sentence(variable: str, value: str, said: str) 
 def test_a_wrong_flag_is_called_by_its_name() -> None:
     with pytest.raises(SettingsError, match="--memory-mb must be a whole number"):
         load(SlaveSettings, env=HOME, flags={"memory_mb": 0})
+
+
+def test_a_mail_command_that_no_shell_would_split() -> None:
+    command = "'/opt/a b/msmtp' -t"
+    assert load(MasterSettings, env=HOME, flags={"mail_command": command}).settings.mail_command == command
+    with pytest.raises(SettingsError, match='the mail command "msmtp \'t" cannot be read: no closing quot'):
+        load(MasterSettings, env={**HOME, "DRQUEUE_MAIL_COMMAND": "msmtp 't"})
 
 
 def test_values_that_do_not_go_together() -> None:
@@ -270,4 +280,4 @@ def test_importing_is_cheap() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     assert "msgspec" in loaded
-    assert not {"tomllib", "trio", "difflib", "asyncio", "click", "rich"} & set(loaded)
+    assert not {"tomllib", "trio", "difflib", "asyncio", "click", "rich", "email", "subprocess"} & set(loaded)

@@ -191,7 +191,12 @@ def test_a_job_is_shown_with_its_layers(master: Peer, drqueue: Command) -> None:
         assert part in said.out
     found = json.loads(drqueue("job", "7", "--json").out)
     assert found["id"] == 7
-    assert found["layers"][0]["needs"] == {"cores": 2, "memory_mb": 50, "os": []}
+    assert found["layers"][0]["needs"] == {
+        "cores": 2,
+        "memory_mb": 50,
+        "os": [],
+        "machine_memory_mb": 0,
+    }
 
 
 def test_frames_are_listed_or_streamed_as_json(master: Peer, drqueue: Command) -> None:
@@ -223,6 +228,7 @@ def test_verbs_reach_every_job_that_was_named(master: Peer, drqueue: Command, ve
         ("requeue 1 1-10:3", "", "1-10:3", "requeue", False),
         ("finish 1 comp:4,5", "comp", "4,5", "finish", False),
         ("finish 1 -- -3--1", "", "-3--1", "finish", False),
+        ("reset 1 render:2", "render", "2", "reset-requeued", False),
     ],
 )
 def test_frame_verbs(
@@ -231,6 +237,11 @@ def test_frame_verbs(
     assert drqueue("frame", *words.split()).status == 0
     sent = one(master, messages.FrameVerb)
     assert (sent.job, sent.layer, sent.frames, sent.verb, sent.now) == (1, layer, frames, verb, now)
+
+
+def test_finish_of_running_frames_alone(master: Peer, drqueue: Command) -> None:
+    assert drqueue("frame", "finish", "1", "1-9", "--running").status == 0
+    assert one(master, messages.FrameVerb).running
 
 
 def test_set_changes_what_is_named_and_nothing_else(master: Peer, drqueue: Command) -> None:

@@ -126,6 +126,12 @@ def test_limits_changed_without_a_link_are_told_on_the_next(bench: Bench) -> Non
         (LimitsChange(pools=("a b",)), "a b"),
         (LimitsChange(pools=tuple(f"p{n}" for n in range(65))), "64"),
         (LimitsChange(max_load=float("nan")), "max_load"),
+        (LimitsChange(join=("a:b",)), "a:b"),
+        (LimitsChange(leave=("a b",)), "a b"),
+        (LimitsChange(leave=("night",)), "night"),
+        (LimitsChange(pools=("night",), leave=("Default",)), "Default"),
+        (LimitsChange(join=("night",), leave=("night",)), "night"),
+        (LimitsChange(join=tuple(f"p{n}" for n in range(64))), "65"),
     ],
 )
 def test_limits_that_cannot_be_are_refused_in_a_sentence(
@@ -134,6 +140,34 @@ def test_limits_that_cannot_be_are_refused_in_a_sentence(
     answer = ask(bench, SetLimits(rq=4, change=change))
     assert isinstance(answer, Refusal)
     assert word in answer.text
+    assert bench.out.save == []
+
+
+@pytest.mark.parametrize(
+    ("change", "pools"),
+    [
+        (LimitsChange(join=("night", "fast")), ("Default", "night", "fast")),
+        (LimitsChange(join=("Default", "night", "night")), ("Default", "night")),
+        (LimitsChange(leave=("Default",)), ()),
+        (LimitsChange(pools=()), ()),
+        (LimitsChange(join=("night",), leave=("Default", "Default")), ("night",)),
+        (LimitsChange(pools=("a", "b"), join=("c", "a"), leave=("b",)), ("a", "c")),
+        (LimitsChange(pools=tuple(f"p{n}" for n in range(65)), leave=("p0",)), None),
+    ],
+)
+def test_pools_are_replaced_then_joined_then_left(
+    bench: Bench, change: LimitsChange, pools: tuple[str, ...] | None
+) -> None:
+    """Each once, in order; even the last one may be left."""
+    assert ask(bench, SetLimits(rq=4, change=change)) == Done(rq=4, count=1)
+    wanted = pools if pools is not None else tuple(f"p{n}" for n in range(1, 65))
+    assert bench.state.limits == SlaveLimits(pools=wanted)
+    assert bench.sent(LimitsNow) == [LimitsNow(limits=SlaveLimits(pools=wanted))]
+
+
+def test_joining_where_it_is_already_changes_nothing(bench: Bench) -> None:
+    change = LimitsChange(join=("Default",))
+    assert ask(bench, SetLimits(rq=4, change=change)) == Done(rq=4, count=0)
     assert bench.out.save == []
 
 

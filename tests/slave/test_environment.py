@@ -141,6 +141,59 @@ def test_the_node_leaves_out_what_is_empty() -> None:
     }
 
 
+def test_a_job_overrides_what_the_node_hands_on_but_not_what_its_frames_are() -> None:
+    basis = node_basis(
+        path="/bin",
+        home="/h",
+        user="u",
+        lang="",
+        tz="",
+        os_name="linux",
+        handed_on={"DRQUEUE_ROOT": "/drq", "DRQUEUE_LOGS": "/drq/logs", "DRQUEUE_DB": ""},
+    )
+    assert "DRQUEUE_DB" not in basis
+    node = Node({**basis, "DRQUEUE_MASTER": "unix:/m", "DRQUEUE_COMPID": "3"}, "/h", "/s")
+    plain = command(an_order(), node).env
+    assert [plain[f"DRQUEUE_{name}"] for name in ("ROOT", "LOGS", "MASTER", "COMPID")] == [
+        "/drq",
+        "/drq/logs",
+        "unix:/m",
+        "3",
+    ]
+    theirs = {name: "mine" for name in plain if name.startswith("DRQUEUE_")}
+    env = command(an_order(env=theirs), node).env
+    overridden = {name for name, value in env.items() if value == "mine"}
+    assert overridden == {f"DRQUEUE_{name}" for name in ("ROOT", "LOGS", "MASTER", "COMPID", "OS")}
+    assert env["DRQUEUE_POOL"] == "fast"
+
+
+@pytest.mark.parametrize(
+    ("pad", "start", "count", "padded"),
+    [
+        (4, 7, 1, "0007"),
+        (0, 7, 1, "7"),
+        (1, 7, 2, "7 9"),
+        (6, 8, 3, "000008 000010 000012"),
+        (3, 12345, 1, "12345"),
+        (4, -5, 3, "-005 -003 -001"),
+        (2, -12, 1, "-12"),
+        (0, -2, 2, "-2 0"),
+        (99, 1, 1, "1".rjust(99, "0")),
+    ],
+)
+def test_padded_numbers_have_the_layers_digits(pad: int, start: int, count: int, padded: str) -> None:
+    """A minus sign takes the place of a digit, as printf has it."""
+    env = command(an_order(pad=pad, start=start, count=count), NODE).env
+    assert env["DRQUEUE_PADFRAMES"] == padded
+    assert env["DRQUEUE_PADFRAME"] == padded.split()[0]
+
+
+def test_many_wide_numbers_are_left_out_of_the_environment() -> None:
+    """As a kernel takes no variable of that length, the command would not start."""
+    assert "DRQUEUE_PADFRAMES" in command(an_order(pad=99, count=1200), NODE).env
+    assert "DRQUEUE_PADFRAMES" not in command(an_order(pad=99, count=1201), NODE).env
+
+
 def test_the_first_output_is_named_with_its_directory() -> None:
     env = command(an_order(outputs=("a/{frame:03d}.png", "b")), NODE).env
     assert env["DRQUEUE_OUTPUT"] == "/shots/a/008.png"

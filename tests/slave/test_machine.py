@@ -24,6 +24,28 @@ def test_this_machine_is_described(tmp_path: Path) -> None:
     assert len(info.boot_id) == 36
 
 
+def test_a_machine_says_how_fast_it_is_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fastest, else as it is now, else as /proc/cpuinfo says; 0 is unknown, never an error."""
+
+    def asked(freq: object, cpuinfo: str) -> int:
+        def cpu_freq() -> object:
+            if isinstance(freq, Exception):
+                raise freq
+            return freq
+
+        monkeypatch.setattr(psutil, "cpu_freq", cpu_freq)
+        monkeypatch.setattr(machine, "_cpuinfo", lambda *names: cpuinfo if "cpu MHz" in names else "")
+        return measure_hardware(str(tmp_path)).cpu_mhz
+
+    assert asked(SimpleNamespace(current=800.0, min=400.0, max=4200.0), "1.0") == 4200
+    assert asked(SimpleNamespace(current=2445.43, min=0.0, max=0.0), "1.0") == 2445
+    assert asked(None, "2399.998") == 2400
+    assert asked(FileNotFoundError("/sys"), "2399.998") == 2400
+    assert asked(NotImplementedError(), "") == 0
+    assert asked(None, "fast") == 0
+    assert asked(SimpleNamespace(current=float("nan"), min=0.0, max=0.0), "") == 0
+
+
 def test_affinity_counts(tmp_path: Path) -> None:
     all_cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(all_cores)})

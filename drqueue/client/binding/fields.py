@@ -98,7 +98,7 @@ class Struct:
 
 def put(target: Struct, name: str, value: object) -> None:
     """Set a plain field unchecked, for records from a farm; AttributeError where `name` is no plain field."""
-    if not isinstance(target.fields.get(name), _Plain):
+    if not isinstance(type(target).fields.get(name), _Plain):
         raise AttributeError(f"{type(target).__name__} has no plain field {name!r}")
     target.__dict__[name] = value
 
@@ -106,7 +106,7 @@ def put(target: Struct, name: str, value: object) -> None:
 def copy_fields(source: Struct, target: Struct) -> None:
     """Make all fields of `target` equal to those of `source`, of the same class; nothing is shared."""
     if source is not target:
-        for field in source.fields.values():
+        for field in type(source).fields.values():
             field.copy(source, target)
 
 
@@ -286,9 +286,7 @@ class Many(Field, Generic[_S]):
         items = []
         for each in value or ():
             if not isinstance(each, self.kind):
-                raise TypeError(
-                    f"{self.name} holds {self.kind.__name__} objects, not {type(each).__name__}"
-                )
+                raise TypeError(f"{self.name} holds {self.kind.__name__} objects, not {type(each).__name__}")
             item = self.kind()
             copy_fields(each, item)
             items.append(item)
@@ -316,7 +314,9 @@ class Count(Field, Generic[_S]):
         items = self.items(instance)
         u16(value, self.name)
         if value > len(items):
-            raise ValueError(f"{self.name} is {len(items)}: it counts what the list holds, and cannot be raised")
+            raise ValueError(
+                f"{self.name} is {len(items)}: it counts what the list holds, and cannot be raised"
+            )
         del items[value:]
 
     def copy(self, source: Struct, target: Struct) -> None:

@@ -5,14 +5,14 @@ from typing import TypeVar
 
 import trio
 
-I = TypeVar("I")  # noqa: E741  (an item)
 T = TypeVar("T")
+U = TypeVar("U")
 
 #: Questions of one call that wait for their answers at a time.
 AT_ONCE = 64
 
 
-async def each(items: Iterable[I], ask: Callable[[I], Awaitable[T]]) -> list[T]:
+async def each(items: Iterable[U], ask: Callable[[U], Awaitable[T]]) -> list[T]:
     """What `ask` returns for each of the items, in their order; the first error ends the others."""
     wanted = list(items)
     answers: dict[int, T] = {}
@@ -34,3 +34,18 @@ async def each(items: Iterable[I], ask: Callable[[I], Awaitable[T]]) -> list[T]:
     if failures:
         raise failures[0]
     return [answers[place] for place in range(len(wanted))]
+
+
+async def both(one: Callable[[], Awaitable[T]], other: Callable[[], Awaitable[U]]) -> tuple[T, U]:
+    """What the two return, asked at the same time."""
+    first: list[T] = []
+    second: list[U] = []
+
+    async def ask_one() -> None:
+        first.append(await one())
+
+    async def ask_other() -> None:
+        second.append(await other())
+
+    await each((ask_one, ask_other), lambda ask: ask())
+    return first[0], second[0]

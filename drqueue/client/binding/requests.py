@@ -12,19 +12,11 @@ from typing import Any
 from msgspec import structs
 
 from drqueue.client.async_client import AsyncClient
-from drqueue.client.binding import pipeline, records, session
-from drqueue.client.binding.constants import DRE_NOTCOMPLETE, DRE_NOTREGISTERED, error_text
-from drqueue.client.binding.fields import Struct, frame_number, text, u16, u32
+from drqueue.client.binding import fetch, records, session
+from drqueue.client.binding.computer_records import fill_computer
+from drqueue.client.binding.fields import Struct, frame_number, put, text, u16, u32
 from drqueue.client.binding.session import RequestError, done
-from drqueue.proto import messages
 from drqueue.proto.model import JobChange
-from drqueue.proto.ranges import Chunks, FrameRange
-from drqueue.proto.views import FrameView, SlaveView
-
-NOT_COMPLETE = error_text(DRE_NOTCOMPLETE)
-NOT_REGISTERED = error_text(DRE_NOTREGISTERED)
-#: Frames in one answer.
-_PAGE = 500
 
 
 # -- records ------------------------------------------------------------------------------------------------
@@ -35,7 +27,7 @@ def register_job(job: Any) -> int:
     _structure(job, "job")
 
     async def work(client: AsyncClient) -> None:
-        records.put(job, "id", await client.submit(records.job_spec(job)))
+        put(job, "id", await client.submit(records.job_spec(job)))
 
     return done(work)
 
@@ -46,7 +38,7 @@ def request_job_xfer(ijob: int, job: Any, who: int) -> int:
     _structure(job, "job")
 
     async def work(client: AsyncClient) -> None:
-        records.fill_job(job, await records.known_job(client, number))
+        records.fill_job(job, await fetch.known_job(client, number))
 
     return done(work)
 
@@ -67,9 +59,8 @@ def request_job_xferfi(ijob: int, fi: Any, nframes: int, who: int) -> int:
     wanted = min(nframes, len(frames))
 
     async def work(client: AsyncClient) -> None:
-        if not wanted:
-            await client.job(number)
-        for each, view in zip(frames, await _frames(client, number, 0, wanted), strict=False):
+        views = await fetch.frames(client, number, wanted)
+        for each, view in zip(frames, views, strict=False):
             records.fill_frame(each, view)
 
     return done(work)
@@ -81,13 +72,7 @@ def request_job_frame_info(ijob: int, frame: int, fi: Any, who: int) -> int:
     _structure(fi, "frame_info")
 
     async def work(client: AsyncClient) -> None:
-        spec = await client.spec(number)
-        layer = spec.layers[0]
-        index = Chunks(FrameRange.parse(layer.frames), layer.chunk).chunk_of(frame)
-        views = [] if index is None else await _frames(client, number, index, 1)
-        if not views:
-            raise RequestError(NOT_REGISTERED, f"job {number} has no frame {frame}")
-        records.fill_frame(fi, views[0])
+        records.fill_frame(fi, await fetch.frame_numbered(client, number, frame))
 
     return done(work)
 
@@ -98,9 +83,9 @@ def request_comp_xfer(icomp: int, computer: Any, who: int) -> int:
     _structure(computer, "computer")
 
     async def work(client: AsyncClient) -> None:
-        view = await slave_of(client, number)
-        (known,) = await records.known_computers(client, [view])
-        records.fill_computer(computer, known)
+        view = await fetch.slave_of(client, number)
+        (known,) = await fetch.known_computers(client, [view])
+        fill_computer(computer, known)
 
     return done(work)
 
@@ -190,9 +175,7 @@ def request_job_limits_nmaxcpuscomputer_set(ijob: int, nmaxcpuscomputer: int, wh
     number, most = _asked(ijob, who), u16(nmaxcpuscomputer, "nmaxcpuscomputer")
 
     async def work(client: AsyncClient) -> None:
-        await client.change_job(
-            number, JobChange(max_per_slave=records.most_of(most, "nmaxcpuscomputer"))
-        )
+        await client.change_job(number, JobChange(max_per_slave=records.most_of(most, "nmaxcpuscomputer")))
 
     return done(work)
 
@@ -222,7 +205,7 @@ def request_job_add_blocked_host(ijob: int, icomp: int, who: int) -> int:
     number, computer = _asked(ijob, who), u32(icomp, "icomp")
 
     async def work(client: AsyncClient) -> None:
-        slave = await slave_of(client, computer)
+        slave = await fetch.slave_of(client, computer)
         await client.change_job(number, JobChange(block=(slave.name,)))
 
     return done(work)
@@ -235,7 +218,7 @@ def request_job_delete_blocked_host(ijob: int, pos: int, who: int) -> int:
     async def work(client: AsyncClient) -> None:
         blocked = (await client.job(number))[0].blocked_hosts
         if place >= len(blocked):
-            raise RequestError(NOT_REGISTERED, f"job {number} has {len(blocked)} blocked hosts")
+            raise RequestError(fetch.NOT_REGISTERED, f"job {number} has {len(blocked)} blocked hosts")
         await client.change_job(number, JobChange(unblock=(blocked[place],)))
 
     return done(work)
@@ -247,7 +230,7 @@ def request_job_block_host_by_name(ijob: int, name_of_host: str, who: int) -> in
 
     async def work(client: AsyncClient) -> None:
         if not host:
-            raise RequestError(NOT_COMPLETE, "the host has no name")
+            raise RequestError(records.NOT_COMPLETE, "the host has no name")
         await client.change_job(number, JobChange(block=(host,)))
 
     return done(work)
@@ -259,7 +242,7 @@ def request_job_unblock_host_by_name(ijob: int, name_of_host: str, who: int) -> 
 
     async def work(client: AsyncClient) -> None:
         if host not in (await client.job(number))[0].blocked_hosts:
-            raise RequestError(NOT_REGISTERED, f"job {number} does not block {host!r}")
+            raise RequestError(fetch.NOT_REGISTERED, f"job {number} does not block {host!r}")
         await client.change_job(number, JobChange(unblock=(host,)))
 
     return done(work)
@@ -306,7 +289,7 @@ def request_slavexit(icomp: int, who: int) -> int:
     number = _asked(icomp, who, "icomp")
 
     async def work(client: AsyncClient) -> None:
-        await client.forget_slave((await slave_of(client, number)).name)
+        await client.forget_slave((await fetch.slave_of(client, number)).name)
 
     return done(work)
 
@@ -319,16 +302,6 @@ def name(value: object, what: str) -> str:
     if value is None:
         raise TypeError(f"{what} must be a str, not None")
     return text(value, what)
-
-
-async def slave_of(client: AsyncClient, icomp: int) -> SlaveView:
-    """The slave with that number, without what runs on it. Raises RequestError."""
-    request = messages.ListSlaves(rq=0, cursor=icomp, limit=1)
-    answer = await client.read(request, messages.Slaves, session.PATIENCE_S)
-    for view in answer.slaves:
-        if view.id == icomp:
-            return view
-    raise RequestError(NOT_REGISTERED, f"there is no computer {icomp}")
 
 
 def _asked(number: object, who: object, what: str = "ijob") -> int:
@@ -349,21 +322,3 @@ def _structure(value: object, kind: str) -> None:
 
 def _change(job: int, change: JobChange) -> int:
     return done(lambda client: client.change_job(job, change))
-
-
-async def _frames(client: AsyncClient, job: int, start: int, count: int) -> list[FrameView]:
-    """So many frames of the job's first layer, in order, from the one at `start`; fewer where it has no more."""
-
-    async def part(at: int) -> list[FrameView]:
-        end = min(at + _PAGE, start + count)
-        found: list[FrameView] = []
-        while at < end:
-            # An answer may hold fewer than were asked for, and then says where the next begins.
-            request = messages.ListFrames(rq=0, job=job, cursor=at, limit=end - at)
-            answer = await client.read(request, messages.Frames, session.PATIENCE_S)
-            found += [view for view in answer.frames if view.layer == 0]
-            at = end if answer.next is None else answer.next
-        return found
-
-    parts = await pipeline.each(range(start, start + count, _PAGE), part)
-    return [view for found in parts for view in found]

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from drqueue.client.binding import constants as c
+from drqueue.client.binding import requests
+from drqueue.client.binding.calls import must
 from drqueue.client.binding.computer_structures import (
     autoenable,
     computer,
@@ -24,6 +26,7 @@ from drqueue.client.binding.computer_structures import (
 )
 from drqueue.client.binding.fields import (
     COMMAND_MOST,
+    NAME_MOST,
     Anything,
     Count,
     ExitCodes,
@@ -32,14 +35,16 @@ from drqueue.client.binding.fields import (
     Struct,
     Text,
     Whole,
+    place,
+    put,
     signed,
-    text,
     u16,
     unsigned,
 )
 from drqueue.client.binding.koji import koji
 from drqueue.client.binding.numbering import job_frame_index_to_number, job_nframes
-from drqueue.proto.ranges import MAX_FRAMES, Chunks
+from drqueue.client.binding.session import RequestError
+from drqueue.proto.ranges import MAX_FRAMES
 
 __all__ = [
     "autoenable",
@@ -90,7 +95,7 @@ class blocked_host(Struct):
 
 
 class blocked_hosts_pointer(Struct):
-    """Holds the local list of a job's blocked computers; the master's own list is not sent with a job."""
+    """Holds a job's blocked computers: the local list, or what the master last said; it is not submitted."""
 
     ptr = Many(blocked_host)
 
@@ -136,12 +141,13 @@ class envvars(Struct):
 
     def add(self, name: str, value: str) -> None:
         """Add a variable, or give it another value."""
-        name = text(name, "name")
-        each = self.find(name) or envvar()
-        each.value, is_new = value, not each.name
-        if is_new:
-            each.name = name
-            self.variables.ptr.append(each)
+        fresh = envvar()
+        fresh.name, fresh.value = name, value
+        old = self.find(fresh.name)
+        if old is None:
+            self.variables.ptr.append(fresh)
+        else:
+            old.value = fresh.value
 
     def delete(self, name: str) -> None:
         """Remove a variable; nothing where there is none of that name."""
@@ -167,6 +173,7 @@ class _RangeNumber(Whole):
 
 _EnvVars = envvars
 _FrameInfo = frame_info
+_BlockedHost = blocked_host
 _U32 = 2**32 - 1
 
 
@@ -268,6 +275,14 @@ class job(Struct):
     def request_delete(self, who: int) -> int:
         """Kill what runs and forget the job. 1, or OSError."""
         return must(requests.request_job_delete(self.id, who))
+
+    def fill_blocked(self, names: Iterable[str]) -> None:
+        """Make these the local list of blocked computers."""
+        hosts = []
+        for name in names:
+            put(host := _BlockedHost(), "name", name)
+            hosts.append(host)
+        self.blocked_host.ptr[:] = hosts
 
     def environment_variable_add(self, name: str, value: str) -> int:
         """Add a variable to the local job, or give it another value; before it is sent. 1."""

@@ -41,14 +41,16 @@ def _jobinfo(given: Given) -> None:
     ijob = given.number("j", "the job's id") if operation == "j" else 0
 
     from drqueue.client import binding
-    from drqueue.client.classic.asking import ask, the_job
+    from drqueue.client.classic.asking import ask, tell, the_job
 
     if operation == "j":
         job = the_job(ijob)
         say(f"ID: {job.id} Name: {job.name}")
+        variables = binding.envvars()
+        tell(binding.request_job_envvars, ijob, variables, otherwise=f"there is no job {ijob}")
         say("Environment variables")
-        for variable in _variables(job):
-            say(variable)
+        for variable in variables.variables.ptr:
+            say(f"{variable.name}={variable.value}")
         return
     jobs = ask(binding.request_job_list)
     if operation == "n":

@@ -114,7 +114,8 @@ def note(view: "FrameView") -> str:
             if view.state == "FAILED"
             else f"retry {view.requeued} to come"
         )
-    return ", ".join(part for part in (ending(view), again) if part)
+    back = f"came back {many(view.returned, 'time')}" if view.returned and view.state == "WAITING" else ""
+    return ", ".join(part for part in (ending(view), again, back) if part)
 
 
 @click.command(short_help="List the attempts at a frame.")
@@ -160,9 +161,9 @@ def _attempt_row(view: "AttemptView") -> list[Any]:
     ]
 
 
-@click.group(cls=Commands, short_help="Kill, requeue or finish frames.")
+@click.group(cls=Commands, short_help="Kill, requeue, finish or reset frames.")
 def frame() -> None:
-    """Kill, requeue or finish frames; FRAMES is a range, or LAYER:RANGE."""
+    """Kill, requeue, finish or reset frames; FRAMES is a range, or LAYER:RANGE."""
 
 
 @frame.command("kill")
@@ -218,10 +219,23 @@ def requeue(job_id: int, names: tuple[str, str] | None, now: bool, states: tuple
 @frame.command("finish")
 @click.argument("job_id", metavar="ID", type=JOB_ID)
 @click.argument("names", metavar="FRAMES", type=FRAMES)
+@click.option("--running", is_flag=True, help="Only those of them that are running.")
 @common
-def finish(job_id: int, names: tuple[str, str]) -> None:
+def finish(job_id: int, names: tuple[str, str], running: bool) -> None:
     """Call frames DONE; running attempts at them are stopped."""
-    _show(job_id, asked().talk(lambda farm: farm.frame_finish(job_id, names[1], layer=names[0])))
+    _show(
+        job_id,
+        asked().talk(lambda farm: farm.frame_finish(job_id, names[1], layer=names[0], running=running)),
+    )
+
+
+@frame.command("reset")
+@click.argument("job_id", metavar="ID", type=JOB_ID)
+@click.argument("names", metavar="FRAMES", type=FRAMES)
+@common
+def reset(job_id: int, names: tuple[str, str]) -> None:
+    """Count failures and requeues of frames anew: they have all their retries again."""
+    _show(job_id, asked().talk(lambda farm: farm.frame_reset_requeued(job_id, names[1], layer=names[0])))
 
 
 def _show(job_id: int, did: "Did") -> None:

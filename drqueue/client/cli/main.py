@@ -52,7 +52,7 @@ COMMANDS = {
     "rerun": Entry("jobs", "rerun", "Render all frames of jobs again."),
     "delete": Entry("jobs", "delete", "End jobs and forget them."),
     "set": Entry("jobs", "set_job", "Change a job's priority, range or limits."),
-    "frame": Entry("frames", "frame", "Kill, requeue or finish frames."),
+    "frame": Entry("frames", "frame", "Kill, requeue, finish or reset frames."),
     "slaves": Entry("slaves", "slaves", "List slaves."),
     "slave": Entry("slaves", "slave", "Show a slave, or enable, disable, limit, forget one."),
     "farm": Entry("farminfo", "farm", "Say who the master is and how the farm does."),

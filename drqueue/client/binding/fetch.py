@@ -1,0 +1,115 @@
+"""What calls of the binding fetch from the master, several answers at a time."""
+
+from collections.abc import Sequence
+
+from drqueue.client.async_client import AsyncClient
+from drqueue.client.binding import constants as c
+from drqueue.client.binding import pipeline, session
+from drqueue.client.binding.computer_records import KnownComputer
+from drqueue.client.binding.records import KnownJob
+from drqueue.client.binding.session import RequestError
+from drqueue.client.errors import NoSuchJob, NoSuchSlave
+from drqueue.proto import messages
+from drqueue.proto.model import JobSpec
+from drqueue.proto.ranges import Chunks, FrameRange
+from drqueue.proto.views import FrameView, JobView, SlaveView
+
+NOT_REGISTERED = c.error_text(c.DRE_NOTREGISTERED)
+#: Frames in one answer.
+_PAGE = 500
+
+
+# -- jobs ---------------------------------------------------------------------------------------------------
+
+
+async def known_job(client: AsyncClient, job: int) -> KnownJob:
+    """One job. Raises NoSuchJob."""
+    (view, layers), spec = await pipeline.both(lambda: client.job(job), lambda: client.spec(job))
+    return KnownJob(view, spec, layers[0].chunk_counts, layers[0].mean_frame_s)
+
+
+async def known_jobs(client: AsyncClient) -> list[KnownJob]:
+    """Every job, by id; those that are deleted meanwhile are left out."""
+
+    async def ask(view: JobView) -> KnownJob | None:
+        try:
+            if len(view.layers) > 1:
+                return await known_job(client, view.id)
+            # All that is shown of a single layer stands in the view of its job.
+            return KnownJob(view, await client.spec(view.id), view.chunk_counts, view.mean_frame_s)
+        except NoSuchJob:
+            return None
+
+    found = await pipeline.each(await client.jobs(all=True), ask)
+    return [known for known in found if known is not None]
+
+
+async def frames(client: AsyncClient, job: int, count: int, start: int = 0) -> list[FrameView]:
+    """So many frames of a job's first layer, in order, from that place on; fewer where it has no more.
+
+    Raises NoSuchJob.
+    """
+
+    async def part(at: int) -> list[FrameView]:
+        end = min(at + _PAGE, start + count)
+        found: list[FrameView] = []
+        while at < end:
+            # An answer may hold fewer than were asked for, and then says where the next one begins.
+            request = messages.ListFrames(rq=0, job=job, cursor=at, limit=end - at)
+            answer = await client.read(request, messages.Frames, session.PATIENCE_S)
+            found += [view for view in answer.frames if view.layer == 0]
+            at = end if answer.next is None else answer.next
+        return found
+
+    if not count:
+        await client.job(job)
+    parts = await pipeline.each(range(start, start + count, _PAGE), part)
+    return [view for found in parts for view in found]
+
+
+async def frame_numbered(client: AsyncClient, job: int, number: int) -> FrameView:
+    """The frame of a job's first layer that holds the number. Raises NoSuchJob, RequestError."""
+    layer = (await client.spec(job)).layers[0]
+    index = Chunks(FrameRange.parse(layer.frames), layer.chunk).chunk_of(number)
+    views = [] if index is None else await frames(client, job, 1, index)
+    if not views:
+        raise RequestError(NOT_REGISTERED, f"job {job} has no frame {number}")
+    return views[0]
+
+
+# -- computers ----------------------------------------------------------------------------------------------
+
+
+async def slave_of(client: AsyncClient, icomp: int) -> SlaveView:
+    """The slave with that number, without what runs on it. Raises RequestError."""
+    request = messages.ListSlaves(rq=0, cursor=icomp, limit=1)
+    answer = await client.read(request, messages.Slaves, session.PATIENCE_S)
+    for view in answer.slaves:
+        if view.id == icomp:
+            return view
+    raise RequestError(NOT_REGISTERED, f"there is no computer {icomp}")
+
+
+async def known_computers(client: AsyncClient, views: Sequence[SlaveView]) -> list[KnownComputer]:
+    """These slaves with what runs on them, and of what runs the jobs."""
+
+    async def ask_slave(view: SlaveView) -> SlaveView:
+        if not view.cores_used:
+            return view
+        request = messages.GetSlave(rq=0, slave=view.name)
+        try:
+            return (await client.read(request, messages.SlaveInfo, session.PATIENCE_S)).slave
+        except NoSuchSlave:
+            return view
+
+    async def ask_job(job: int) -> JobSpec | None:
+        try:
+            return await client.spec(job)
+        except NoSuchJob:
+            return None
+
+    slaves = await pipeline.each(views, ask_slave)
+    jobs = sorted({frame.job for slave in slaves for frame in slave.running})
+    found = zip(jobs, await pipeline.each(jobs, ask_job), strict=True)
+    specs = {job: spec for job, spec in found if spec is not None}
+    return [KnownComputer(slave, specs) for slave in slaves]

@@ -1,0 +1,194 @@
+"""A kind of job: its parameters, and the layer that is made of them. PURE.
+
+Most kinds are a `Command`: a template and how often it is called for a chunk. Rules: a command is right for
+every chunk that a range can have, whatever is later made of the range (`drqueue set`): the step counts, and
+where frames count down, too. It stops at the first call that fails, and ends with that call's exit status.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from drqueue.client.kinds.params import KindError, Param, Values, as_text, read_values
+from drqueue.client.kinds.words import (
+    Ref,
+    Template,
+    Var,
+    Word,
+    as_argv,
+    as_output,
+    as_shell,
+    numbered,
+    quoted,
+    words_of,
+)
+from drqueue.proto.model import LayerSpec
+from drqueue.proto.ranges import FrameRange, RangeError
+
+#: How a renderer is called for a chunk: `once` for all its frames (the template has `frames`, or nothing of
+#: them), `range` with first, last and step, `dots` with a list as 1..4 or 1,3,5; `span` with first and last,
+#: for each frame alone where the step is not 1; `frame` for each frame.
+Calls = Literal["once", "range", "dots", "span", "frame"]
+
+_PRELUDES: Mapping[Calls, str] = {
+    "once": "",
+    # Renderers count upwards; the last frame of a chunk is always one of its own.
+    "range": """\
+start={start} end={end} step={step}
+if [ "$step" -lt 0 ]; then start={end} end={start} step=$((0 - step)); fi
+""",
+    "dots": """\
+dots={frames}
+if [ {step} -eq 1 ]; then dots={start}..{end}; fi
+""",
+}
+
+
+class Command(NamedTuple):
+    """A template and its calls. `folder` is the parameter that names where it runs.
+
+    `strips`: the parameter with the picture's height; the frames are strips of one picture, the first at
+    the top, `parts` of them, and the template may hold `low` and `high`.
+    """
+
+    calls: Calls
+    words: Template
+    folder: str = ""
+    strips: str = ""
+    output: str = ""
+
+
+class Frames(NamedTuple):
+    """Which frames were asked for, and how many at once; None where nobody said."""
+
+    text: str | None = None
+    chunk: int | None = None
+
+    def range(self) -> FrameRange:
+        """The range; raises KindError."""
+        try:
+            return FrameRange.parse(self.text or "1")
+        except RangeError as error:
+            raise KindError(str(error)) from None
+
+    def layer(self, **fields: object) -> LayerSpec:
+        """A layer over these frames."""
+        asked = {"frames": self.text, "chunk": self.chunk}
+        given = {name: value for name, value in asked.items() if value is not None}
+        return LayerSpec(**{**given, **fields})  # type: ignore[arg-type]  # fields are LayerSpec's own
+
+
+Make = Callable[["Kind", Values, Frames], LayerSpec]
+Complete = Callable[[Values], Values]
+
+
+def _as_they_are(values: Values) -> Values:
+    return values
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of job. `title` is the renderer's name, `help` a sentence or a few.
+
+    Either `command` says how it is rendered (by the values where that is a function), or `make`. `complete`
+    sets values that follow from others; it raises KindError where they do not go together. `classic` are
+    names that scripts of `drqueue.sg` may be given besides, which change nothing.
+    """
+
+    name: str
+    title: str
+    help: str
+    params: tuple[Param, ...]
+    command: Command | Callable[[Values], Command] | None = None
+    make: Make | None = None
+    complete: Complete = _as_they_are
+    classic: tuple[str, ...] = ()
+
+    def values(self, given: Mapping[str, object]) -> Values:
+        """The values of what was given; raises KindError."""
+        return self.complete(read_values(self.name, self.params, given))
+
+    def command_of(self, values: Values) -> Command:
+        """How it is rendered with these values; KindError for a kind that is no command of this form."""
+        if self.command is None:
+            raise KindError(f"the kind {self.name} has no script")
+        return self.command(values) if callable(self.command) else self.command
+
+    def words(self, command: Command, values: Values) -> list[Word]:
+        """The command's words."""
+        return words_of(command.words, {param.name: param for param in self.params}, values)
+
+    def build(self, given: Mapping[str, object], frames: Frames = Frames()) -> LayerSpec:
+        """The layer: command, frames, chunk, outputs, progress. Pure; raises KindError."""
+        values = self.values(given)
+        frames.range()
+        if self.make is not None:
+            return self.make(self, values, frames)
+        return command_layer(self, values, frames)
+
+    def texts(self, given: Mapping[str, object]) -> dict[str, str]:
+        """What was given, as `JobSpec.params` keeps it; raises KindError."""
+        values = read_values(self.name, self.params, given)
+        return {name: as_text(values[name]) for name in given if name in values and given[name] not in (None, "")}
+
+
+def command_layer(kind: Kind, values: Values, frames: Frames) -> LayerSpec:
+    """The layer of a kind that is a `Command`."""
+    command = kind.command_of(values)
+    if command.strips:
+        values = {"parts": parts_of(kind, values, frames), **values}
+        if int(values["parts"]) > int(values[command.strips]):
+            raise KindError(f"the kind {kind.name}: {values['parts']} strips are more than the picture's rows")
+    words = kind.words(command, values)
+    outputs = _outputs(command, words, values, kind)
+    folder = str(values.get(command.folder, ""))
+    if command.calls == "once" and not folder:
+        return frames.layer(argv=as_argv(words), outputs=outputs)
+    return frames.layer(shell=_script(command, words, values, folder), outputs=outputs)
+
+
+def parts_of(kind: Kind, values: Values, frames: Frames) -> int:
+    """Into how many strips a picture is cut, whose numbers are the frames; raises KindError."""
+    numbers = frames.range()
+    parts = int(values.get("parts", numbers.max))
+    if numbers.min < 1 or numbers.max > parts:
+        raise KindError(f"the kind {kind.name}: the frames of one picture are its strips, from 1 to {parts}")
+    return parts
+
+
+def _outputs(command: Command, words: Iterable[Word], values: Values, kind: Kind) -> tuple[str, ...]:
+    param = next((each for each in kind.params if each.name == command.output), None)
+    if param is None or command.output not in values:
+        return ()
+    return as_output(numbered(str(values[command.output])))
+
+
+def _script(command: Command, words: list[Word], values: Values, folder: str) -> str:
+    """The shell's script of a command."""
+    enter = f"cd -- {quoted(folder)} || exit\n" if folder else ""
+    call = as_shell(words)
+    if command.calls in ("once", "range", "dots"):
+        used = {piece.name for word in words for piece in word if isinstance(piece, Var)}
+        prelude = _PRELUDES[command.calls] if used - {"threads"} else ""
+        return f"{enter}{prelude}exec {call}"
+    if command.calls == "span":
+        return enter + _loop(call, "start", ("end=$start", 'if [ {step} -eq 1 ]; then end={end}; fi'), "end")
+    before: tuple[str, ...] = ()
+    if command.strips:
+        height, parts = values[command.strips], values["parts"]
+        before = (
+            f"low=$(({height} * ({parts} - frame) / {parts}))",
+            f"high=$(({height} * ({parts} - frame + 1) / {parts}))",
+        )
+    return enter + _loop(call, "frame", before, "frame")
+
+
+def _loop(call: str, name: str, before: Iterable[str], reached: str) -> str:
+    lines = [*before, f"{call} || exit", f'if [ "${reached}" -eq {{end}} ]; then break; fi']
+    body = "".join(f"  {line}\n" for line in (*lines, f"{name}=$(({name} + {{step}}))"))
+    return f"{name}={{start}}\nwhile :; do\n{body}done"
+
+
+def mentions(words: Iterable[Word], name: str) -> bool:
+    """Whether a parameter stands in the words."""
+    return any(isinstance(piece, Ref) and piece.name == name for word in words for piece in word)
