@@ -60,7 +60,9 @@ def test_the_mail_tells_frames_and_times() -> None:
 
 
 def test_failed_frames_are_told_where_there_are_any() -> None:
-    assert "Total number of frames: 24\nFailed frames: 2\n" in composed(failed=2).get_content()
+    said = composed(failed=2).get_content()
+    assert "Total number of frames: 24\nFailed frames: 2\n" in said
+    assert "Total rendering time: 33 min 17 s\n" in said  # the mean times all of them
     assert "ailed" not in composed(failed=0).get_content()
 
 
@@ -122,6 +124,14 @@ def test_hostile_names(name: str) -> None:
     assert all(len(line) < 200 for line in data.splitlines())
     assert "\n" not in str(message["Subject"])
     assert message.get_content().count("\n") == 5
+
+
+@pytest.mark.parametrize("name", ["𜼀𜼀 " * 30 + "x", "é ü " * 45 + "é", "Häuser am Meer, zweiter Schnitt " * 6])
+def test_blanks_in_long_names_are_kept(name: str) -> None:
+    wanted = " ".join(name.split())
+    data = composed(name=name).as_bytes()
+    assert parsed(data)["Subject"] == f"Your job ({wanted}) is finished"
+    assert max(map(len, data.splitlines())) <= 78
 
 
 def test_a_name_that_looks_encoded_is_not_decoded() -> None:

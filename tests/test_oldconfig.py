@@ -228,6 +228,12 @@ def test_a_wrong_old_variable_is_called_by_its_name() -> None:
         load(SlaveSettings, env={**HOME, "DRQUEUE_ENABLED": "2"})
 
 
+def test_keys_and_variables_are_in_the_page_for_those_who_come_from_it() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "coming-from-drqueue.md").read_text()
+    for name in (*oldconfig.KEYS, oldconfig.POOL_VARIABLE, "DRQUEUE_ENABLED=0", "DRQUEUE_MAX_CPUS"):
+        assert f"`{name}`" in page, name
+
+
 # -- where it is looked for ------------------------------------------------------------------------------
 
 

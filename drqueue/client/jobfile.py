@@ -19,7 +19,8 @@
     command = "ffmpeg -y -i render_%04d.png shot.mp4"
     after = ["render"]
 
-A command is a list of words, or a string for the shell. Keys are the fields of `JobSpec` and `LayerSpec`,
+A command is a list of words, or a string for the shell; in its place a layer may have `kind` and a table `params`,
+of which the command, and mostly outputs, are made (`drqueue kinds`). Keys are the fields of `JobSpec` and `LayerSpec`,
 with `command` for argv and shell, and cores, memory_mb and os in place of needs. `depends` is a list of job
 ids, or of tables { job = 3, until = "ended" }. A relative cwd is relative to the file; without one it is
 where submit was typed. An unknown key is an error that names the nearest known one.
@@ -38,7 +39,11 @@ T = TypeVar("T")
 
 JOB_KEYS = frozenset(JobSpec.__struct_fields__) - {"layers"}
 NEEDS_KEYS = frozenset(Needs.__struct_fields__)
-LAYER_KEYS = (frozenset(LayerSpec.__struct_fields__) - {"argv", "shell", "needs"}) | NEEDS_KEYS | {"command"}
+LAYER_KEYS = (
+    (frozenset(LayerSpec.__struct_fields__) - {"argv", "shell", "needs"})
+    | NEEDS_KEYS
+    | {"command", "kind", "params"}
+)
 
 
 class JobFileError(Exception):
@@ -74,6 +79,10 @@ def job_of(content: Mapping[str, Any], *, folder: str, cwd: str, owner: str) -> 
         for number, each in enumerate(job["depends"]):
             _known(_table(each, f"depends[{number}]"), Depend.__struct_fields__, f"depends[{number}]")
     layers = [_layer(table, number, folder, cwd) for number, table in enumerate(tables)]
+    for table in tables:
+        if "kind" in table and "kind" not in job:
+            # The job is of the kind of its first layer that has one.
+            job.update(_made_of(table))
     job.setdefault("owner", owner)
     job.setdefault("name", default_name(layers[0]))
     return _converted({**job, "layers": layers}, JobSpec, "[job]")
@@ -92,7 +101,11 @@ def _layer(given: Any, number: int, folder: str, cwd: str) -> LayerSpec:
         where = f"layer {table['name']!r}"
     _known(table, LAYER_KEYS, where)
     command = table.pop("command", None)
-    if isinstance(command, str):
+    if "kind" in table or "params" in table:
+        if command is not None:
+            raise JobFileError(f"{where}: either a command, or kind and params")
+        table = _of_kind(table, where)
+    elif isinstance(command, str):
         table["shell"] = command
     elif isinstance(command, list) and all(isinstance(word, str) for word in command):
         table["argv"] = tuple(command)
@@ -111,6 +124,38 @@ def _layer(given: Any, number: int, folder: str, cwd: str) -> LayerSpec:
     if isinstance(place, str) and place not in ("", SCRATCH):
         table["cwd"] = os.path.join(folder, os.path.expanduser(place))
     return _converted(table, LayerSpec, where)
+
+
+def _of_kind(table: dict[str, Any], where: str) -> dict[str, Any]:
+    """A layer's table, with the command that its kind makes of its params in their place."""
+    from drqueue.client.kinds import Frames, KindError, find  # only those who use kinds pay for them
+
+    kind, params = table.pop("kind", "general"), _table(table.pop("params", {}), f"params of {where}")
+    if not isinstance(kind, str):
+        raise JobFileError(f"{where}: kind must be the name of one")
+    frames, chunk = table.pop("frames", None), table.pop("chunk", None)
+    if isinstance(frames, int) and not isinstance(frames, bool):
+        frames = str(frames)
+    if not isinstance(frames, str | None) or isinstance(chunk, bool) or not isinstance(chunk, int | None):
+        raise JobFileError(f"{where}: frames must be a range, and chunk a whole number")
+    try:
+        made = find(kind).build(params, Frames(frames, chunk))
+    except KindError as error:
+        raise JobFileError(f"{where}: {error}") from None
+    fields = ("argv", "shell", "frames", "chunk", "outputs", "progress", "success_exit_codes")
+    built = {field: getattr(made, field) for field in fields if getattr(made, field)}
+    outputs = table.get("outputs")
+    if isinstance(outputs, list):
+        built["outputs"] = [*made.outputs, *outputs]
+    return {**built, **{key: value for key, value in table.items() if key != "outputs" or key not in built}}
+
+
+def _made_of(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The job's kind and params, by a layer's table of which the layer could be made."""
+    from drqueue.client.kinds import find
+
+    kind = find(table["kind"])
+    return {"kind": kind.name, "params": kind.texts(table.get("params", {}))}
 
 
 def _table(given: Any, where: str) -> dict[str, Any]:

@@ -230,13 +230,6 @@ KILLED = "killed"
 REASONS = FAILURES | NOBODYS | {KILLED, ""}
 
 
-def succeeded(exit_: Exit, codes: ExitCodes) -> bool:
-    """Whether the command ended by itself, with a code that says that its work is done. Master and slave
-    both judge by this."""
-    if exit_.code is None or exit_.signal is not None or exit_.reason:
-        return False
-    return isinstance(codes, str) or exit_.code in codes
-
 
 class RunOrder(Value, frozen=True, kw_only=True):
     """All that a slave needs to run one attempt. The frame's numbers are start, start+step ... (count).

@@ -26,14 +26,15 @@ NOT_LOADED = 65535
 STYLE = """
 :root { color-scheme: light dark; }
 body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 75rem; padding: 0 1rem 3rem; }
-header { align-items: baseline; border-bottom: 1px solid #8886; display: flex; gap: 1.5rem; padding: .8rem 0; }
+header { align-items: baseline; border-bottom: 1px solid #8886; display: flex; gap: 1.5rem; }
+header { padding: .8rem 0; }
 header strong { font-size: 1.2rem; }
 h1 { font-size: 1.4rem; margin: 1.4rem 0 .8rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.1rem; margin: 1.6rem 0 .6rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; min-width: 50%; }
-th, td { border-bottom: 1px solid #8884; padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top; }
-th { font-weight: 600; white-space: nowrap; }
+th, td { border-bottom: 1px solid #8884; padding: .3rem .8rem .3rem 0; text-align: left; }
+th { font-weight: 600; vertical-align: top; white-space: nowrap; }
 td { font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 a { color: light-dark(#0b57a4, #8ec5ff); }
 p.pages a, p.pages b { margin-right: .6rem; }
@@ -55,17 +56,21 @@ class Page(NamedTuple):
     body: str
 
 
-class NotThere(Exception):
+class NotThere(Exception):  # noqa: N818  (reads as what it says)
     """The page asked for does not exist; the text says what does not."""
 
 
 # -- HTML ------------------------------------------------------------------------------------------------
 
 
+TABLE = '<div class="wide"><table>'
+
+
 def markup(value: object) -> str:
     """A value as HTML: escaped, a link as a link."""
     if isinstance(value, Link):
-        return f'<a href="{escape(os.environ.get("SCRIPT_NAME", "") + value.path)}">{escape(str(value.text))}</a>'
+        address = os.environ.get("SCRIPT_NAME", "") + value.path
+        return f'<a href="{escape(address)}">{escape(str(value.text))}</a>'
     if isinstance(value, list):
         return ", ".join(markup(one) for one in value) or "None"
     return escape(str(value))
@@ -75,13 +80,13 @@ def table(head: list[str], rows: list[list[object]]) -> str:
     """Rows under a head."""
     names = "".join(f"<th>{markup(name)}</th>" for name in head)
     lines = "\n".join(f"<tr>{''.join(f'<td>{markup(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="wide"><table>\n<thead><tr>{names}</tr></thead>\n<tbody>\n{lines}\n</tbody></table></div>'
+    return f"{TABLE}\n<thead><tr>{names}</tr></thead>\n<tbody>\n{lines}\n</tbody></table></div>"
 
 
 def details(fields: list[tuple[str, object]]) -> str:
     """Names and values, one below the other."""
     lines = "\n".join(f"<tr><th>{markup(name)}</th><td>{markup(value)}</td></tr>" for name, value in fields)
-    return f'<div class="wide"><table>\n<tbody>\n{lines}\n</tbody></table></div>'
+    return f"{TABLE}\n<tbody>\n{lines}\n</tbody></table></div>"
 
 
 def whole(page: Page) -> str:
@@ -95,7 +100,11 @@ def whole(page: Page) -> str:
 <style>{STYLE}</style>
 </head>
 <body>
-<header><strong>DrKeewee</strong> {markup(Link("Jobs", "/jobs"))} {markup(Link("Computers", "/computers"))}</header>
+<header>
+<strong>DrKeewee</strong>
+{markup(Link("Jobs", "/jobs"))}
+{markup(Link("Computers", "/computers"))}
+</header>
 <h1>{markup(page.title)}</h1>
 {page.body}
 </body>
@@ -140,7 +149,10 @@ def job_page(job_id: int) -> Page:
         ("Kind", drqueue.job_koj_string(job)),
         ("Command", job.cmd),
         ("Pool", job.limits.pool),
-        ("Frames", f"{job.frame_start} to {job.frame_end}, step {job.frame_step}, block size {job.block_size}"),
+        (
+            "Frames",
+            f"{job.frame_start} to {job.frame_end}, step {job.frame_step}, block size {job.block_size}",
+        ),
         ("Frames left", job.fleft),
         ("Frames done", job.fdone),
         ("Frames failed", job.ffailed),
@@ -159,7 +171,8 @@ def job_page(job_id: int) -> Page:
     head = "Number,Status,Exit code,Computer,Task,Requeued,Start time,Finish time"
     body = details(fields) + "\n<h2>Frames</h2>\n" + table(head.split(","), rows)
     if pages > 1:
-        body += f'\n<p class="pages">Page {"".join(page_link(job.id, n, page) for n in range(1, pages + 1))}</p>'
+        links = "".join(page_link(job.id, each, page) for each in range(1, pages + 1))
+        body += f'\n<p class="pages">Page {links}</p>'
     return Page("200 OK", f"Job {job.id}: {job.name}", body)
 
 

@@ -27,7 +27,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     server_version = "DrKeewee"
 
-    def do_GET(self) -> None:  # noqa: N802  (the standard library calls it so)
+    def do_GET(self) -> None:
         """Answer with what the script prints."""
         name = (self.headers.get("Host") or ADDRESS).rpartition(":")[0] or self.headers.get("Host")
         if name not in (ADDRESS, "localhost"):
@@ -58,7 +58,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         self._pass_on(ran.stdout)
 
-    do_HEAD = do_GET
+    def do_HEAD(self) -> None:
+        """The same without the page."""
+        self.do_GET()
 
     def _pass_on(self, printed: bytes) -> None:
         head, _, body = printed.partition(b"\n\n")

@@ -44,7 +44,7 @@ def usage(name: str) -> str:
 
 def test_the_tools_are_the_originals() -> None:
     """Those that the original had and that have a meaning here."""
-    assert NAMES == "sendjob cjob ctask requeue jobinfo jobfinfo compinfo blockhost".split()
+    assert " ".join(NAMES) == "sendjob cjob ctask requeue jobinfo jobfinfo compinfo blockhost"
     assert [tool_of(name).name for name in NAMES] == NAMES
 
 
@@ -168,9 +168,10 @@ def test_without_a_master_the_originals_words_say_so(
     drqueue: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, out: str
 ) -> None:
     monkeypatch.setenv("DRQUEUE_MASTER", f"unix:{tmp_path}/nobody.sock")
-    said = drqueue("classic", *words.split())
+    tool, *flags = words.split()
+    said = drqueue("classic", tool, *flags)
     assert (said.status, said.out) == (1, out)
-    assert said.err.startswith(f"{words.split()[0]}: Could not connect to master")
+    assert said.err.startswith(f"{tool}: Could not connect to master")
     assert said.err.count("\n") == 1
 
 

@@ -3,7 +3,6 @@
 The tests share one farm; each deletes its jobs and leaves the slaves as it found them.
 """
 
-import getpass
 from collections.abc import Iterator
 from pathlib import Path
 

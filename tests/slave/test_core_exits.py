@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from drqueue.proto.model import REASONS, Exit, ExitCodes, MachineInfo, MachineLoad, RunOrder, succeeded
+from drqueue.proto.model import REASONS, Exit, ExitCodes, MachineInfo, MachineLoad, RunOrder
+from drqueue.proto.rules import succeeded
 from drqueue.proto.views import FrameView
 from drqueue.slave.core.effects import Verify
 from drqueue.slave.core.events import OutputsSeen, RegisteredAs, Unlinked, Verified

@@ -185,7 +185,7 @@ def test_padded_numbers_have_the_layers_digits(pad: int, start: int, count: int,
     """A minus sign takes the place of a digit, as printf has it."""
     env = command(an_order(pad=pad, start=start, count=count), NODE).env
     assert env["DRQUEUE_PADFRAMES"] == padded
-    assert env["DRQUEUE_PADFRAME"] == padded.split()[0]
+    assert env["DRQUEUE_PADFRAME"] == padded.split(maxsplit=1)[0]
 
 
 def test_many_wide_numbers_are_left_out_of_the_environment() -> None:

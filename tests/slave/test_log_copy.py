@@ -105,7 +105,7 @@ def writes_end_after(count: int, error: BaseException) -> Iterator[None]:
         ({"key": AttemptKey(12345, 0, 0, 3)}, "12345.shot/shot.0005"),
         ({"key": AttemptKey(7, 1, 0, 1), "layer_name": "comp"}, "007.shot/shot.comp.0005"),
         ({"job_name": "a b: ü.x"}, "007.a b: ü.x/a b: ü.x.0005"),
-        ({"job_name": "../../etc/x"}, "007._./.._etc_x/_./.._etc_x.0005".replace("/..", "_..")),
+        ({"job_name": "../../etc/x"}, "007._._.._etc_x/_._.._etc_x.0005"),
         ({"job_name": ""}, "007.DEFAULT/DEFAULT.0005"),
     ],
 )
@@ -219,7 +219,7 @@ def test_a_large_log_is_copied_a_part_at_a_time(place: Place) -> None:
 
 
 @given(
-    st.lists(st.integers(0, 3 * CHUNK), max_size=5),
+    st.lists(st.integers(0, 800) | st.integers(0, 3 * CHUNK), max_size=5),
     st.sampled_from([b"", b"x\n", b"ab" * 500, bytes(range(256)) * (CHUNK // 128)]),
     st.booleans(),
 )
@@ -349,8 +349,9 @@ def test_what_lies_in_the_way_is_an_error_at_once_and_left_alone(place: Place, w
     place.log.write_bytes(b"x")
     copy = place.begin()
     for _ in range(2):
-        with pytest.raises(OSError, match="."):
+        with pytest.raises(OSError) as caught:  # noqa: PT011  (which one is the system's business)
             copy.advance(True, UMASK)
+        assert caught.value.strerror
     assert sorted(place.root.rglob("*")) == seen
     assert place.notes() == ["7.0.4.1"]
 

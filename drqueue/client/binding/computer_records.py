@@ -1,8 +1,8 @@
 """From the farm's slaves to the attributes of the binding's `computer`.
 
-Rules of this file: a computer has the cores and the memory that its slave offers, which need not be all that the
-machine has. Each running frame is a task in the slot that the master counts for it, those whose job was deleted
-meanwhile excepted.
+Rules of this file: a computer has the cores and the memory that its slave offers, which need not be all that
+the machine has. Each running frame is a task in the slot that the master counts for it; those whose job was
+deleted meanwhile are left out.
 """
 
 from collections.abc import Iterator, Mapping

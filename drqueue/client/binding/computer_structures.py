@@ -60,7 +60,7 @@ class autoenable(Struct):
 
 
 class task(Struct):
-    """What runs in a slot of a computer; the slot is free where `used` is 0. `frame` is the frame's number."""
+    """What runs in a slot of a computer; the slot is free where `used` is 0. `frame` is a frame's number."""
 
     used = unsigned(8)
     jobname = Text(default="EMPTY")
@@ -255,7 +255,7 @@ class computer(Struct):
     def set_pools(self, pools: list[pool]) -> list[pool]:
         """Have the slave be in these pools and no other that the local record names; the list is returned.
 
-        ValueError for what is no list of pools; OSError where the slave cannot be told: the record stays then.
+        ValueError for what is no list of pools; OSError where the slave cannot be told: the record stays.
         """
         if not isinstance(pools, list):
             raise ValueError("Expecting a list")

@@ -1,8 +1,8 @@
 """Every constant of DrQueue under its name and with its value, and the text of every error code.
 
-Rules of this file: values never change: people's programs hold them as numbers. They say what the original
-was built with; where this farm has no such limit (MAXJOBS, MAXCOMPUTERS, MAXTASKS, MAXCMDLEN) the number stays
-for programs that read it, and nothing here obeys it.
+Rules of this file: values never change: people's programs hold them as numbers. They say what the
+original was built with; where this farm has no such limit (MAXJOBS, MAXCOMPUTERS, MAXTASKS, MAXCMDLEN)
+the number stays for programs that read it, and nothing here obeys it.
 """
 
 from typing import Final

@@ -73,7 +73,7 @@ DEFAULT_VIEW_COMMANDS: Final = {
     c.KOJ_LUXRENDER: _DISPLAY_JPG,
     c.KOJ_XSI: "$DRQUEUE_BIN/viewcmd/imf_batch",
 }
-"""What shows a frame of a job of each kind where the job does not say; a kind that is not here has nothing."""
+"""What shows a frame of each kind of job where the job does not say; kinds that are not here have nothing."""
 
 _FOLDERS: Final = {
     "DRQUEUE_TMP": "tmp",

@@ -1,10 +1,10 @@
 """Typed attributes of the binding's structures, and the checks of its functions' arguments.
 
-Rules of this file: what C's types could not hold is refused where it is assigned: TypeError for the wrong type
-and for a text that is too long, OverflowError for a number out of range. A bool is an int. None is the empty
-text; a NUL character ends a text, as in C; bytes are no text. `put` is the only way around these checks: it is
-for records that come from a farm, where frames may have negative numbers. A structure inside another is a view:
-assigning to it copies, field by field.
+Rules of this file: what C's types could not hold is refused where it is assigned: TypeError for the
+wrong type and for a text that is too long, OverflowError for a number out of range. A bool is an int.
+None is the empty text; a NUL character ends a text, as in C; bytes are no text. `put` is the only way
+around these checks: it is for records that come from a farm, where frames may have negative numbers. A
+structure inside another is a view: assigning to it copies, field by field.
 """
 
 from collections.abc import Callable, Iterable
@@ -62,7 +62,7 @@ def text(value: object, what: str, most: int = NAME_MOST, *, in_bytes: bool = Fa
 
 
 def place(index: object, count: int, message: str) -> int:
-    """`index` where it is one of `count` places; TypeError for no int, IndexError with `message` elsewhere."""
+    """`index` where it is one of `count` places; TypeError for no int, IndexError(message) elsewhere."""
     if not isinstance(index, int):
         raise TypeError(f"an index must be an int, not {type(index).__name__}")
     if not 0 <= index < count:
@@ -87,7 +87,7 @@ class Field:
 
 
 class Struct:
-    """Base of all structures: typed fields; an attribute that is no field may be set, and is kept as it is."""
+    """Base of all structures: typed fields; any other attribute may be set, too, and is kept."""
 
     fields: ClassVar[dict[str, Field]] = {}
 
@@ -267,7 +267,7 @@ class Nested(Field, Generic[_S]):
 
 
 class Many(Field, Generic[_S]):
-    """Structures in a list, which may be changed in place; assigning a list (None: empty) copies its items."""
+    """Structures in a list that may be changed in place; assigning a list (None: empty) copies its items."""
 
     def __init__(self, kind: type[_S]) -> None:
         self.kind = kind

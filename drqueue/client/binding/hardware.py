@@ -1,7 +1,7 @@
 """What this machine is, in the original's numbers; and these numbers from a machine's own words.
 
-Rules of this file: the functions `..._of` are pure. What cannot be measured is 0 or "". Memory is in MB, speed
-in MHz, load in hundredths.
+Rules of this file: the functions `..._of` are pure. What cannot be measured is 0 or "". Memory is in MB,
+speed in MHz, load in hundredths.
 """
 
 import os

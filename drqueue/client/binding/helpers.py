@@ -189,17 +189,24 @@ def common_date_check() -> int:
 
 
 def mn_job_finished(job: job) -> int:
-    """Send the mail that says that a job is finished, to `job.email`, by this machine's sendmail.
+    """Send the mail that says that a job is finished, to `job.email` or else its owner, by sendmail.
 
-    1, or OSError; a job that names no address is refused so, too.
+    1, or OSError.
     """
     from drqueue import mail  # starts programs: only who mails loads it
 
-    if not job.email:
-        raise OSError("the job has no email address")
-    mail.send_finished(
-        "", to=job.email, name=job.name, frames=job_nframes(job), mean_s=float(job.avg_frame_time)
-    )
+    try:
+        mail.send_finished(
+            "",
+            to=job.email or job.owner,
+            name=job.name,
+            frames=job_nframes(job),
+            mean_s=float(job.avg_frame_time),
+            failed=job.ffailed,
+            job=job.id,
+        )
+    except mail.MailError as error:
+        raise OSError(str(error)) from error
     return 1
 
 

@@ -69,8 +69,8 @@ def job_report(job: job) -> None:
         f"Average time: {time_str(max(0, job.avg_frame_time))}",
         f"Estimated end: {_date(job.est_finish_time)}",
         f"Pool: {job.limits.pool}",
-        f"Limits: {job.limits.nmaxcpus} in all, {job.limits.nmaxcpuscomputer} on one computer, "
-        f"memory {job.limits.memory} MB, systems {job.limits.os_flags:#06x}",
+        f"Limits: {job.limits.nmaxcpus} in all, {job.limits.nmaxcpuscomputer} on one computer",
+        f"Needs: {job.limits.memory} MB, systems {job.limits.os_flags:#06x}",
         f"Flags: {job.flags}",
     ]
     if job.flags & c.JF_JOBDEPEND:

@@ -1,9 +1,9 @@
 """How a job's units, their indices and their frame numbers belong together.
 
-Rules of this file: S = frame_start, E = frame_end, P = frame_step, B = block_size; a unit (what is run at once)
-is a block of B frames, and its number is that of its first frame. A range that ends before it starts, or whose
-step or block is 0, has no units; the farm refuses such a job. Where a job came from a farm with a range that
-S, E and P cannot say (`job.chunks` is set then), its real range counts.
+Rules of this file: a unit, which is what is run at once, is a block of `block_size` frames, and its
+number is that of its first frame. A range that ends before it starts, or whose step or block is 0, has
+no units; the farm refuses such a job. Where a job came from a farm with a range that start, end and step
+cannot say (`job.chunks` is set then), its real range counts.
 """
 
 from typing import Protocol
@@ -72,7 +72,7 @@ def job_nframes(job: Numbered) -> int:
 
 
 def job_frame_index_to_number(job: Numbered, index: int) -> int:
-    """The frame number of the unit at `index`; beyond the job's end too, as the original, but for real ranges."""
+    """The frame number of the unit at `index`, beyond the end too; IndexError there for a real range."""
     u32(index, "index")
     if job.chunks is not None:
         return job.chunks.first(index)

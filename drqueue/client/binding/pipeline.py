@@ -1,4 +1,4 @@
-"""Many questions under way at once: a list takes as long as its slowest answer, not as all of them in a row."""
+"""Many questions under way at once: a list takes as long as its slowest answer, not as all in a row."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar

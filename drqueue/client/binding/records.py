@@ -1,8 +1,8 @@
 """Between the farm's jobs and frames and the attributes that the binding's objects have for them.
 
-Rules of this file: a job shows its first layer, whose frames (chunks) are the units that are counted. Where the
-range of that layer cannot be said with a start, an end and a step, these are its lowest and highest number and 1,
-and `job.chunks` is what counts. What the farm would understand and the original did not mean is refused.
+Rules of this file: a job shows its first layer, whose frames (chunks) are the units that are counted. Where
+the range of that layer cannot be said with a start, an end and a step, these are its lowest and its highest
+number and 1, and `job.chunks` counts. What the farm would take in another way than the original is refused.
 """
 
 import re

@@ -1,9 +1,9 @@
 """What programs ask of the master: the original's `request_*` functions, its names, arguments and results.
 
-Rules of this file: 1 where it was done and 0 where it was not, and then `last_error()` tells why. An argument of
-the wrong type raises TypeError and one out of range OverflowError, before anything is sent. A job, a frame or a
-computer that does not exist gives 0. `who` is checked and otherwise ignored; `frame` is always a frame's number,
-and any number of a block names the block. What is filled keeps its values where the request fails.
+Rules of this file: 1 where it was done and 0 where it was not, and then `last_error()` tells why. An argument
+of the wrong type raises TypeError and one out of range OverflowError, before anything is sent. A job, a frame
+or a computer that does not exist gives 0. `who` is checked and otherwise ignored; `frame` is always a frame's
+number, and any number of a block names the block. What is to be filled stays as it is where a request fails.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,38 @@ from drqueue.client.binding.fields import Struct, frame_number, put, text, u16, 
 from drqueue.client.binding.session import RequestError, done
 from drqueue.proto.model import JobChange
 
+__all__ = [
+    "register_job",
+    "request_comp_xfer",
+    "request_job_add_blocked_host",
+    "request_job_block_host_by_name",
+    "request_job_continue",
+    "request_job_delete",
+    "request_job_delete_blocked_host",
+    "request_job_envvars",
+    "request_job_frame_finish",
+    "request_job_frame_info",
+    "request_job_frame_kill",
+    "request_job_frame_kill_finish",
+    "request_job_frame_reset_requeued",
+    "request_job_frame_waiting",
+    "request_job_hstop",
+    "request_job_limits_memory_set",
+    "request_job_limits_nmaxcpus_set",
+    "request_job_limits_nmaxcpuscomputer_set",
+    "request_job_limits_pool_set",
+    "request_job_name",
+    "request_job_priority_update",
+    "request_job_rerun",
+    "request_job_sesupdate",
+    "request_job_stop",
+    "request_job_unblock_host_by_name",
+    "request_job_xfer",
+    "request_job_xferfi",
+    "request_slavexit",
+]
 
-# -- records ------------------------------------------------------------------------------------------------
+# -- records ----------------------------------------------------------------------------------------------
 
 
 def register_job(job: Any) -> int:
@@ -107,7 +137,7 @@ def request_job_name(ijob: int, who: int) -> str:
     return session.ask(lambda client: client.job(number))[0].name
 
 
-# -- jobs ---------------------------------------------------------------------------------------------------
+# -- jobs -------------------------------------------------------------------------------------------------
 
 
 def request_job_stop(ijob: int, who: int) -> int:
@@ -197,7 +227,7 @@ def request_job_limits_pool_set(ijob: int, pool: str, who: int) -> int:
     return _change(_asked(ijob, who), JobChange(pool=name(pool, "pool")))
 
 
-# -- hosts that a job does not run on -------------------------------------------------------------------------
+# -- hosts that a job does not run on ---------------------------------------------------------------------
 
 
 def request_job_add_blocked_host(ijob: int, icomp: int, who: int) -> int:
@@ -248,7 +278,7 @@ def request_job_unblock_host_by_name(ijob: int, name_of_host: str, who: int) -> 
     return done(work)
 
 
-# -- frames ---------------------------------------------------------------------------------------------------
+# -- frames -----------------------------------------------------------------------------------------------
 
 
 def request_job_frame_waiting(ijob: int, frame: int, who: int) -> int:
@@ -281,7 +311,7 @@ def request_job_frame_reset_requeued(ijob: int, frame: int, who: int) -> int:
     return done(lambda client: client.frame_reset_requeued(number, frames))
 
 
-# -- computers ------------------------------------------------------------------------------------------------
+# -- computers --------------------------------------------------------------------------------------------
 
 
 def request_slavexit(icomp: int, who: int) -> int:
@@ -294,7 +324,7 @@ def request_slavexit(icomp: int, who: int) -> int:
     return done(work)
 
 
-# -- for this package's other files ---------------------------------------------------------------------------
+# -- for this package's other files -----------------------------------------------------------------------
 
 
 def name(value: object, what: str) -> str:

@@ -25,8 +25,14 @@ from drqueue.client.binding.constants import (
     error_text,
 )
 from drqueue.client.errors import DrQueueError, MasterUnreachable, NotFound, Refused, VersionMismatch
+from drqueue.client.link import LinkLost
 from drqueue.client.sync_client import Portal
 from drqueue.settings import SettingsError
+
+__all__ = [
+    "RequestError",
+    "last_error",
+]
 
 #: Seconds for which a call goes on trying while no master answers: the original tried three times, 2 s apart.
 PATIENCE_S = 4.0
@@ -110,7 +116,7 @@ def ask(work: Callable[[AsyncClient], Awaitable[T]]) -> T:
     except RequestError as failed:
         _thread.error = str(failed)
         raise
-    except (DrQueueError, SettingsError) as error:
+    except (DrQueueError, LinkLost, SettingsError) as error:
         failure = _failure(error)
         _thread.error = str(failure)
         raise failure from error

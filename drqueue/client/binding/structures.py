@@ -70,7 +70,7 @@ VALUE_MOST: Final = 65_536
 
 
 class frame_info(Struct):
-    """How one unit of a job stands; its place in the list is its index. Times are seconds since 1970, 0: none."""
+    """How a unit of a job stands; its place in the list is its index. Times: seconds since 1970, or 0."""
 
     status = unsigned(8)
     start_time = unsigned(32)

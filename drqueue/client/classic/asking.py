@@ -1,7 +1,7 @@
 """How the tools ask the farm, over the binding, and what they say where it does not do what was asked."""
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from drqueue.client import binding
 from drqueue.client.binding.constants import DRE_ANSWERNOTRIGHT, DRE_NOERROR, DRE_NOTREGISTERED, error_text
@@ -32,28 +32,25 @@ def tell(request: Callable[..., int], *given: object, otherwise: str) -> None:
         raise Refused(otherwise if text == error_text(DRE_NOERROR) else _sentence(text))
 
 
-def the_job(ijob: int) -> "binding.job":
+def the_job(ijob: int) -> binding.job:
     """A job's record; Refused where there is none."""
-    return _filled(binding.request_job_xfer, ijob, binding.job(), otherwise=f"there is no job {ijob}")
+    job = binding.job()
+    tell(binding.request_job_xfer, ijob, job, otherwise=f"there is no job {ijob}")
+    return job
 
 
-def the_computer(icomp: int) -> "binding.computer":
+def the_computer(icomp: int) -> binding.computer:
     """A computer's record; Refused where there is none."""
-    otherwise = f"there is no computer {icomp}"
-    return _filled(binding.request_comp_xfer, icomp, binding.computer(), otherwise=otherwise)
+    computer = binding.computer()
+    tell(binding.request_comp_xfer, icomp, computer, otherwise=f"there is no computer {icomp}")
+    return computer
 
 
-def the_frame(ijob: int, frame: int) -> "binding.frame_info":
+def the_frame(ijob: int, frame: int) -> binding.frame_info:
     """A frame's record; Refused where there is none."""
     info = binding.frame_info()
-    otherwise = f"job {ijob} has no frame {frame}"
-    tell(binding.request_job_frame_info, ijob, frame, info, otherwise=otherwise)
+    tell(binding.request_job_frame_info, ijob, frame, info, otherwise=f"job {ijob} has no frame {frame}")
     return info
-
-
-def _filled(request: Callable[..., int], number: int, record: Any, otherwise: str) -> Any:
-    tell(request, number, record, otherwise=otherwise)
-    return record
 
 
 def _sentence(text: str) -> str:

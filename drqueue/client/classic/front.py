@@ -16,7 +16,7 @@ ID_MAX = 2**32 - 1
 FRAME_MIN, FRAME_MAX = -(2**31), 2**32 - 1
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818  (reads as what it says)
     """What the tool will not do, or could not; its text is a sentence for stderr."""
 
 

@@ -86,10 +86,7 @@ def _compinfo(given: Given) -> None:
     from drqueue.client import binding
     from drqueue.client.classic.asking import ask, the_computer
 
-    if operation == "d":
-        computers = [the_computer(icomp)]
-    else:
-        computers = ask(binding.request_computer_list)
+    computers = [the_computer(icomp)] if operation == "d" else ask(binding.request_computer_list)
     if operation == "n":
         say(str(len(computers)))
         return

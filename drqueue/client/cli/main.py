@@ -39,6 +39,7 @@ COMMANDS = {
     "up": Entry("up", "up", "Run a farm on this machine, in the foreground."),
     "demo": Entry("demo", "demo", "Render an animation on a farm started for it."),
     "submit": Entry("submit", "submit", "Queue a job and print its id."),
+    "kinds": Entry("kinds", "kinds", "List kinds of job, or one kind's parameters."),
     "jobs": Entry("jobs", "jobs", "List jobs."),
     "job": Entry("jobs", "job", "Show one job."),
     "frames": Entry("frames", "frames", "List a job's frames."),

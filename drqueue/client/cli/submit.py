@@ -1,6 +1,7 @@
 """`drqueue submit`."""
 
 import os
+from collections import Counter
 from typing import Any
 
 import click
@@ -18,7 +19,7 @@ from drqueue.client.cli.common import (
     say,
 )
 
-KINDS = ("general",)
+GENERAL = "general"
 #: A single word that holds one of these is a string for the shell.
 SHELL_CHARACTERS = frozenset("|&;<>()$`\"'*?[~")
 _LAYER_OPTIONS = ("frames", "chunk", "cores", "memory", "retries", "timeout", "cwd", "output", "os_names")
@@ -61,16 +62,18 @@ _LAYER_OPTIONS = ("frames", "chunk", "cores", "memory", "retries", "timeout", "c
     help="What becomes of frames on a slave that is out of reach (default lease).",
 )
 @click.option("--stopped", is_flag=True, default=None, help="Queue it stopped.")
-@click.option("--kind", metavar="K", default="general", show_default=True, help="Kind of job.")
 @click.option(
-    "--set", "settings", type=PAIR, multiple=True, metavar="k=v", help="Setting of the kind; repeatable."
+    "--kind", metavar="K", default="general", show_default=True, help="Kind of job, see drqueue kinds."
+)
+@click.option(
+    "--set", "settings", type=PAIR, multiple=True, metavar="k=v", help="Parameter of the kind; repeatable."
 )
 @click.option("--file", "path", type=click.Path(), metavar="JOB.toml", help="Read the job from a file.")
 @click.option("--wait", is_flag=True, help="Stay until it is finished.")
 @common
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND ...]")
 def submit(command: tuple[str, ...], path: str | None, wait: bool, **given: Any) -> int:
-    """Queue a job: a COMMAND over a frame range, or what JOB.toml says.
+    """Queue a job: a COMMAND over a frame range, what a kind makes of its parameters, or what JOB.toml says.
 
     The words after -- are the command's argv; {frame}, {frame:04d}, {start}, {end}, {step} and {frames}
     in them are filled in. A single word that holds a blank or a shell character is a string for the shell.
@@ -78,12 +81,15 @@ def submit(command: tuple[str, ...], path: str | None, wait: bool, **given: Any)
     from drqueue.client.cli.output import show_json
     from drqueue.client.cli.wait import follow, jobs_go_on
 
-    kind = given.pop("kind")
-    if kind not in KINDS:
-        raise click.UsageError(f"there is no kind {kind!r}; there is {', '.join(KINDS)}")
-    if given.pop("settings"):
-        raise click.UsageError(f"the kind {kind!r} has no settings")
-    spec = _from_file(path, command, given) if path is not None else _from_words(command, given)
+    kind, settings = given.pop("kind"), given.pop("settings")
+    if path is not None:
+        if settings or kind != GENERAL:
+            raise click.UsageError(f"--kind and --set are a layer's: write kind and params into {path}")
+        spec = _from_file(path, command, given)
+    elif settings or kind != GENERAL:
+        spec = _from_kind(kind, settings, command, given)
+    else:
+        spec = _from_words(command, given)
     options = asked()
     submitted: list[int] = []
 
@@ -99,36 +105,63 @@ def submit(command: tuple[str, ...], path: str | None, wait: bool, **given: Any)
 
 
 def _from_words(command: tuple[str, ...], given: dict[str, Any]) -> Any:
-    from drqueue.client.specs import login_name
-    from drqueue.proto.model import JobSpec, LayerSpec, Needs
+    from drqueue.proto.model import LayerSpec
 
     if not command:
         raise click.UsageError("a command is missing: drqueue submit [OPTIONS] -- COMMAND ...")
     argv, shell = split_command(command)
-    layer = {
-        "frames": given["frames"],
-        "chunk": given["chunk"],
+    frames = _given({"frames": given["frames"], "chunk": given["chunk"]})
+    return _job(LayerSpec(argv=argv, shell=shell, **frames), default_name(command), given)
+
+
+def _from_kind(
+    kind: str, settings: tuple[tuple[str, str], ...], command: tuple[str, ...], given: dict[str, Any]
+) -> Any:
+    from drqueue.client.kinds import Frames, KindError, find
+
+    if command:
+        raise click.UsageError("either a kind's parameters (--set) or a COMMAND, not both")
+    params = dict(settings)
+    for name, count in Counter(name for name, _ in settings).items():
+        if count > 1:
+            raise click.UsageError(f"--set {name}= is given {count} times")
+    try:
+        found = find(kind)
+        layer = found.build(params, Frames(given["frames"], given["chunk"]))
+        texts = found.texts(params)
+    except KindError as error:
+        raise click.UsageError(str(error)) from None
+    made_of = {"kind": found.name, "params": texts}
+    return _job(layer, found.default_job_name(texts), given, **made_of)
+
+
+def _job(layer: Any, name: str, given: dict[str, Any], **fields: Any) -> Any:
+    """The job of one layer, what the options say of it filled in."""
+    import msgspec
+
+    from drqueue.client.specs import login_name
+    from drqueue.proto.model import JobSpec, Needs
+
+    of_layer = {
         "retries": given["retries"],
         "timeout_s": given["timeout"],
-        "outputs": given["output"] or None,
-    }
-    needs = {
-        "cores": given["cores"],
-        "memory_mb": given["memory"],
-        "os": given["os_names"] or None,
+        "outputs": layer.outputs + given["output"] or None,
+        "cwd": directory(given["cwd"]),
+        "needs": Needs(
+            **_given(
+                {
+                    "cores": given["cores"],
+                    "memory_mb": given["memory"],
+                    "os": given["os_names"] or None,
+                }
+            )
+        ),
     }
     return JobSpec(
-        name=given["name"] or default_name(command),
-        layers=(
-            LayerSpec(
-                argv=argv,
-                shell=shell,
-                cwd=directory(given["cwd"]),
-                needs=Needs(**_given(needs)),
-                **_given(layer),
-            ),
-        ),
+        name=given["name"] or name,
+        layers=(msgspec.structs.replace(layer, **_given(of_layer)),),
         owner=login_name(),
+        **fields,
         **_job_fields(given),
     )
 

@@ -6,12 +6,11 @@ where frames count down, too. It stops at the first call that fails, and ends wi
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
 
 from drqueue.client.kinds.params import KindError, Param, Values, as_text, read_values
 from drqueue.client.kinds.words import (
-    Ref,
     Template,
     Var,
     Word,
@@ -27,8 +26,9 @@ from drqueue.proto.ranges import FrameRange, RangeError
 
 #: How a renderer is called for a chunk: `once` for all its frames (the template has `frames`, or nothing of
 #: them), `range` with first, last and step, `dots` with a list as 1..4 or 1,3,5; `span` with first and last,
-#: for each frame alone where the step is not 1; `frame` for each frame.
-Calls = Literal["once", "range", "dots", "span", "frame"]
+#: for each frame alone where the step is not 1; `frame` for each frame. `strip`: the frames are strips of one
+#: picture, numbered from 1 at its top, and it is called for each of them.
+Calls = Literal["once", "range", "dots", "span", "frame", "strip"]
 
 _PRELUDES: Mapping[Calls, str] = {
     "once": "",
@@ -45,17 +45,17 @@ if [ {step} -eq 1 ]; then dots={start}..{end}; fi
 
 
 class Command(NamedTuple):
-    """A template and its calls. `folder` is the parameter that names where it runs.
+    """A template and its calls.
 
-    `strips`: the parameter with the picture's height; the frames are strips of one picture, the first at
-    the top, `parts` of them, and the template may hold `low` and `high`.
+    `folder` is the parameter that names where it runs, `output` the one with the declared output, `height`
+    the one with the picture's height, of which the rows of a strip are calculated.
     """
 
     calls: Calls
     words: Template
     folder: str = ""
-    strips: str = ""
     output: str = ""
+    height: str = ""
 
 
 class Frames(NamedTuple):
@@ -77,6 +77,8 @@ class Frames(NamedTuple):
         given = {name: value for name, value in asked.items() if value is not None}
         return LayerSpec(**{**given, **fields})  # type: ignore[arg-type]  # fields are LayerSpec's own
 
+
+ANY_FRAMES = Frames()
 
 Make = Callable[["Kind", Values, Frames], LayerSpec]
 Complete = Callable[[Values], Values]
@@ -114,11 +116,7 @@ class Kind:
             raise KindError(f"the kind {self.name} has no script")
         return self.command(values) if callable(self.command) else self.command
 
-    def words(self, command: Command, values: Values) -> list[Word]:
-        """The command's words."""
-        return words_of(command.words, {param.name: param for param in self.params}, values)
-
-    def build(self, given: Mapping[str, object], frames: Frames = Frames()) -> LayerSpec:
+    def build(self, given: Mapping[str, object], frames: Frames = ANY_FRAMES) -> LayerSpec:
         """The layer: command, frames, chunk, outputs, progress. Pure; raises KindError."""
         values = self.values(given)
         frames.range()
@@ -129,22 +127,37 @@ class Kind:
     def texts(self, given: Mapping[str, object]) -> dict[str, str]:
         """What was given, as `JobSpec.params` keeps it; raises KindError."""
         values = read_values(self.name, self.params, given)
-        return {name: as_text(values[name]) for name in given if name in values and given[name] not in (None, "")}
+        return {
+            name: as_text(values[name]) for name in given if name in values and given[name] not in (None, "")
+        }
+
+    def default_job_name(self, texts: Mapping[str, str]) -> str:
+        """What a job is called that was given no name: its scene, else its kind."""
+        first = next((p.name for p in self.params if p.type == "path" and p.name in texts), "")
+        base = texts.get(first, "").rstrip("/").rpartition("/")[2]
+        return "".join(char for char in base if char.isprintable())[:127] or self.name
+
+    def described(self) -> dict[str, Any]:
+        """The declaration as plain data, for forms and other programs."""
+        params = [
+            {**asdict(param), "default": param.default or None, "wanted": param.wanted()}
+            for param in self.params
+        ]
+        return {"name": self.name, "title": self.title, "help": self.help, "params": params}
 
 
 def command_layer(kind: Kind, values: Values, frames: Frames) -> LayerSpec:
     """The layer of a kind that is a `Command`."""
     command = kind.command_of(values)
-    if command.strips:
-        values = {"parts": parts_of(kind, values, frames), **values}
-        if int(values["parts"]) > int(values[command.strips]):
-            raise KindError(f"the kind {kind.name}: {values['parts']} strips are more than the picture's rows")
-    words = kind.words(command, values)
-    outputs = _outputs(command, words, values, kind)
+    parts = parts_of(kind, values, frames) if command.calls == "strip" else 0
+    if parts > int(values.get(command.height, parts)):
+        raise KindError(f"the kind {kind.name}: {parts} strips are more than the picture has rows")
+    words = words_of(command.words, values)
+    outputs = _outputs(command, values)
     folder = str(values.get(command.folder, ""))
     if command.calls == "once" and not folder:
         return frames.layer(argv=as_argv(words), outputs=outputs)
-    return frames.layer(shell=_script(command, words, values, folder), outputs=outputs)
+    return frames.layer(shell=_script(command, words, values, folder, parts), outputs=outputs)
 
 
 def parts_of(kind: Kind, values: Values, frames: Frames) -> int:
@@ -156,14 +169,11 @@ def parts_of(kind: Kind, values: Values, frames: Frames) -> int:
     return parts
 
 
-def _outputs(command: Command, words: Iterable[Word], values: Values, kind: Kind) -> tuple[str, ...]:
-    param = next((each for each in kind.params if each.name == command.output), None)
-    if param is None or command.output not in values:
-        return ()
-    return as_output(numbered(str(values[command.output])))
+def _outputs(command: Command, values: Values) -> tuple[str, ...]:
+    return as_output(numbered(str(values[command.output]))) if command.output in values else ()
 
 
-def _script(command: Command, words: list[Word], values: Values, folder: str) -> str:
+def _script(command: Command, words: list[Word], values: Values, folder: str, parts: int) -> str:
     """The shell's script of a command."""
     enter = f"cd -- {quoted(folder)} || exit\n" if folder else ""
     call = as_shell(words)
@@ -172,23 +182,18 @@ def _script(command: Command, words: list[Word], values: Values, folder: str) ->
         prelude = _PRELUDES[command.calls] if used - {"threads"} else ""
         return f"{enter}{prelude}exec {call}"
     if command.calls == "span":
-        return enter + _loop(call, "start", ("end=$start", 'if [ {step} -eq 1 ]; then end={end}; fi'), "end")
-    before: tuple[str, ...] = ()
-    if command.strips:
-        height, parts = values[command.strips], values["parts"]
-        before = (
-            f"low=$(({height} * ({parts} - frame) / {parts}))",
-            f"high=$(({height} * ({parts} - frame + 1) / {parts}))",
-        )
-    return enter + _loop(call, "frame", before, "frame")
+        return enter + _loop(call, "start", ("end=$start", "if [ {step} -eq 1 ]; then end={end}; fi"), "end")
+    if command.calls == "frame":
+        return enter + _loop(call, "frame", (), "frame")
+    rows = "part=$frame"
+    if command.height:
+        height = values[command.height]
+        rows += f" low=$(({height} * ({parts} - frame) / {parts}))"
+        rows += f" high=$(({height} * ({parts} - frame + 1) / {parts}))"
+    return f"{enter}parts={parts}\n{_loop(call, 'frame', (rows,), 'frame')}"
 
 
 def _loop(call: str, name: str, before: Iterable[str], reached: str) -> str:
     lines = [*before, f"{call} || exit", f'if [ "${reached}" -eq {{end}} ]; then break; fi']
     body = "".join(f"  {line}\n" for line in (*lines, f"{name}=$(({name} + {{step}}))"))
     return f"{name}={{start}}\nwhile :; do\n{body}done"
-
-
-def mentions(words: Iterable[Word], name: str) -> bool:
-    """Whether a parameter stands in the words."""
-    return any(isinstance(piece, Ref) and piece.name == name for word in words for piece in word)

@@ -23,12 +23,15 @@ class KindError(ValueError):
     """A kind, or a parameter of one, that cannot be used; the text is one sentence for its user."""
 
 
+class MissingError(KindError):
+    """A parameter that was not given, and has no default."""
+
+
 @dataclass(frozen=True)
 class Param:
     """One parameter of a kind.
 
     `default` is text, "" for none. `least` and `most` bound numbers. `codes` are other words for choices.
-    In a `numbered` path a run of `#` stands for the frame's number.
     """
 
     name: str
@@ -41,7 +44,6 @@ class Param:
     most: float | None = None
     choices: tuple[str, ...] = ()
     codes: tuple[tuple[str, str], ...] = ()
-    numbered: bool = False
 
     def wanted(self) -> str:
         """What it takes, in words."""
@@ -58,11 +60,9 @@ def text(name: str, help_: str, *, required: bool = False, default: str = "") ->
     return Param(name, "text", help_, required, default)
 
 
-def path(
-    name: str, help_: str, *, required: bool = False, default: str = "", numbered: bool = False
-) -> Param:
+def path(name: str, help_: str, *, required: bool = False, default: str = "") -> Param:
     """A parameter that names a file or folder."""
-    return Param(name, "path", help_, required, default, numbered=numbered)
+    return Param(name, "path", help_, required, default)
 
 
 def whole(
@@ -119,7 +119,7 @@ def read_values(kind: str, params: Iterable[Param], given: Mapping[str, object])
             value = param.default
         if value == "" and param.type != "switch":
             if param.required:
-                raise KindError(f"the kind {kind} needs the parameter {name}: {param.help}")
+                raise MissingError(f"the kind {kind} needs the parameter {name}: {param.help}")
             continue
         values[name] = _read(kind, param, value)
     return values

@@ -6,7 +6,7 @@ matter of `Command.calls`.
 
 from drqueue.client.kinds.kind import Command, Kind
 from drqueue.client.kinds.params import (
-    KindError,
+    MissingError,
     Param,
     Values,
     choice,
@@ -39,10 +39,10 @@ _CROP_WORDS = when("custom_crop", "-crop", "{xmin}", "{xmax}", "{ymin}", "{ymax}
 
 
 def given_together(kind: str, values: Values, switch_name: str, *names: str) -> None:
-    """Raise KindError where a switch is on and not everything that it is about is given."""
+    """Raise MissingError where a switch is on and not everything that it is about is given."""
     missing = [name for name in names if name not in values]
     if values.get(switch_name) and missing:
-        raise KindError(f"the kind {kind}: {switch_name} needs {', '.join(missing)}, too")
+        raise MissingError(f"the kind {kind}: {switch_name} needs {', '.join(missing)}, too")
 
 
 def _mentalray(values: Values) -> Values:
@@ -50,7 +50,7 @@ def _mentalray(values: Values) -> Values:
         return values
     missing = [name for name in ("image", "res_x", "res_y") if name not in values]
     if missing:
-        raise KindError(f"the kind mentalray: a single picture needs {', '.join(missing)}, too")
+        raise MissingError(f"the kind mentalray: a single picture needs {', '.join(missing)}, too")
     return set_values(values, format=values.get("format", "iff"))
 
 
@@ -58,7 +58,7 @@ def _mentalray_command(values: Values) -> Command:
     if values["render_type"] == "single":
         window = ("-window", "0", "{low}", "{res_x}", "{high}")
         name = ("-file_name", "{image}_{frame:04d}.{format}")
-        return Command("frame", ("ray", "{scene}", *window, *name), "renderdir", "res_y")
+        return Command("strip", ("ray", "{scene}", *window, *name), "renderdir", height="res_y")
     size = when("res_x", when("res_y", "-resolution", "{res_x}", "{res_y}"))
     return Command("span", ("ray", "{scene}", size, "-render", "{start}", "{end}"), "renderdir")
 
@@ -110,10 +110,11 @@ TABLE = (
         "mental ray",
         "An animation in .mi files with `ray`, or one picture in strips.",
         (
-            path("scene", "the .mi file; an absolute name, or one seen from the render folder", required=True),
+            path(
+                "scene", "the .mi file; an absolute name, or one seen from the render folder", required=True
+            ),
             path("renderdir", "folder that the pictures go to", required=True),
-            IMAGE,
-            CAMERA,
+            text("image", "name of a single picture's strips, without number and ending"),
             RES_X,
             RES_Y,
             text("format", "ending of a single picture's strips; default iff"),
@@ -122,6 +123,7 @@ TABLE = (
         ),
         _mentalray_command,
         complete=_mentalray,
+        classic=("camera", "kind"),
     ),
     _row(
         "3delight",
@@ -187,7 +189,8 @@ TABLE = (
         Command(
             "range",
             (
-                *("lwsn", "-3", when("configdir", "-c{configdir}"), when("projectdir", "-d{projectdir}")),
+                *("lwsn", "-3", when("configdir", "-c", "{configdir}")),
+                when("projectdir", "-d", "{projectdir}"),
                 *("-q", "{scene}", "{start}", "{end}", "{step}"),
             ),
         ),
@@ -270,7 +273,7 @@ TABLE = (
         (
             path("scene", "the scene; an absolute name, or one seen from the render folder", required=True),
             path("renderdir", "folder to render in", required=True),
-            path("xsidir", "folder of xsibatch; default: that of PATH"),
+            path("xsidir", "folder of the program xsibatch", required=True),
             text("xsipass", "the pass"),
             RES_X,
             RES_Y,
@@ -279,8 +282,7 @@ TABLE = (
         Command(
             "span",
             (
-                *(when("xsidir", "{xsidir}/xsibatch"), when("!xsidir", "xsibatch")),
-                *("-r", "-scene", "{scene}", "-verbose", "prog"),
+                *("{xsidir}/xsibatch", "-r", "-scene", "{scene}", "-verbose", "prog"),
                 *("-startframe", "{start}", "-endframe", "{end}", when("xsipass", "-pass", "{xsipass}")),
                 when("res_x", when("res_y", "-resolutionX", "{res_x}", "-resolutionY", "{res_y}")),
                 *("-skip", when("skipframes", "on"), when("!skipframes", "off")),
@@ -293,8 +295,8 @@ TABLE = (
         "luxrender",
         "LuxRender",
         "Scenes with `luxconsole`, one call a frame.",
-        (path("scene", "the .lxs file; #### stands for the frame's number", required=True, numbered=True),),
-        Command("frame", ("luxconsole", "{scene}")),
+        (path("scene", "the .lxs file; #### stands for the frame's number", required=True),),
+        Command("frame", ("luxconsole", "{scene:#}")),
         classic=("kind",),
     ),
     _row(
@@ -319,7 +321,15 @@ TABLE = (
         Command(
             "frame",
             (
-                *(when("wine", "wine"), "{program}", "-nogui", "-render", "{scene}", "-oimage", "{renderdir}"),
+                *(
+                    when("wine", "wine"),
+                    "{program}",
+                    "-nogui",
+                    "-render",
+                    "{scene}",
+                    "-oimage",
+                    "{renderdir}",
+                ),
                 *("-frame", "{frame}", "-omultipass", "{renderdir}", "-threads", "{threads}"),
             ),
         ),

@@ -1,24 +1,24 @@
 """The words of a kind's command: templates, and what they become in argv, in a shell and in a script. PURE.
 
 A template is a tuple of words; `When` holds words for one case only. In a word `{name}` is a parameter's
-value, or one of the frame's numbers (VARS), which takes a width (`{frame:04d}`). A numbered path's last run of
-`#` becomes the frame's number. Rule: whatever a user gave is text and nothing else, neither a placeholder
-nor anything that a shell understands.
+value, or one of the frame's numbers (VARS), which takes a width (`{frame:04d}`). In `{name:#}`, a path, the
+last run of `#` becomes the frame's number. Rule: whatever a user gave is text and nothing else, neither a
+placeholder nor anything that a shell understands.
 """
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from string import Formatter
 from typing import NamedTuple, Union
 
-from drqueue.client.kinds.params import KindError, Param, Value, Values, as_text
+from drqueue.client.kinds.params import KindError, Value, Values, as_text
 from drqueue.proto.placeholders import NAMES, PlaceholderError, fill
 
 #: What a word may hold besides parameters. `frame` is the one of a call; `start` to `end` are all its frames,
-#: `step` is how far they are apart; `frames` and `dots` are lists of them (1-4 and 1..4); `low` and `high`
-#: are the rows of a strip.
-VARS = ("frame", "start", "end", "step", "frames", "dots", "threads", "low", "high")
+#: `step` is how far they are apart; `frames` and `dots` are lists of them (1-4 and 1..4). `part` of `parts`
+#: is a strip of a picture, from the top; `low` and `high` are its rows, from the bottom.
+VARS = ("frame", "start", "end", "step", "frames", "dots", "threads", "part", "parts", "low", "high")
 
 _PLACEHOLDER = re.compile(r"\{((?:" + "|".join(NAMES) + r")(?::[^{}]*)?)\}")
 _HASHES = re.compile(r"#+(?=[^#/]*\Z)")
@@ -66,29 +66,29 @@ def holds(test: str, values: Values) -> bool:
     return found != test.startswith("!")
 
 
-def words_of(template: Template, params: Mapping[str, Param], values: Values) -> list[Word]:
+def words_of(template: Template, values: Values) -> list[Word]:
     """The words for these values, parameters still named in them."""
     words: list[Word] = []
     for item in template:
         if isinstance(item, When):
             if holds(item.test, values):
-                words += words_of(item.words, params, values)
+                words += words_of(item.words, values)
         else:
-            words.append(tuple(_pieces(item, params, values)))
+            words.append(tuple(_pieces(item, values)))
     return words
 
 
-def _pieces(word: str, params: Mapping[str, Param], values: Values) -> Iterable[Piece]:
+def _pieces(word: str, values: Values) -> Iterable[Piece]:
     for literal, name, form, _ in Formatter().parse(word):
         if literal:
             yield literal
         if name is None:
             continue
-        if name in VARS and name not in params:
+        if name in VARS:
             width = _WIDTH.match(form or "")
             yield Var(name, int(width[1]) if width else 0)
         else:
-            yield Ref(name, as_text(values.get(name, "")), name in params and params[name].numbered)
+            yield Ref(name, as_text(values.get(name, "")), form == "#")
 
 
 def numbered(text: str, var: str = "frame") -> tuple[str | Var, ...]:
@@ -109,9 +109,14 @@ def plain(word: Iterable[Piece]) -> list[str | Var]:
     pieces: list[str | Var] = []
     for piece in word:
         if isinstance(piece, Ref):
-            pieces += numbered(piece.text) if piece.numbered else (piece.text,)
+            parts: Word = numbered(piece.text) if piece.numbered else (piece.text,)
         else:
-            pieces.append(piece)
+            parts = (piece,)
+        for part in parts:
+            if isinstance(part, str) and pieces and isinstance(pieces[-1], str):
+                pieces[-1] += part
+            elif not isinstance(part, Ref):
+                pieces.append(part)
     return pieces
 
 
@@ -162,7 +167,7 @@ def as_shell(words: Iterable[Word]) -> str:
 def shell_word(pieces: Iterable[str | Var]) -> str:
     """One word of a shell."""
     parts = []
-    for piece in pieces:
+    for piece in plain(pieces):
         if isinstance(piece, str):
             parts.append(quoted(piece) if piece else "")
         elif piece.name == "threads":

@@ -10,7 +10,8 @@ from math import inf
 
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.link_messages import Exited, Started
-from drqueue.proto.model import NOBODYS, SCRATCH, Exit, RunOrder, succeeded
+from drqueue.proto.model import NOBODYS, SCRATCH, Exit, RunOrder
+from drqueue.proto.rules import succeeded
 from drqueue.slave.core.effects import Effect, Prepare, RemoveScratch, Start, Verify
 from drqueue.slave.core.processes import (
     KEEPER_DIED,
