@@ -1,10 +1,10 @@
 """Job scripts as the original's generators wrote them: `drqueue.sg.maya(scene=..., ...)` returns a path.
 
 A script is Python of the standard library alone and runs on a node without DrQueue. It has one line for
-each parameter, reads DRQUEUE_*, renders all frames of its attempt, their step counted, and ends with a status other
-than 0 where a call fails, after "Requeueing frame...": to a slave that is a failure, and nobody has to kill
-the shell. Values are written as Python literals, so no text in them becomes code. The umask is the slave's
-(the original's scripts set 0, which let everybody overwrite the pictures).
+each parameter, reads DRQUEUE_*, renders all frames of its attempt, their step counted, and ends with a status
+other than 0 where a call fails, after "Requeueing frame...": to a slave that is a failure, and nobody has to
+kill the shell. Values are written as Python literals, so no text in them becomes code. The umask is the
+slave's (the original's scripts set 0, which let everybody overwrite the pictures).
 
 Parameters are those of the kind, in upper or lower case, and besides `scriptdir` ($DRQUEUE_TMP, else
 $DRQUEUE_ROOT/tmp, else the temporary folder) and `file_owner`, which is only written down.

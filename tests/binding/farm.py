@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 import drqueue
+from drqueue.client.binding import session
 from tests.e2e.helpers import wait_until
 
 T = TypeVar("T")
@@ -132,7 +133,7 @@ def a_farm(
         yield farm.ready()
     finally:
         farm.end()
-        drqueue.close()
+        session.close()
         if before is None:
             del os.environ["DRQUEUE_MASTER"]
         else:

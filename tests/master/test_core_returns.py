@@ -311,6 +311,17 @@ def test_without_an_address_the_mail_goes_to_the_owner_and_without_the_wish_nowh
     assert sorted(farm.core.state.jobs) == [0]
 
 
+def test_a_mail_counts_pictures_whatever_they_were_rendered_in(farm: CoreFarm) -> None:
+    link = farm.link()
+    farm.submit(a_job("1-10", layer={"retries": 0, "chunk": 4}, mail_when_finished=True, owner="ada"))
+    keys = farm.keys(link)
+    farm.exited(link, keys[1])
+    farm.exited(link, keys[5], badly())
+    farm.exited(link, keys[9])
+    (mail,) = farm.mails
+    assert (mail.frames, mail.failed, mail.mean_s) == (10, 4, 60.0 * 3 / 10)
+
+
 def test_a_deleted_job_sends_no_mail(farm: CoreFarm) -> None:
     link = farm.link()
     farm.submit(a_job("1", mail_when_finished=True, owner="ada"))

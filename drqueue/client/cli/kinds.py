@@ -29,7 +29,7 @@ def kinds(name: str | None) -> None:
     if options.json:
         output.show_json(kind.described())
         return
-    output.show([f"{kind.title}: {kind.help}" if len(kind.help) < 50 else kind.help])
+    output.show([f"{kind.title}: {kind.help}"])
     for param in kind.params:
         said = [param.wanted() + (f" ({param.unit})" if param.unit else "")]
         said += ["required"] if param.required else []

@@ -137,7 +137,7 @@ def _command(values: Values) -> Command:
 BLENDER = Kind(
     "blender",
     "Blender",
-    "A scene with Blender: an animation, or one picture in strips that are rendered apart.",
+    "A scene: an animation, or one picture in strips.",
     (
         path("scene", "the .blend file", required=True),
         path(

@@ -12,7 +12,7 @@ def _make(kind: Kind, values: Values, frames: Frames) -> LayerSpec:
 GENERAL = Kind(
     "general",
     "Any command",
-    "A command for the shell, with placeholders; or without parameters, what stands after --.",
+    "Any command, with placeholders; see also -- of submit.",
     (
         Param(
             "command",

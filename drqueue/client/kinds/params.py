@@ -16,7 +16,16 @@ Values = Mapping[str, Value]
 
 _ON = ("1", "true", "yes", "on")
 _OFF = ("0", "false", "no", "off", "")
-_WHAT = {"whole": "a whole number", "number": "a number", "switch": "yes or no"}
+_WHAT = {
+    "text": "text",
+    "path": "a path",
+    "whole": "a whole number",
+    "number": "a number",
+    "choice": "a choice",
+    "switch": "yes or no",
+}
+#: Whole numbers go up to what every program takes.
+_ENDLESS = 2**31 - 1
 
 
 class KindError(ValueError):
@@ -49,10 +58,12 @@ class Param:
         """What it takes, in words."""
         if self.choices:
             return " or ".join((", ".join(self.choices[:-1]), self.choices[-1]))
-        what = _WHAT.get(self.type, f"a {self.type}")
-        if self.least is not None and self.most is not None:
-            return f"{what} from {self.least:g} to {self.most:g}"
-        return f"{what} from {self.least:g} on" if self.least is not None else what
+        what = _WHAT[self.type]
+        if self.least is None or self.most is None:
+            return what
+        if self.most >= _ENDLESS:
+            return f"{what} from {as_text(self.least)} on"
+        return f"{what} from {as_text(self.least)} to {as_text(self.most)}"
 
 
 def text(name: str, help_: str, *, required: bool = False, default: str = "") -> Param:
@@ -69,7 +80,7 @@ def whole(
     name: str,
     help_: str,
     least: int = 0,
-    most: int = 2**31 - 1,
+    most: int = _ENDLESS,
     *,
     required: bool = False,
     default: str = "",

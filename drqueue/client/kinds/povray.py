@@ -112,7 +112,7 @@ def _complete(values: Values) -> Values:
 POVRAY = Kind(
     "povray",
     "POV-Ray",
-    "An animation with POV-Ray; the clock runs over the frames submitted.",
+    "An animation by the clock, over the frames submitted.",
     (
         path("scene", "the scene file (.pov); may stand in the .ini file"),
         path("output", "the pictures; #### stands for the frame's number", default="frame_####.png"),

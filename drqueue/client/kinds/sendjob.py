@@ -89,7 +89,7 @@ def read_sendjob(kind: str, text: str) -> SendJob:
     """The job that a file of type `kind` describes; raises SendJobError.
 
     `general` has no such format (the file itself is the command), and turtle, vray, 3dsmax and cinema4d never
-    had one. A line may end with blanks; a step or block size of 0 counts as 1, as the original's master saw to.
+    had one. A line may end with blanks; a step or block size of 0 counts as 1, as for the original's master.
     Mantra's format has no line for the pictures' folder: they go beside the scene.
     """
     form = FORMATS.get(kind.lower())

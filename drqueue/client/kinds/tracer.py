@@ -32,7 +32,7 @@ def _make(kind: Kind, values: Values, frames: Frames) -> LayerSpec:
 TRACER = Kind(
     "tracer",
     "Bundled ray tracer",
-    "Seven balls on a polished floor, by the ray tracer that ships with DrQueue.",
+    "Seven balls on a floor, for trying out a farm.",
     (
         path("output", "the pictures; #### is the number", default="frame_####.png"),
         whole("loop", "frames of the whole loop; default: the highest frame", 1, 1_000_000),

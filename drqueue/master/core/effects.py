@@ -54,7 +54,7 @@ class AskHistory:
 
 @dataclass(frozen=True, slots=True)
 class MailFinished:
-    """Mail somebody that a job is finished; `frames` are units, `mean_s` the mean time of those done."""
+    """Mail somebody that a job is finished; `frames` are pictures, `mean_s` the mean time of one."""
 
     job: int
     to: str

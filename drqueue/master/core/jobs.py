@@ -101,13 +101,22 @@ def settle(turn: Turn, job: Job) -> None:
 
 def _mail(job: Job) -> MailFinished:
     ended = sum(layer.ended for layer in job.layers)
+    units = sum(layer.size for layer in job.layers)
+    frames = sum(len(layer.range) for layer in job.layers)
+    failed = sum(
+        layer.chunks.pictures(start, end)
+        for layer in job.layers
+        for positions in (layer.failed, layer.cancelled)
+        for start, end in positions.intervals()
+    )
+    mean_s = sum(layer.wall_s for layer in job.layers) / ended if ended else 0.0
     return MailFinished(
         job=job.id,
         to=job.spec.email or job.spec.owner,
         name=job.spec.name,
-        frames=sum(layer.size for layer in job.layers),
-        failed=sum(len(layer.failed) + len(layer.cancelled) for layer in job.layers),
-        mean_s=sum(layer.wall_s for layer in job.layers) / ended if ended else 0.0,
+        frames=frames,
+        failed=failed,
+        mean_s=mean_s * units / frames,
     )
 
 

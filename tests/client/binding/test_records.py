@@ -9,6 +9,7 @@ from drqueue.client.binding import constants as c
 from drqueue.client.binding import records
 from drqueue.client.binding.computer_records import KnownComputer, address_of, fill_computer
 from drqueue.client.binding.fields import Struct
+from drqueue.client.binding.koji import MEMBERS
 from drqueue.client.binding.numbering import job_frame_index_to_number, job_nframes
 from drqueue.client.binding.records import KnownJob, fill_frame, fill_job, job_spec, range_of
 from drqueue.client.binding.session import RequestError
@@ -105,14 +106,14 @@ def test_a_job_reads_back_as_it_was_sent(
 @pytest.mark.parametrize("koj", range(19))
 def test_every_kind_keeps_its_parameters(koj: int) -> None:
     sent = a_job(koj=koj)
-    member = getattr(sent.koji, records.MEMBERS[koj])
+    member = getattr(sent.koji, MEMBERS[koj])
     for place, name in enumerate(member.fields):
         setattr(member, name, place + 1 if isinstance(getattr(member, name), int) else f"/{name}")
     spec = job_spec(sent)
     assert len(spec.params) == len(member.fields)
     got = job()
     # What another record left behind is gone, too.
-    setattr(getattr(got.koji, records.MEMBERS[koj]), next(iter(member.fields)), "left behind")
+    setattr(getattr(got.koji, MEMBERS[koj]), next(iter(member.fields)), "left behind")
     fill_job(got, known(spec))
     assert got.koj == koj
     assert values(got.koji) == values(sent.koji)
