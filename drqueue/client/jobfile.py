@@ -20,10 +20,10 @@
     after = ["render"]
 
 A command is a list of words, or a string for the shell; in its place a layer may have `kind` and a table
-`params`, of which the command, and mostly outputs, are made (`drqueue kinds`). Keys are the fields of `JobSpec` and `LayerSpec`,
-with `command` for argv and shell, and cores, memory_mb and os in place of needs. `depends` is a list of job
-ids, or of tables { job = 3, until = "ended" }. A relative cwd is relative to the file; without one it is
-where submit was typed. An unknown key is an error that names the nearest known one.
+`params`, of which the command, and mostly outputs, are made (`drqueue kinds`). Keys are the fields of
+`JobSpec` and `LayerSpec`, with `command` for argv and shell, and cores, memory_mb and os in place of needs.
+`depends` is a list of job ids, or of tables { job = 3, until = "ended" }. A relative cwd is relative to the
+file; without one it is where submit was typed. An unknown key is an error that names the nearest known one.
 """
 
 import os

@@ -15,8 +15,10 @@ from drqueue import __version__
 from drqueue.client.binding import session
 from drqueue.client.classic import _HOME_OF, TOOLS
 from drqueue.client.classic.front import Tool
+from drqueue.proto import messages
+from drqueue.proto.model import JobSpec, LayerSpec
 from tests.client.conftest import Command, Said
-from tests.client.peer import Peer
+from tests.client.peer import Peer, job_view
 
 NAMES = list(TOOLS)
 
@@ -27,6 +29,15 @@ def _no_patience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(session, "PATIENCE_S", 0.0)
     yield
     session.close()
+
+
+@pytest.fixture(autouse=True)
+def _known(request: pytest.FixtureRequest) -> None:
+    """The scripted master knows how its jobs were submitted."""
+    if "master" in request.fixturenames:
+        spec = JobSpec(name="n", layers=(LayerSpec(argv=("true",), frames="1-10"),))
+        master: Peer = request.getfixturevalue("master")
+        master.on[messages.GetSpec] = lambda _, asked: messages.Spec(rq=asked.rq, spec=spec)
 
 
 def tool_of(name: str) -> Tool:
@@ -223,9 +234,6 @@ def test_the_master_may_be_named_before_the_tool(
 
 
 def test_names_that_would_steer_the_terminal_are_shown_escaped(master: Peer, drqueue: Command) -> None:
-    from drqueue.proto import messages
-    from tests.client.peer import job_view
-
     master.on[messages.ListJobs] = lambda _, asked: messages.Jobs(
         rq=asked.rq, jobs=(job_view(1, name="a\x1b[31m\nb"),)
     )

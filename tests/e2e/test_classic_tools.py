@@ -156,6 +156,49 @@ def test_computers_are_blocked_listed_and_unblocked(cli: Cli) -> None:
     assert tool(cli, f"blockhost -l -j {job}") == Said(0, "", "")
 
 
+# -- sendjob -----------------------------------------------------------------------------------------------
+
+
+def test_a_command_is_sent_and_rendered(cli: Cli, tmp_path: Path) -> None:
+    """Each frame calls it with its number; its words go to the frame's log."""
+    scripts = tmp_path / "scripts"
+    scripts.mkdir()
+    render = cli.cwd / "render me.sh"
+    render.write_text(f'#!/bin/sh\necho "frame $1"\n: > "{tmp_path}/pic $1"\n')
+    render.chmod(0o755)
+    here = Cli(cli.state_dir, cli.cwd, {"DRQUEUE_TMP": str(scripts)})
+    said = here.run("classic", "sendjob", "-t", "general", "-f", "1:5:2", "render me.sh")
+    assert said == Said(0, "", "Job sent successfuly to the queue\n")
+    line = tool(cli, "jobinfo -l").out
+    assert line.endswith(" Name: render me.sh\n")
+    job = int(line.split()[1])
+    frames = cli.done(job)
+    assert sorted(frames) == [1, 3, 5]
+    assert sorted(path.name for path in tmp_path.glob("pic *")) == ["pic 1", "pic 3", "pic 5"]
+    assert "frame 3\n" in cli.log(job, 3)
+    assert tool(cli, f"cjob -t -j {job}").out == "Finished\n"
+
+
+def test_a_file_is_sent_and_rendered(cli: Cli, up: Up, tmp_path: Path) -> None:
+    """One of type pixie; a program of the renderer's name writes down how it is called."""
+    program = Path(BIN) / "rndr"
+    program.write_text(f'#!/bin/sh\necho "$*" >> "{tmp_path}/calls"\ntest "$2" != 3\n')
+    program.chmod(0o755)
+    file = tmp_path / "job"
+    file.write_text("ann\nbeach\n1\n3\n1\n/s/a b.rib\n")
+    here = Cli(cli.state_dir, cli.cwd, {"DRQUEUE_TMP": str(tmp_path)})
+    said = here.run("classic", "sendjob", "-t", "pixie", file)
+    assert said == Said(0, "", "Job sent successfuly to the queue\n")
+    job = int(tool(cli, "jobinfo -l").out.split()[1])
+    counts = cli.wait(job).counts
+    assert (counts.done, counts.failed) == (2, 1)
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls.count("-f 1 /s/a b.rib") == 1
+    assert calls.count("-f 3 /s/a b.rib") == 4
+    assert "Requeueing frame..." in cli.log(job, 3)
+    assert tool(cli, f"jobfinfo -s -f 3 -j {job}").out == "Error\n"
+
+
 # -- what there is not -------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ _USAGE: Final = """\
 Usage: sendjob -t TYPE [-f S:E:ST] [-d] FILE
 
   -t TYPE    general, maya, mentalray, blender, lightwave, terragen, shake,
-             nuke, 3delight, pixie, aqsis, mantra, aftereffects, xsi or luxrender
+             nuke, 3delight, pixie, aqsis, mantra, aftereffects, xsi, luxrender
   -f S:E:ST  first frame, last frame and step, all three; for type general only
   -d         debug: print the job before it is sent
   -v         print the version
@@ -35,6 +35,11 @@ def _sendjob(given: Given) -> None:
     kind = given.letters.get("t", "").lower()
     if not kind:
         raise Refused("-t is missing: the type (see sendjob -h)")
+
+    from drqueue.client.kinds.sendjob import FORMATS
+
+    if kind not in (GENERAL, *FORMATS):
+        raise Refused(f"there is no type {kind!r} (see sendjob -h)")
     if not given.words:
         raise Refused("the file is missing (see sendjob -h)")
     (file,) = given.words
