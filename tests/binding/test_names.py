@@ -174,15 +174,18 @@ def check_nested(thing: Any, field: FieldOf) -> None:
     inner = getattr(thing, field.name)
     assert type(inner) is getattr(drqueue, field.type)
     assert getattr(thing, field.name) is inner
-    plain = next(each for each in FIELDS if each.owner == field.type and each.type in {**BOUNDS, **LENGTHS})
-    value: int | str = 5 if plain.type in BOUNDS else "five"
-    setattr(getattr(thing, field.name), plain.name, value)
-    assert getattr(getattr(thing, field.name), plain.name) == value
-    setattr(thing, field.name, new(field.type))
-    assert getattr(thing, field.name) is inner
-    assert getattr(inner, plain.name) == plain.default
     with pytest.raises(TypeError):
         setattr(thing, field.name, 7)
+    for plain in FIELDS:
+        if plain.owner == field.type and plain.type in {**BOUNDS, **LENGTHS}:
+            value: int | str = 5 if plain.type in BOUNDS else "five"
+            setattr(getattr(thing, field.name), plain.name, value)
+            assert getattr(getattr(thing, field.name), plain.name) == value
+    setattr(thing, field.name, new(field.type))
+    assert getattr(thing, field.name) is inner
+    for plain in FIELDS:
+        if plain.owner == field.type and plain.type in {**BOUNDS, **LENGTHS}:
+            assert getattr(inner, plain.name) == plain.default
 
 
 def check_pointer(thing: Any, field: FieldOf) -> None:

@@ -3,6 +3,7 @@
 The tests share one farm; each deletes its jobs and leaves the slaves as it found them.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +18,11 @@ GATE = 'until test -e "$GATE"; do sleep 0.02; done; test "$DRQUEUE_FRAME" != 4'
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    """The farm: two slaves of one core each."""
-    with farm_up(tmp_path_factory.mktemp("classic"), slaves=2, cores=1) as farm:
+    """The farm: two slaves of one core each, with programs of a test's own on their PATH."""
+    folder = tmp_path_factory.mktemp("classic")
+    (folder / "bin").mkdir()
+    path = f"{folder / 'bin'}:{os.environ['PATH']}"
+    with farm_up(folder, slaves=2, cores=1, PATH=path) as farm:
         yield farm
 
 
@@ -179,9 +183,9 @@ def test_a_command_is_sent_and_rendered(cli: Cli, tmp_path: Path) -> None:
     assert tool(cli, f"cjob -t -j {job}").out == "Finished\n"
 
 
-def test_a_file_is_sent_and_rendered(cli: Cli, up: Up, tmp_path: Path) -> None:
+def test_a_file_is_sent_and_rendered(cli: Cli, tmp_path: Path) -> None:
     """One of type pixie; a program of the renderer's name writes down how it is called."""
-    program = Path(BIN) / "rndr"
+    program = cli.state_dir.parent / "bin" / "rndr"
     program.write_text(f'#!/bin/sh\necho "$*" >> "{tmp_path}/calls"\ntest "$2" != 3\n')
     program.chmod(0o755)
     file = tmp_path / "job"

@@ -5,10 +5,14 @@ from drqueue.client.binding import fetch, session
 from drqueue.client.binding.computer_records import KnownComputer, fill_computer
 from drqueue.client.binding.computer_structures import computer
 from drqueue.client.binding.fields import put, u16, u32
+from drqueue.client.binding.numbering import job_frame_index_to_number
 from drqueue.client.binding.records import fill_job
-from drqueue.client.binding.structures import blocked_host, job
+from drqueue.client.binding.structures import blocked_host, frame_info, job
 
 __all__ = [
+    "get_computer_list",
+    "get_job_frame_list",
+    "get_job_list",
     "request_computer_list",
     "request_job_list",
     "request_job_list_blocked_host",
@@ -51,3 +55,22 @@ def request_job_list_blocked_host(ijob: int, who: int) -> list[blocked_host]:
         put(each := blocked_host(), "name", name)
         hosts.append(each)
     return hosts
+
+
+# -- what they were called in 2005 ---------------------------------------------------------------------------
+
+
+def get_job_list(who: int) -> list[job]:
+    """The same as `request_job_list`."""
+    return request_job_list(who)
+
+
+def get_computer_list(who: int) -> list[computer]:
+    """The same as `request_computer_list`."""
+    return request_computer_list(who)
+
+
+def get_job_frame_list(job: job, who: int) -> dict[int, frame_info]:
+    """How the job's units stand, by frame number. Raises OSError."""
+    frames = job.request_frame_list(who)
+    return {job_frame_index_to_number(job, index): frame for index, frame in enumerate(frames)}

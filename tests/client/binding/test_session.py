@@ -1,4 +1,4 @@
-"""Calls find the farm that the environment names, from any thread and process, and fail in the original's words."""
+"""Calls find the farm that the environment names, from any thread and process, and fail in known words."""
 
 import os
 import subprocess
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
 
 import drqueue
 from drqueue.client.binding import pipeline, session
@@ -132,7 +133,7 @@ def test_a_client_in_use_is_not_the_one_that_goes(
     assert got == ["slow"]
 
 
-# -- failures -----------------------------------------------------------------------------------------------
+# -- failures ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -221,7 +222,6 @@ def test_a_slave_that_is_not_there(master: Peer, tmp_path: Path) -> None:
 
 
 def test_the_latest_error_goes_with_the_next_success(master: Peer) -> None:
-    assert drqueue.last_error() in ("No error", drqueue.last_error())
     with pytest.raises(IOError, match="there is no job 100"):
         name_of(100)
     assert drqueue.last_error() == f"{NOT_REGISTERED}: there is no job 100"
@@ -277,7 +277,7 @@ def test_wrong_arguments_are_told_before_anything_is_sent(master: Peer) -> None:
     assert master.heard == []
 
 
-# -- other processes ------------------------------------------------------------------------------------------
+# -- other processes --------------------------------------------------------------------------------------
 
 FORKS = """
 import os, sys, threading
@@ -324,12 +324,10 @@ def test_a_program_ends_without_closing_anything(master: Peer) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "first\n", "")
 
 
-# -- many questions at once -----------------------------------------------------------------------------------
+# -- many questions at once -------------------------------------------------------------------------------
 
 
 async def test_answers_come_in_the_order_of_the_questions_though_many_wait_at_once() -> None:
-    import trio
-
     waiting = 0
     most = 0
     everybody = trio.Event()
@@ -351,13 +349,10 @@ async def test_answers_come_in_the_order_of_the_questions_though_many_wait_at_on
 
 
 async def test_the_first_error_ends_the_others_and_comes_bare() -> None:
-    import trio
-
     async def ask(number: int) -> int:
-        if number == 3:
-            raise KeyError(number)
-        await trio.sleep_forever()
-        return number
+        if number != 3:
+            await trio.sleep_forever()
+        raise KeyError(number)
 
     with trio.fail_after(20), pytest.raises(KeyError):
         await pipeline.each(range(500), ask)
