@@ -29,6 +29,9 @@ from drqueue.settings import OCTAL_FIELDS, MasterSettings, SlaveSettings, help_o
 from drqueue.slave.core.state import ALIVE, TRANSITIONS, USING, Phase
 
 DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS))
+import binding_calls  # noqa: E402  (beside this file)
+
 #: Bounds that every number has, which need no mention beside each.
 _BIGGEST = {"int": BIG, "float": 1e15}
 _UNSAID = "(not described)"
@@ -191,6 +194,8 @@ The master's history then says of the attempt:
 ## Slaves
 
 {table(("state", "meaning"), ((f"`{name}`", meaning) for name, meaning in SLAVE_STATES))}
+
+{binding_calls.section(table)}
 """
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 __version__ = "1.0.0.dev0"
 
 if TYPE_CHECKING:
+    from drqueue import sg as sg
     from drqueue.client.binding import *  # noqa: F403
 
 _BINDING = "drqueue.client.binding"

@@ -25,7 +25,7 @@ NOT_LOADED = 65535
 
 STYLE = """
 :root { color-scheme: light dark; }
-body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 75rem; padding: 0 1rem 3rem; }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 85rem; padding: 0 1rem 3rem; }
 header { align-items: baseline; border-bottom: 1px solid #8886; display: flex; gap: 1.5rem; }
 header { padding: .8rem 0; }
 header strong { font-size: 1.2rem; }
@@ -34,8 +34,11 @@ h2 { font-size: 1.1rem; margin: 1.6rem 0 .6rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; min-width: 50%; }
 th, td { border-bottom: 1px solid #8884; padding: .3rem .8rem .3rem 0; text-align: left; }
-th { font-weight: 600; vertical-align: top; white-space: nowrap; }
-td { font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+th, td { vertical-align: top; }
+th { font-weight: 600; white-space: nowrap; }
+td { font-variant-numeric: tabular-nums; white-space: nowrap; }
+td a { white-space: normal; }
+th + td { overflow-wrap: anywhere; white-space: normal; }
 a { color: light-dark(#0b57a4, #8ec5ff); }
 p.pages a, p.pages b { margin-right: .6rem; }
 """

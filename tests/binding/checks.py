@@ -59,9 +59,11 @@ class Bench:
         return self.job("true", start, end, **{"pool": "nowhere", **fields})
 
     def running_job(self, start: int = 1, end: int = 1, cmd: str = LONG, **fields: Any) -> drqueue.job:
-        """Submit a job of at most four frames and return once all of them run."""
+        """Submit a job, and return once all its frames run, or the first `nmaxcpus` of them."""
         made = self.job(cmd, start, end, **fields)
-        wanted = [drqueue.FS_ASSIGNED] * drqueue.job_nframes(made)
+        count = drqueue.job_nframes(made)
+        running = min(count, fields.get("nmaxcpus", count))
+        wanted = [drqueue.FS_ASSIGNED] * running + [drqueue.FS_WAITING] * (count - running)
         self.until_frames(made, wanted, loaded=True)
         return made
 

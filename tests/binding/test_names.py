@@ -33,6 +33,7 @@ from tests.e2e.helpers import farm_up
 
 HERE = Path(__file__).parent
 for path in sorted(HERE.glob("calls_*.py")):
+    pytest.register_assert_rewrite(f"tests.binding.{path.stem}")
     importlib.import_module(f"tests.binding.{path.stem}")
 
 CALLS = FUNCTIONS | METHODS
@@ -326,10 +327,10 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def bench(farm: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+def bench(farm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """The binding talks to that farm; afterwards all jobs are deleted."""
     monkeypatch.setenv("DRQUEUE_MASTER", f"unix:{farm}/master.sock")
-    yield Bench(farm.parent)
+    yield Bench(tmp_path)
     for job in drqueue.request_job_list(C):
         drqueue.request_job_delete(job.id, C)
     session.close()

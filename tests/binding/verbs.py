@@ -130,4 +130,5 @@ def _argument(tree: ast.expr, job: drqueue.job, first_slave: str) -> object:
             return getattr(drqueue, name)
         case ast.Constant(value=value):
             return first_slave if value == FIRST_SLAVE else value
-    raise ValueError(f"{ast.unparse(tree)!r} cannot be an argument")
+        case _:
+            raise ValueError(f"{ast.unparse(tree)!r} cannot be an argument")

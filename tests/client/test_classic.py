@@ -231,6 +231,9 @@ def test_the_master_may_be_named_before_the_tool(
     assert drqueue("--state-dir", str(tmp_path), "classic", "jobinfo", "-n") == Said(0, "2\n", "")
     assert dict(os.environ) == before
     assert drqueue("classic", "jobinfo", "-n").status == 1
+    monkeypatch.delenv("DRQUEUE_MASTER")
+    assert drqueue("classic", "--master", master.address, "jobinfo", "-n").status == 0
+    assert "DRQUEUE_MASTER" not in os.environ
 
 
 def test_names_that_would_steer_the_terminal_are_shown_escaped(master: Peer, drqueue: Command) -> None:
@@ -256,9 +259,16 @@ def test_help_and_wrong_usage_cost_nothing_heavy() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", ["bin", "a 'quoted' $HOME folder"])
-def test_launchers_run_the_tools(drqueue: Command, tmp_path: Path, folder: str) -> None:
-    """Every one of them, found on the PATH, from a folder in which a drqueue.py lies."""
+def test_launchers_run_the_tools(
+    drqueue: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    """Every one of them, found on the PATH, from a folder in which a drqueue.py lies; wherever Python is."""
     there = tmp_path / folder
+    python = tmp_path / f"{folder} of Python" / "python"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
     said = drqueue("classic", "install", str(there))
     assert (said.status, said.err.count("\n")) == (0, 1)
     assert sorted(path.name for path in there.iterdir()) == sorted(NAMES)

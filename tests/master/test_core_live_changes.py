@@ -31,7 +31,7 @@ def test_pool_hosts_and_needs_count_at_once(farm: CoreFarm) -> None:
     farm.change(pool="gpu")
     assert farm.codes() == ["blocked"]
     farm.change(unblock=("s1",), block=("s7",))
-    assert farm.job().blocked_hosts == ("s7", "s9")
+    assert farm.job().blocked_hosts == ("s9", "s7")
     assert farm.codes() == ["cores-never"]
     farm.change(needs=Needs(cores=1))
     assert len(farm.orders(link)) == 1

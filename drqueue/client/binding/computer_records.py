@@ -1,11 +1,11 @@
 """From the farm's slaves to the attributes of the binding's `computer`.
 
 Rules of this file: a computer has the cores and the memory that its slave offers, which need not be all that
-the machine has. Each running frame is a task in the slot that the master counts for it; those whose job was
-deleted meanwhile are left out.
+the machine has. Each running frame is a task in the slot that the master counts for it. Where its job is
+deleted already and it only has to end, the task tells no more than which frame it is.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -86,7 +86,8 @@ def _fill_limits(target: Any, limits: SlaveLimits, cores: int) -> None:
 
 
 def _fill_status(status: Any, known: KnownComputer) -> None:
-    load, tasks = known.view.load, list(_tasks(known))
+    load = known.view.load
+    tasks = [_task(frame, known.jobs.get(frame.job), known.view.id) for frame in known.view.running]
     loads = (load.load1, load.load5, load.load15)
     put_all(
         status,
@@ -105,32 +106,37 @@ def _fill_status(status: Any, known: KnownComputer) -> None:
         put_all(status.slot(slot), {**task, "itask": slot})
 
 
-def _tasks(known: KnownComputer) -> Iterator[dict[str, Any]]:
-    for frame in known.view.running:
-        spec = known.jobs.get(frame.job)
-        if spec is not None and frame.layer < len(spec.layers):
-            yield _task(frame, spec, known.view.id)
-
-
-def _task(frame: FrameView, spec: JobSpec, computer: int) -> dict[str, Any]:
-    layer = spec.layers[frame.layer]
-    numbers = numbers_of(layer)
-    return {
+def _task(frame: FrameView, spec: JobSpec | None, computer: int) -> dict[str, Any]:
+    task = {
         "used": 1,
-        "jobname": spec.name,
+        "jobname": "",
         "ijob": frame.job,
         "icomp": computer,
         "itask": frame.slot,
-        "jobcmd": command_of(layer),
-        "owner": spec.owner,
+        "jobcmd": "",
+        "owner": "",
         "frame": frame.number,
-        "frame_start": numbers.start,
-        "frame_end": numbers.end,
-        "frame_pad": layer.pad,
-        "frame_step": numbers.step,
-        "block_size": layer.chunk,
+        "frame_start": frame.number,
+        "frame_end": frame.last,
+        "frame_pad": 4,
+        "frame_step": 1,
+        "block_size": frame.count,
         "pid": frame.pid,
         "exitstatus": 0,
         "status": c.TASKSTATUS_RUNNING if frame.state == "RUNNING" else c.TASKSTATUS_LOADING,
         "start_loading_time": int(frame.started_at),
     }
+    if spec is not None and frame.layer < len(spec.layers):
+        layer = spec.layers[frame.layer]
+        numbers = numbers_of(layer)
+        task |= {
+            "jobname": spec.name,
+            "jobcmd": command_of(layer),
+            "owner": spec.owner,
+            "frame_start": numbers.start,
+            "frame_end": numbers.end,
+            "frame_pad": layer.pad,
+            "frame_step": numbers.step,
+            "block_size": layer.chunk,
+        }
+    return task

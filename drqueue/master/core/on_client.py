@@ -329,10 +329,9 @@ def _change(turn: Turn, client: int, request: ChangeJob) -> None:
         )
         if (value := getattr(change, name)) is not UNSET
     }  # fmt: skip
-    simple["blocked"] = tuple(
-        sorted({*spec.blocked, *change.block} - set(change.unblock)) if change.block or change.unblock
-        else spec.blocked
-    )  # fmt: skip
+    # In the order in which they were added: the binding counts places in this list.
+    hosts = dict.fromkeys((*spec.blocked, *change.block))
+    simple["blocked"] = tuple(host for host in hosts if host not in change.unblock)
     layer_spec = layer.spec
     for name in ("retries", "needs"):
         value = getattr(change, name)

@@ -95,6 +95,13 @@ def test_ways_to_begin_a_program(start: str) -> None:
     assert run(code).stdout == "a 20 True\n"
 
 
+def test_the_script_generators_are_there_when_asked_for() -> None:
+    code = (
+        "import sys, drqueue; print('drqueue.sg' in sys.modules, drqueue.sg.__name__, 'sg' in dir(drqueue))"
+    )
+    assert run(code).stdout == "False drqueue.sg True\n"
+
+
 def test_a_name_that_nobody_offers() -> None:
     with pytest.raises(AttributeError, match="module 'drqueue' has no attribute 'nonsense'"):
         _ = drqueue.nonsense

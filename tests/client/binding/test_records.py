@@ -415,9 +415,9 @@ def test_tasks_are_in_their_slots() -> None:
     )
     got = computer()
     fill_computer(got, KnownComputer(slave_view("n1", id=4, running=running), {1: spec}))
-    assert (got.status.ntasks, got.status.nrunning) == (3, 3)
+    assert (got.status.ntasks, got.status.nrunning) == (4, 4)
     used = {slot: each for slot, each in enumerate(got.status.task) if each.used}
-    assert sorted(used) == [0, 1, 33]
+    assert sorted(used) == [0, 1, 5, 33]
     task = used[33]
     assert (task.jobname, task.ijob, task.icomp, task.itask) == ("made", 1, 4, 33)
     assert (task.frame, task.frame_start, task.frame_end, task.frame_step) == (3, 1, 9, 2)
@@ -425,6 +425,8 @@ def test_tasks_are_in_their_slots() -> None:
     assert (task.pid, task.status, task.start_loading_time) == (4711, c.TASKSTATUS_RUNNING, 900)
     assert used[1].status == c.TASKSTATUS_LOADING
     assert used[0].frame == 7
+    # Its job is deleted already.
+    assert (used[5].jobname, used[5].ijob, used[5].frame) == ("", 99, 9)
     fill_computer(got, KnownComputer(slave_view("n1"), {}))
     assert not any(each.used for each in got.status.task)
 

@@ -280,22 +280,34 @@ def test_wrong_arguments_are_told_before_anything_is_sent(master: Peer) -> None:
 # -- other processes --------------------------------------------------------------------------------------
 
 FORKS = """
-import os, sys, threading
+import os, signal, sys, threading
 import drqueue as d
 from drqueue.client.binding import session
 
+signal.alarm(40)
 print("parent", d.request_job_name(1, d.CLIENT), flush=True)
 # A child may be made while another thread is in the middle of a call.
-with session._table._lock:
-    pid = os.fork()
+held, go = threading.Event(), threading.Event()
+def hold():
+    with session._table._lock:
+        held.set()
+        go.wait()
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+pid = os.fork()
 if pid == 0:
-    print("child", d.request_job_name(2, d.CLIENT), d.request_job_stop(1, 70000 - 60000), flush=True)
+    signal.alarm(30)
+    print("child", d.request_job_name(2, d.CLIENT), d.request_job_stop(1, d.CLIENT), flush=True)
     grandchild = os.fork()
     if grandchild == 0:
+        signal.alarm(20)
         print("grandchild", d.request_job_name(3, d.CLIENT), flush=True)
         sys.exit(0)
     assert os.waitpid(grandchild, 0)[1] == 0
     sys.exit(0)
+go.set()
+thread.join()
 assert os.waitpid(pid, 0)[1] == 0
 print("parent", d.request_job_name(4, d.CLIENT), flush=True)
 """

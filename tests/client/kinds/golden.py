@@ -33,16 +33,26 @@ ROWS = [
         "maya",
         {
             **_MAYA,
-            **{"image": "im", "camera": "cam1", "res_x": 64, "res_y": 36, "format": "tif", "renderer": "1"},
-            **{"precommand": 'print "a";', "postcommand": "b"},
+            "image": "im",
+            "camera": "cam1",
+            "res_x": 64,
+            "res_y": 36,
+            "format": "tif",
+            "renderer": "1",
+            "precommand": 'print "a";',
+            "postcommand": "b",
         },
         "1-10x3",
         2,
         [
-            "Render -preRender 'print \"a\";' -postRender b -rt 2 -s 1 -e 4 -b 3 -x 64 -y 36 -of tif "
-            "-rd /r -proj /p -r mr -im im -cam cam1 s.ma",
-            "Render -preRender 'print \"a\";' -postRender b -rt 2 -s 7 -e 10 -b 3 -x 64 -y 36 -of tif "
-            "-rd /r -proj /p -r mr -im im -cam cam1 s.ma",
+            (
+                "Render -preRender 'print \"a\";' -postRender b -rt 2 -s 1 -e 4 -b 3 -x 64 -y 36 -of tif "
+                "-rd /r -proj /p -r mr -im im -cam cam1 s.ma"
+            ),
+            (
+                "Render -preRender 'print \"a\";' -postRender b -rt 2 -s 7 -e 10 -b 3 -x 64 -y 36 -of tif "
+                "-rd /r -proj /p -r mr -im im -cam cam1 s.ma"
+            ),
         ],
     ),
     Row(
@@ -94,10 +104,22 @@ ROWS = [
     Row(
         "bmrt",
         {
-            **{"scene": "a.rib", "custom_crop": True, "xmin": 0, "xmax": 1, "ymin": 0, "ymax": 1},
-            **{"custom_samples": True, "xsamples": 2, "ysamples": 3, "disp_stats": True, "verbose": "yes"},
-            **{"custom_radiosity": True, "radiosity_samples": 7, "custom_raysamples": True, "raysamples": 9},
-            **{"custom_beep": "on"},
+            "scene": "a.rib",
+            "custom_crop": True,
+            "xmin": 0,
+            "xmax": 1,
+            "ymin": 0,
+            "ymax": 1,
+            "custom_samples": True,
+            "xsamples": 2,
+            "ysamples": 3,
+            "disp_stats": True,
+            "verbose": "yes",
+            "custom_radiosity": True,
+            "radiosity_samples": 7,
+            "custom_raysamples": True,
+            "raysamples": 9,
+            "custom_beep": "on",
         },
         "1",
         1,
@@ -113,23 +135,33 @@ ROWS = [
     Row(
         "mantra",
         {
-            **{
-                "scene": "s.##.ifd",
-                "renderdir": "im",
-                "type": "tif",
-                "aaoff": 1,
-                "raytrace": 1,
-                "bucket": 16,
-            },
-            **{"lod": 0.5, "varyaa": 0.01, "bdepth": 16, "zdepth": "nearest", "cracks": 3, "quality": 2},
-            **{"qfiner": 4, "smultiplier": 1.5, "mpcache": 5, "mcache": 6, "smpolygon": 8},
-            **{"width": 64, "height": 36},
+            "scene": "s.##.ifd",
+            "renderdir": "im",
+            "type": "tif",
+            "aaoff": 1,
+            "raytrace": 1,
+            "bucket": 16,
+            "lod": 0.5,
+            "varyaa": 0.01,
+            "bdepth": 16,
+            "zdepth": "nearest",
+            "cracks": 3,
+            "quality": 2,
+            "qfiner": 4,
+            "smultiplier": 1.5,
+            "mpcache": 5,
+            "mcache": 6,
+            "smpolygon": 8,
+            "width": 64,
+            "height": 36,
         },
         "7",
         1,
         [
-            "mantra -f s.07.ifd -A -r -B 16 -L 0.5 -v 0.01 -b 16 -Z -c 3 -q 2 -Q 4 -s 1.5 -G 5 -g 6 -S 8 "
-            "-w 64 -h 36 im0007.tif"
+            (
+                "mantra -f s.07.ifd -A -r -B 16 -L 0.5 -v 0.01 -b 16 -Z -c 3 -q 2 -Q 4 -s 1.5 -G 5 -g 6 -S 8 "
+                "-w 64 -h 36 im0007.tif"
+            )
         ],
     ),
     Row(
@@ -164,8 +196,22 @@ ROWS = [
         "1-4",
         4,
         [
-            "aerender -project /p/x.aep -comp 'Comp 1' -OMtemplate 'Multi-Machine Sequence' "
-            "-RStemplate 'Multi-Machine Settings' -s 1 -e 4 -i 1 -output '/p/frame_[####].psd'"
+            (
+                "aerender -project /p/x.aep -comp 'Comp 1' -OMtemplate 'Multi-Machine Sequence' "
+                "-RStemplate 'Multi-Machine Settings' -s 1 -e 4 -i 1 -output '/p/frame_[####].psd'"
+            )
+        ],
+    ),
+    Row(
+        "aftereffects",
+        {"project": "x.aep", "comp": "c", "output": "o.psd"},
+        "1-9x2",
+        5,
+        [
+            (
+                "aerender -project x.aep -comp c -OMtemplate 'Multi-Machine Sequence' "
+                "-RStemplate 'Multi-Machine Settings' -s 1 -e 9 -i 2 -output o.psd"
+            )
         ],
     ),
     Row(
@@ -179,14 +225,22 @@ ROWS = [
     Row(
         "turtle",
         {
-            **{"scene": "s.mb", "renderdir": "/r", "projectdir": "/p", "usemaya70": "no", "image": "im"},
-            **{"camera": "c", "res_x": 4, "res_y": 3},
+            "scene": "s.mb",
+            "renderdir": "/r",
+            "projectdir": "/p",
+            "usemaya70": "no",
+            "image": "im",
+            "camera": "c",
+            "res_x": 4,
+            "res_y": 3,
         },
         "1-2",
         2,
         [
-            "Turtle65 -geometry s.mb -imageOutputPath /r -projectPath /p -renderThreads 2 -display off "
-            "-startframe 1 -endframe 2 -imageName im -camera c -resolution 4 3"
+            (
+                "Turtle65 -geometry s.mb -imageOutputPath /r -projectPath /p -renderThreads 2 -display off "
+                "-startframe 1 -endframe 2 -imageName im -camera c -resolution 4 3"
+            )
         ],
     ),
     Row(
@@ -209,8 +263,10 @@ ROWS = [
         "7",
         1,
         [
-            "xsibatch -r -scene /s.scn -verbose prog -startframe 7 -endframe 7 -pass beauty "
-            "-resolutionX 4 -resolutionY 3 -skip on"
+            (
+                "xsibatch -r -scene /s.scn -verbose prog -startframe 7 -endframe 7 -pass beauty "
+                "-resolutionX 4 -resolutionY 3 -skip on"
+            )
         ],
     ),
     Row("luxrender", {"scene": "s.lxs"}, "1-2", 2, ["luxconsole s.lxs", "luxconsole s.lxs"]),
@@ -234,8 +290,10 @@ ROWS = [
         "5",
         1,
         [
-            "vray '-scenefile=a b.vrscene' '-imgFile=o u.exr' -imgWidth=4 -imgHeight=3 -numThreads=2 "
-            "-autoClose=1 -frames=5 -display=0"
+            (
+                "vray '-scenefile=a b.vrscene' '-imgFile=o u.exr' -imgWidth=4 -imgHeight=3 -numThreads=2 "
+                "-autoClose=1 -frames=5 -display=0"
+            )
         ],
     ),
     Row("3dsmax", {"scene": "s.max"}, "1-3", 3, ["3dsmaxcmd.exe -rfw:0 -frames:1-3 s.max"]),
@@ -262,8 +320,10 @@ ROWS = [
         "1",
         1,
         [
-            "wine '/opt/C 4D.exe' -nogui -render 'Z:\\d\\s.c4d' -oimage 'Z:\\r\\i' -frame 1 "
-            "-omultipass 'Z:\\r\\i' -threads 2"
+            (
+                "wine '/opt/C 4D.exe' -nogui -render 'Z:\\d\\s.c4d' -oimage 'Z:\\r\\i' -frame 1 "
+                "-omultipass 'Z:\\r\\i' -threads 2"
+            )
         ],
     ),
     Row(
@@ -279,15 +339,27 @@ ROWS = [
     Row(
         "povray",
         {
-            **{"scene": "s.pov", "ini": "a b.ini", "output": "im.png", "width": 4, "height": 3, "quality": 9},
-            **{"antialias": 0.3, "include": "i n:inc", "first": 1, "last": 100, "clock_start": -1},
-            **{"clock_end": 0.5, "cyclic": "yes"},
+            "scene": "s.pov",
+            "ini": "a b.ini",
+            "output": "im.png",
+            "width": 4,
+            "height": 3,
+            "quality": 9,
+            "antialias": 0.3,
+            "include": "i n:inc",
+            "first": 1,
+            "last": 100,
+            "clock_start": -1,
+            "clock_end": 0.5,
+            "cyclic": "yes",
         },
         "30-21",
         10,
         [
-            """povray '"a b.ini"' '+I"s.pov"' '+O"im.png"' +FN -D +WT2 +W4 +H3 +Q9 +A0.3 '+L"i n"' '+L"inc"' """
-            """+KFI1 +KFF100 +SF21 +EF30 Frame_Step=1 +KC +KI-1 +KF0.5"""
+            (
+                """povray '"a b.ini"' '+I"s.pov"' '+O"im.png"' +FN -D +WT2 +W4 +H3 +Q9 +A0.3 '+L"i n"' """
+                """'+L"inc"' +KFI1 +KFF100 +SF21 +EF30 Frame_Step=1 +KC +KI-1 +KF0.5"""
+            )
         ],
     ),
     Row(

@@ -1,4 +1,4 @@
-"""Runs what a kind makes as a slave would: placeholders filled in, a real /bin/sh, renderers that only record.
+"""Runs what a kind makes as a slave would: placeholders filled in, a real /bin/sh, renderers that record.
 
 A recording renderer writes its words and its folder as one line of JSON, and exits with the status that its
 environment asks for.
