@@ -31,6 +31,7 @@ from drqueue.slave.core.state import ALIVE, TRANSITIONS, USING, Phase
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
 import binding_calls  # noqa: E402  (beside this file)
+import binding_names  # noqa: E402
 
 #: Bounds that every number has, which need no mention beside each.
 _BIGGEST = {"int": BIG, "float": 1e15}
@@ -454,6 +455,7 @@ _PARTS: dict[str, Callable[[], str]] = {
     "master settings": lambda: settings(MasterSettings),
     "slave settings": lambda: settings(SlaveSettings),
     "contracts": contracts,
+    "absent names": lambda: binding_names.absent(table),
 }
 
 

@@ -240,7 +240,7 @@ class AsyncClient:
             link = await self.direct(self._local_control(name))
             if link is None:
                 raise
-            return (await link.ask(request, messages.SlaveInfo)).slave
+            return (await self._asked_directly(link, name, request, messages.SlaveInfo)).slave
 
     async def set_slave(self, name: str, change: LimitsChange) -> Did:
         """Change what a slave lets the farm use. `name` may be the `unix:PATH` of its control port, too."""
@@ -411,11 +411,14 @@ class AsyncClient:
             if name.startswith("unix:"):
                 raise DrQueueError(f"no slave answers at {name}")
             return await self._do(relayed)
+        done = await self._asked_directly(link, name, directly, messages.Done)
+        return Did(done.count, done.note)
+
+    async def _asked_directly(self, link: Link, name: str, request: Request, kind: type[A]) -> A:
         try:
-            done = await link.ask(directly, messages.Done)
+            return await link.ask(request, kind)
         except LinkLost as lost:
             raise DrQueueError(f"the link to slave {name} broke before it answered ({lost})") from None
-        return Did(done.count, done.note)
 
     async def _ask(
         self, request: Request, kind: type[A], *, again: bool, patience_s: float | None = None

@@ -86,7 +86,7 @@ def request_slavexit(bench: Bench) -> None:
     assert drqueue.request_slavexit(icomp, C) == 0
 
 
-# -- to a slave, by name and by address ------------------------------------------------------------------------
+# -- to a slave, by name and by address -------------------------------------------------------------------
 
 
 def _names(bench: Bench) -> tuple[str, str]:
@@ -180,7 +180,7 @@ def request_slave_job_available(bench: Bench) -> None:
     assert drqueue.request_slave_job_available(NOBODY, C) == 0
 
 
-# -- methods of computer and what it holds ---------------------------------------------------------------------
+# -- methods of computer and what it holds ----------------------------------------------------------------
 
 
 @checks("computer.request_enable")
@@ -234,7 +234,7 @@ def computer_set_pools(bench: Bench) -> None:
     bench.until_computer("as before", lambda _: bench.pools() == ["Default"])
     assert all(type(each) is drqueue.pool for each in computer.list_pools())
     for wrong in ((drqueue.pool("gpu"),), "gpu", None):
-        with pytest.raises(ValueError, match="^Expecting a list$"):
+        with pytest.raises(ValueError, match=r"^Expecting a list$"):
             computer.set_pools(wrong)
     with pytest.raises(OSError, match="no slave is named"):
         drqueue.computer().set_pools(pools)
@@ -274,7 +274,7 @@ def computer_limits_pools(bench: Bench) -> None:
     limits = bench.computer().limits
     assert (limits.npools, limits.get_pool(0).name) == (1, "Default")
     for index in (-1, 1):
-        with pytest.raises(IndexError, match="^Index out of range$"):
+        with pytest.raises(IndexError, match=r"^Index out of range$"):
             limits.get_pool(index)
     said: list[str] = []
     handler = logging.Handler()
@@ -297,7 +297,7 @@ def computer_status_get_loadavg() -> None:
     status.loadavg = (150, 75, 3)
     assert [status.get_loadavg(index) for index in range(3)] == [150, 75, 3]
     for index in (-1, 3):
-        with pytest.raises(IndexError, match="^Index out of range$"):
+        with pytest.raises(IndexError, match=r"^Index out of range$"):
             status.get_loadavg(index)
 
 
@@ -310,5 +310,5 @@ def computer_status_get_task() -> None:
         assert (task.used, task.jobname, task.jobcmd, task.owner) == (0, "EMPTY", "NONE", "NOBODY")
         assert status.get_task(index) is task
     for index in (-1, 32):
-        with pytest.raises(IndexError, match="^Index out of range$"):
+        with pytest.raises(IndexError, match=r"^Index out of range$"):
             status.get_task(index)

@@ -135,7 +135,7 @@ def _refuses_unknown(request: Callable[[int, int, int], int], job: drqueue.job) 
     assert [frame.status for frame in job.request_frame_list(C)] == before
 
 
-# -- methods of job --------------------------------------------------------------------------------------------
+# -- methods of job ---------------------------------------------------------------------------------------
 
 
 @checks("job.send_to_queue")
@@ -267,7 +267,7 @@ def job_frame_index_to_number() -> None:
     job.frame_start, job.frame_end, job.frame_step, job.block_size = 1, 10, 3, 2
     assert [job.job_frame_index_to_number(index) for index in (0, 1)] == [1, 7]
     for index in (-1, 2):
-        with pytest.raises(IndexError, match="^frame index out of range$"):
+        with pytest.raises(IndexError, match=r"^frame index out of range$"):
             job.job_frame_index_to_number(index)
     with pytest.raises(TypeError):
         job.job_frame_index_to_number("0")
@@ -285,7 +285,7 @@ def job_environment_variables(bench: Bench) -> None:
     assert (job.environment_variable_find("SHOT"), job.envvars.nvariables) == ("12 b", 2)
     assert job.environment_variable_delete("GONE") == 1
     assert job.environment_variable_delete("GONE") == 1
-    with pytest.raises(IndexError, match="^No such variable$"):
+    with pytest.raises(IndexError, match=r"^No such variable$"):
         job.environment_variable_find("GONE")
     job.send_to_queue()
     assert bench.until_status(job, drqueue.JOBSTATUS_FINISHED).fdone == 1

@@ -29,7 +29,7 @@ def printed(print_it: Callable[[], object]) -> str:
     return out.getvalue()
 
 
-# -- words for numbers -----------------------------------------------------------------------------------------
+# -- words for numbers ------------------------------------------------------------------------------------
 
 
 @checks("job_status_string")
@@ -57,8 +57,9 @@ def job_koj_string() -> None:
         job.koj = koj
         words.append(drqueue.job_koj_string(job))
     assert words == [
-        "General", "Maya", "Blender", WRONG, "3delight", "Pixie", "Mental Ray", "Lightwave", "After Effects",
-        "Shake", WRONG, "Terragen", "Nuke", "Turtle", "Mantra/Houdini", "XSI", "Luxrender", WRONG, WRONG, WRONG,
+        "General", "Maya", "Blender", WRONG, "3delight", "Pixie", "Mental Ray", "Lightwave",
+        "After Effects", "Shake", WRONG, "Terragen", "Nuke", "Turtle", "Mantra/Houdini", "XSI", "Luxrender",
+        WRONG, WRONG, WRONG,
     ]  # fmt: skip
 
 
@@ -104,7 +105,7 @@ def error_text() -> None:
     assert drqueue.error_text(drqueue.DRE_NETWORKINIT) == drqueue.error_text(-1) == "drerrno NOT listed !!"
 
 
-# -- a job object ----------------------------------------------------------------------------------------------
+# -- a job object -----------------------------------------------------------------------------------------
 
 
 def job_of(start: int, end: int, step: int, block: int) -> drqueue.job:
@@ -204,11 +205,10 @@ def job_report() -> None:
 @checks("job_limits_init")
 def job_limits_init() -> None:
     """Of limits; or of a job, as in 2006."""
-    for job in (filled_job(), filled_job()):
-        job.limits.nmaxcpus = 1
-    for job, given in ((job := filled_job(), job.limits), (job := filled_job(), job)):
+    for of_a_job in (False, True):
+        job = filled_job()
         job.limits.nmaxcpus, job.limits.memory = 1, 1
-        drqueue.job_limits_init(given)
+        drqueue.job_limits_init(job if of_a_job else job.limits)
         assert (job.limits.nmaxcpus, job.limits.memory, job.limits.pool) == (65535, 0, "Default")
         assert job.name == "shot"
 
@@ -286,7 +286,7 @@ def mn_job_finished() -> None:
                 drqueue.mn_job_finished(job)
 
 
-# -- variables -------------------------------------------------------------------------------------------------
+# -- variables --------------------------------------------------------------------------------------------
 
 
 @checks("envvars_init")
@@ -312,7 +312,7 @@ def envvars() -> None:
         assert each.nvariables == 0
 
 
-# -- this process ----------------------------------------------------------------------------------------------
+# -- this process -----------------------------------------------------------------------------------------
 
 
 @checks("job_environment_set")
@@ -420,7 +420,7 @@ def dr_copy_path() -> None:
     assert drqueue.dr_copy_path("", "/ä", 3) == "/"
 
 
-# -- this machine ----------------------------------------------------------------------------------------------
+# -- this machine -----------------------------------------------------------------------------------------
 
 
 @checks("get_numproc")

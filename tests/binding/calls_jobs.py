@@ -142,7 +142,7 @@ def request_job_name(bench: Bench) -> None:
         drqueue.request_job_name(UNKNOWN, C)
 
 
-# -- stop, continue, rerun, delete -----------------------------------------------------------------------------
+# -- stop, continue, rerun, delete ------------------------------------------------------------------------
 
 
 @checks("request_job_stop")
@@ -226,7 +226,7 @@ def request_job_delete(bench: Bench) -> None:
     assert bench.job().id == other.id + 1
 
 
-# -- range, priority, limits -----------------------------------------------------------------------------------
+# -- range, priority, limits ------------------------------------------------------------------------------
 
 
 @checks("request_job_sesupdate")
@@ -329,7 +329,7 @@ def request_job_limits_pool_set(bench: Bench) -> None:
     assert drqueue.request_job_limits_pool_set(UNKNOWN, "elsewhere", C) == 0
 
 
-# -- blocked hosts ---------------------------------------------------------------------------------------------
+# -- blocked hosts ----------------------------------------------------------------------------------------
 
 
 @checks("request_job_add_blocked_host")

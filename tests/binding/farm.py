@@ -34,8 +34,8 @@ class Daemon:
     def __init__(self, name: str, argv: Sequence[str], env: dict[str, str], log: Path) -> None:
         self.name = name
         self.log = log
-        self._argv = list(argv)
-        self._env = env
+        self.argv = list(argv)
+        self.env = env
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -46,11 +46,11 @@ class Daemon:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._argv,
+                self.argv,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=self._env,
+                env=self.env,
                 start_new_session=True,
             )
 

@@ -1,4 +1,4 @@
-"""Every name of the table is offered, is what the table says, and does what the original is recorded to do."""
+"""Every name of the table is offered, is what the table says, and does what is recorded of the original."""
 
 import ast
 import importlib
@@ -45,7 +45,7 @@ BOUNDS |= {"who": BOUNDS["u16"], "frame": (-(2**31), 2**32 - 1)}
 LENGTHS = {"name": 127, "path": 4095, "command": 65536, "value": 65536}
 
 
-# -- the table and the module are one --------------------------------------------------------------------------
+# -- the table and the module are one ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", sorted(OFFERED))
@@ -94,7 +94,7 @@ def test_every_check_has_its_name_in_the_table() -> None:
     assert sorted(set(CHECKS) - set(CALLS)) == []
 
 
-# -- classes ---------------------------------------------------------------------------------------------------
+# -- classes ----------------------------------------------------------------------------------------------
 
 
 def new(name: str) -> Any:
@@ -240,7 +240,7 @@ def test_pool_is_made_with_a_name() -> None:
         drqueue.pool("x" * 128)
 
 
-# -- functions and methods -------------------------------------------------------------------------------------
+# -- functions and methods --------------------------------------------------------------------------------
 
 
 def called(name: str) -> Any:
@@ -276,7 +276,7 @@ def fitting(argument: Argument) -> Any:
 def test_numbers_are_checked_before_anything_is_sent(
     name: str, place: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No master is asked: there is none, and a call that asked for it would take seconds and raise nothing."""
+    """No master is asked: there is none, and a request that looked for it would raise nothing."""
     monkeypatch.setenv("DRQUEUE_MASTER", "unix:/nonexistent/master.sock")
     low, high = BOUNDS[CALLS[name].arguments[place].kind]
     values = [fitting(argument) for argument in CALLS[name].arguments]

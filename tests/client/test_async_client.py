@@ -291,6 +291,14 @@ async def test_a_master_at_a_slaves_port_is_not_taken_for_the_slave(master: Peer
     assert told.slave == "s1"
 
 
+async def test_a_slave_that_breaks_off_is_an_error_with_a_sentence(master: Peer, tmp_path: Path) -> None:
+    slave = Peer(str(tmp_path / "control.sock"), "slave")
+    slave.on[messages.GetSlave] = lambda channel, _: channel.close()
+    async with serving(slave), connect(f"unix:{tmp_path}/no-master.sock", lazily=True) as farm:
+        with pytest.raises(DrQueueError, match=r"the link to slave .* broke before it answered"):
+            await soon(farm.slave(slave.address))
+
+
 # -- waiting and watching -----------------------------------------------------------------------------------
 
 

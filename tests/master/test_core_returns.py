@@ -5,6 +5,7 @@ import pytest
 from drqueue.master.core import jobs
 from drqueue.master.core.effects import MailFinished
 from drqueue.proto.ids import AttemptKey
+from drqueue.proto.link_messages import Held
 from drqueue.proto.messages import FrameVerb, GetSpec, SetLimits, Spec
 from drqueue.proto.model import KILLED, Depend, Exit, LayerSpec, LimitsChange, Needs, SlaveLimits
 from tests.builders import CoreFarm, a_job, badly, well
@@ -79,6 +80,29 @@ def test_rerun_counts_once_for_every_frame_in_whatever_state(farm: CoreFarm) -> 
     farm.verb(0, "rerun")
     farm.restart()
     assert {shown(farm, number) for number in (1, 2, 3, 4)} == {(0, 2)}
+
+
+def test_rerun_keeps_what_was_counted_before(farm: CoreFarm) -> None:
+    link = farm.link()
+    farm.submit(a_job("1-3", layer={"retries": 1}))
+    keys = farm.keys(link)
+    farm.exited(link, keys[1], badly())
+    farm.exited(link, keys[2], Exit(reason="lost"))
+    farm.exited(link, keys[3], badly())
+    farm.wait(LONG)
+    keys = farm.keys(link)
+    farm.exited(link, keys[2])
+    farm.exited(link, keys[3], badly())
+    assert farm.states() == {1: "ASSIGNED", 2: "DONE", 3: "FAILED"}
+    farm.verb(0, "stop")
+    farm.verb(0, "rerun")
+    farm.restart()
+    link = farm.link(held=[Held(keys[1])])
+    farm.exited(link, keys[1], Exit(signal=15, reason="stopped"))
+    assert [shown(farm, number) for number in (1, 2, 3)] == [(0, 2), (0, 2), (0, 2)]
+    farm.verb(0, "continue")
+    farm.fail_all(link)
+    assert {shown(farm, number) for number in (1, 2, 3)} == {(1, 2)}
 
 
 def test_requeue_goes_on_counting_where_the_failures_were(farm: CoreFarm) -> None:
@@ -189,10 +213,10 @@ def test_attempt_numbers_go_on_after_a_reset(farm: CoreFarm) -> None:
 
 
 def test_more_frames_than_get_rows_at_once_are_not_reset(farm: CoreFarm) -> None:
-    farm.submit(a_job(f"1-{jobs.RESET_MOST + 1}"))
-    request = FrameVerb(rq=0, job=0, verb="reset-requeued", frames=f"1-{jobs.RESET_MOST + 1}")
+    farm.submit(a_job(f"1-{jobs.ROWS_MOST + 1}"))
+    request = FrameVerb(rq=0, job=0, verb="reset-requeued", frames=f"1-{jobs.ROWS_MOST + 1}")
     assert farm.refusal(request).code == "bad-range"
-    assert farm.frame(0, "reset-requeued", f"1-{jobs.RESET_MOST}") == jobs.RESET_MOST
+    assert farm.frame(0, "reset-requeued", f"1-{jobs.ROWS_MOST}") == jobs.ROWS_MOST
     assert farm.refusal(FrameVerb(rq=0, job=0, verb="reset-requeued", frames="0")).code == "no-such-frame"
 
 

@@ -63,7 +63,7 @@ _STRIP = """\
 rows = render.resolution_y * render.resolution_percentage // 100
 part, parts = int(told["part"]), int(told["parts"])
 low, high = rows * (parts - part) // parts, rows * (parts - part + 1) // parts
-if low == high:
+if parts > rows:
     raise SystemExit("drqueue: %d strips are more than the picture's %d rows" % (parts, rows))
 render.use_border = render.use_crop_to_border = True
 render.border_min_x, render.border_max_x = 0, 1

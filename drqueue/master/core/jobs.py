@@ -17,8 +17,8 @@ from drqueue.proto.model import Depend, JobSpec
 
 #: More frames than this are requeued without keeping a row each for their attempt numbers.
 _FEW = 1000
-#: Frames that may have their counts reset at once: each of them gets a row.
-RESET_MOST = 10_000
+#: Frames that get a row each by one verb at most: whose counts are reset, or outlive a rerun.
+ROWS_MOST = 10_000
 
 
 def submit(turn: Turn, token: str, spec: JobSpec) -> Job:
@@ -164,11 +164,14 @@ def rerun(turn: Turn, job: Job) -> int:
     """All frames again, with a fresh set of retries; running ones are killed first."""
     for attempt in live_attempts(job):
         attempt.again = True
-        attempt.requeued = attempt.returned = 0
+        attempt.requeued, attempt.returned = 0, attempt.requeued + attempt.returned
+        if attempt.returned:
+            attempt.layer.history[attempt.index] = History(attempt.key.attempt, returned=attempt.returned)
         ask_stop(turn.state, attempt, RERUN if attempt.stop in ("", "cancel") else attempt.stop, turn.stop)
     for layer in job.layers:
         layer.floor = layer.top
         layer.reruns += 1
+        came_back = {i: past.requeued + past.returned for i, past in layer.history.items() if past.counts}
         for state_name, positions in layer.sets():
             if state_name != "WAITING":
                 for start, end in list(positions.intervals()):
@@ -178,6 +181,10 @@ def rerun(turn: Turn, job: Job) -> int:
         layer.history.clear()
         layer.count_anew()
         turn.state.save += [FramesForget(job.id, layer.index, 0, layer.size), layer.record()]
+        if len(came_back) <= ROWS_MOST:
+            for index, times in came_back.items():
+                layer.history[index] = past = History(layer.floor, returned=times)
+                turn.state.save.append(layer.frame_record(index, "WAITING", past))
     turn.state.changed_jobs.add(job.id)
     job.moved_at = turn.wall
     settle(turn, job)

@@ -230,9 +230,9 @@ def _frame_verb(turn: Turn, client: int, request: FrameVerb) -> None:
             count = jobs.finish_frames(turn, layer, indexes, running=request.running)
         case "reset-requeued":
             size = sum(end - start for start, end in indexes)
-            if size > jobs.RESET_MOST:
+            if size > jobs.ROWS_MOST:
                 raise Refused(
-                    "bad-range", f"these are {size:,} frames, {jobs.RESET_MOST:,} may be reset at once"
+                    "bad-range", f"these are {size:,} frames, {jobs.ROWS_MOST:,} may be reset at once"
                 )
             count = jobs.reset_requeued(turn, layer, indexes)
     note = f"{missing} of the numbers are not in the job's range" if missing else ""
