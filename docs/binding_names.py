@@ -1,4 +1,4 @@
-"""The part of binding.md about names that are not there, made from the table that tests walk: `names.toml`."""
+"""The part of binding.md about names that are not there, made from the table of all names: `names.toml`."""
 
 import tomllib
 from collections.abc import Callable, Iterable

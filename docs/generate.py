@@ -22,6 +22,7 @@ import msgspec
 from msgspec import inspect
 
 from drqueue.client.cli import main as cli_main
+from drqueue.client.kinds import KINDS
 from drqueue.master.core import layer, records
 from drqueue.proto import link_messages, messages, model, views
 from drqueue.proto.ids import BIG
@@ -451,10 +452,30 @@ def contracts() -> str:
 
 # -- writing ----------------------------------------------------------------------------------------------
 
+
+def kinds() -> str:
+    """Every kind of job and its parameters."""
+    sections = []
+    for kind in KINDS.values():
+        rows = [
+            (
+                f"`{param.name}`",
+                param.wanted() + (f" ({param.unit})" if param.unit else ""),
+                "required" if param.required else f"`{param.default}`" if param.default else "",
+                param.help,
+            )
+            for param in kind.params
+        ]
+        shown = table(("parameter", "value", "default", "meaning"), rows)
+        sections.append(f"### {kind.name}\n\n{kind.title}. {kind.help}\n\n{shown}")
+    return "\n\n".join(sections)
+
+
 _PARTS: dict[str, Callable[[], str]] = {
     "master settings": lambda: settings(MasterSettings),
     "slave settings": lambda: settings(SlaveSettings),
     "contracts": contracts,
+    "kinds": kinds,
     "absent names": lambda: binding_names.absent(table),
 }
 

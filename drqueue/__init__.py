@@ -27,7 +27,9 @@ def __getattr__(name: str) -> object:
     if not name.startswith("_") and find_spec(f"{__name__}.{name}") is None:
         binding = import_module(_BINDING)
         if name in binding.NAMES:
-            return getattr(binding, name)
+            # Kept: a program may say `drqueue.FS_FINISHED` for each of a million frames.
+            value = globals()[name] = getattr(binding, name)
+            return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -34,6 +34,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from drqueue.proto.model import SCRATCH, Depend, JobSpec, LayerSpec, Needs
+from drqueue.proto.placeholders import escaped
 
 T = TypeVar("T")
 
@@ -79,10 +80,12 @@ def job_of(content: Mapping[str, Any], *, folder: str, cwd: str, owner: str) -> 
         for number, each in enumerate(job["depends"]):
             _known(_table(each, f"depends[{number}]"), Depend.__struct_fields__, f"depends[{number}]")
     layers = [_layer(table, number, folder, cwd) for number, table in enumerate(tables)]
-    for table in tables:
-        if "kind" in table and "kind" not in job:
-            # The job is of the kind of its first layer that has one.
-            job.update(_made_of(table))
+    # The job is of the kind of its first layer that has one.
+    made_of = next((_made_of(table) for table in tables if "kind" in table), {})
+    if "kind" not in job and "params" not in job:
+        job.update({key: made_of[key] for key in ("kind", "params") if key in made_of})
+    if made_of and "kind" in tables[0]:
+        job.setdefault("name", made_of["name"])
     job.setdefault("owner", owner)
     job.setdefault("name", default_name(layers[0]))
     return _converted({**job, "layers": layers}, JobSpec, "[job]")
@@ -122,7 +125,7 @@ def _layer(given: Any, number: int, folder: str, cwd: str) -> LayerSpec:
         table["frames"] = str(table["frames"])
     place = table.get("cwd", cwd)
     if isinstance(place, str) and place not in ("", SCRATCH):
-        table["cwd"] = os.path.join(folder, os.path.expanduser(place))
+        table["cwd"] = os.path.join(escaped(folder), os.path.expanduser(place))
     return _converted(table, LayerSpec, where)
 
 
@@ -151,11 +154,12 @@ def _of_kind(table: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _made_of(table: Mapping[str, Any]) -> dict[str, Any]:
-    """The job's kind and params, by a layer's table of which the layer could be made."""
+    """A job's kind, params and default name, by a layer's table of which the layer could be made."""
     from drqueue.client.kinds import find
 
     kind = find(table["kind"])
-    return {"kind": kind.name, "params": kind.texts(table.get("params", {}))}
+    texts = kind.texts(table.get("params", {}))
+    return {"kind": kind.name, "params": texts, "name": kind.default_job_name(texts)}
 
 
 def _table(given: Any, where: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import msgspec
 from drqueue.client.errors import BadRequest
 from drqueue.proto.checks import check_spec
 from drqueue.proto.model import JobSpec
+from drqueue.proto.placeholders import escaped
 
 T = TypeVar("T")
 
@@ -50,13 +51,17 @@ def typed(value: T, code: str) -> T:
 
 
 def working_directory() -> str:
-    """Where this program runs, by the name under which it was entered. Raises BadRequest where it is gone."""
+    """Where this program runs, by the name under which it was entered, as a layer's `cwd` names it.
+
+    Raises BadRequest where it is gone.
+    """
     try:
         here = os.environ.get("PWD", "")
         # The name with the links in it is often the one that the other machines know.
-        if os.path.isabs(here) and os.path.samefile(here, "."):
-            return here
-        return os.getcwd()
+        if not (os.path.isabs(here) and os.path.samefile(here, ".")):
+            here = os.getcwd()
+        # A folder may be called {frame}.
+        return escaped(here)
     except OSError as error:
         raise BadRequest("bad-job", f"this folder cannot be named ({error.strerror}): name a cwd") from None
 

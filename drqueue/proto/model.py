@@ -230,7 +230,6 @@ KILLED = "killed"
 REASONS = FAILURES | NOBODYS | {KILLED, ""}
 
 
-
 class RunOrder(Value, frozen=True, kw_only=True):
     """All that a slave needs to run one attempt. The frame's numbers are start, start+step ... (count).
 

@@ -22,6 +22,7 @@ NAMES = (*NUMBERS, "frames")
 MAX_WIDTH = 99
 
 _PLACE = re.compile(r"(\{)?\{(frames?|start|end|step|attempt|threads)(?::([^{}]*))?\}(?(1)\}|)")
+_LITERAL = re.compile(r"\{((?:frames?|start|end|step|attempt|threads)(?::[^{}]*)?)\}")
 _FORMAT = re.compile(r"0?\d{0,2}d?")
 _OUTPUT_TOKEN = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]|%0?\d*d|%%|#+")
 _OUTPUT_FORMAT = re.compile(r"(0?)(\d*)d?")
@@ -46,6 +47,11 @@ def fill(text: str, value: Callable[[str], int | str]) -> str:
     if "{" not in text:
         return text
     return _PLACE.sub(lambda match: _filled(match, value), text)
+
+
+def escaped(text: str) -> str:
+    """A text that `fill` gives back as it is: every placeholder in it is made a literal one."""
+    return _LITERAL.sub(r"{{\1}}", text) if "{" in text else text
 
 
 def _filled(match: re.Match[str], value: Callable[[str], int | str]) -> str:

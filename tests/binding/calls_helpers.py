@@ -442,7 +442,8 @@ def this_machine() -> None:
     drqueue.get_hwinfo(found)
     assert (found.name, found.ncpus) == (platform.node().partition(".")[0], drqueue.get_numproc())
     assert (found.memory, found.nnbits) == (drqueue.get_memory(), drqueue.computer_info_nnbits())
-    assert (found.procspeed, found.proctype) == (drqueue.get_procspeed(), drqueue.get_proctype())
+    assert found.proctype == drqueue.get_proctype()
+    assert found.speedindex == (found.proctype + 1) * found.procspeed
     assert drqueue.osstring(found.os) in (platform.system(), "Mac OSX", "Windows")
     assert (found.address, found.id) == ("10.0.0.1", 4)
     found.proctype, found.procspeed = drqueue.PROCTYPE_OPTERON, 2000

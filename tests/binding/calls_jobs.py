@@ -71,6 +71,10 @@ def register_job_with_flags(bench: Bench) -> None:
     assert bench.fresh(kept).ffailed == 1
     drqueue.request_job_limits_pool_set(parent.id, drqueue.DEFAULT_POOL, C)
     assert bench.until_status(child, drqueue.JOBSTATUS_FINISHED).fdone == 1
+    parent = bench.waiting_job()
+    child = bench.job(flags=drqueue.JF_JOBDEPEND, dependid=parent.id)
+    assert drqueue.request_job_delete(parent.id, C) == 1
+    assert bench.until_status(child, drqueue.JOBSTATUS_FINISHED).ffailed == 1
     assert drqueue.register_job(bench.unsent(flags=drqueue.JF_JOBDEPEND, dependid=UNKNOWN)) == 0
     assert drqueue.register_job(bench.unsent(os_flags=0)) == 0
 
@@ -160,6 +164,10 @@ def request_job_stop(bench: Bench) -> None:
     bench.until_status(over, drqueue.JOBSTATUS_FINISHED)
     assert drqueue.request_job_stop(over.id, C) == 1
     assert bench.fresh(over).status == drqueue.JOBSTATUS_FINISHED
+    last, gate = bench.gated_job()
+    assert drqueue.request_job_stop(last.id, C) == 1
+    gate.touch()
+    assert bench.until_status(last, drqueue.JOBSTATUS_FINISHED).fdone == 1
     assert drqueue.request_job_stop(UNKNOWN, C) == 0
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ def gated(tmp_path: Path) -> Iterator[Gated]:
     """Makes and sends jobs whose runs end when the gates say so: gated(END, **fields) -> (job, gates)."""
     opened: list[Gates] = []
 
-    def make(end: int = 1, numbers: Sequence[int] = (), **fields: object) -> tuple[drqueue.job, Gates]:
+    def make(end: int = 1, numbers: Sequence[int] = (), **fields: Any) -> tuple[drqueue.job, Gates]:
         gates = Gates(tmp_path / f"gates-{len(opened)}", numbers or range(1, end + 1))
         opened.append(gates)
         job = a_job(GATED, end=end, **fields)

@@ -9,10 +9,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import drqueue
 from drqueue.client.binding import session
@@ -34,8 +34,8 @@ class Daemon:
     def __init__(self, name: str, argv: Sequence[str], env: dict[str, str], log: Path) -> None:
         self.name = name
         self.log = log
-        self.argv = list(argv)
-        self.env = env
+        self._argv = list(argv)
+        self._env = env
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -46,11 +46,11 @@ class Daemon:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self.argv,
+                self._argv,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=self.env,
+                env=self._env,
                 start_new_session=True,
             )
 
@@ -80,12 +80,19 @@ class Farm:
         self.master = Daemon("master", argv, {**self._env, **(master_env or {})}, folder / "master.log")
         self.slaves: dict[str, Daemon] = {}
 
-    def add_slave(self, name: str, cores: int = 2, memory_mb: int = 1000, **env: str) -> Daemon:
-        """Start another slave."""
-        argv = [sys.executable, "-m", "drqueue.slave", "--name", name, "--master", self.address]
+    def add_slave(
+        self,
+        name: str,
+        cores: int = 2,
+        memory_mb: int = 1000,
+        run: Sequence[str] = ("-m",),
+        env: Mapping[str, str] | None = None,
+    ) -> Daemon:
+        """Start another slave; `run` are the words before its module's name."""
+        argv = [sys.executable, *run, "drqueue.slave", "--name", name, "--master", self.address]
         argv += ["--state-dir", str(self.folder / name), "--cores", str(cores), "--memory", str(memory_mb)]
         argv += ["--kill-frames-on-exit"]
-        daemon = Daemon(name, argv, {**self._env, **env}, self.folder / f"{name}.log")
+        daemon = Daemon(name, argv, {**self._env, **(env or {})}, self.folder / f"{name}.log")
         self.slaves[name] = daemon
         daemon.start()
         return daemon
@@ -167,7 +174,7 @@ class Gates:
         self._open.clear()
 
 
-def a_job(cmd: str = "true", start: int = 1, end: int = 1, **fields: object) -> drqueue.job:
+def a_job(cmd: str = "true", start: int = 1, end: int = 1, **fields: Any) -> drqueue.job:
     """A job that is not sent yet; `fields` with two underscores are those of its limits: limits__pool."""
     job = drqueue.job()
     job.name = "job"

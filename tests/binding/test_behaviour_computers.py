@@ -1,6 +1,5 @@
 """Computers: enabled and disabled, by hand and by the time of day; their pools."""
 
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,6 @@ import drqueue
 from tests.binding.conftest import Gated
 from tests.binding.farm import (
     C,
-    Daemon,
     Farm,
     a_farm,
     a_job,
@@ -168,17 +166,7 @@ def test_a_disabled_computer_enables_itself_at_its_time(farm: Farm, tmp_path: Pa
     offset = tmp_path / "offset"
     offset.write_text("0")
     name = "sleeper"
-    daemon = farm.add_slave(name)
-    farm.ready()
-    daemon.end()
-    clocked = Daemon(
-        name,
-        [sys.executable, str(CLOCK), str(offset), *daemon.argv[2:]],
-        daemon.env,
-        farm.folder / "sleeper.log",
-    )
-    farm.slaves[name] = clocked
-    clocked.start()
+    sleeper = farm.add_slave(name, run=[str(CLOCK), str(offset)])
     farm.ready()
     try:
         due = time.localtime(time.time() + 7200)
@@ -193,7 +181,7 @@ def test_a_disabled_computer_enables_itself_at_its_time(farm: Farm, tmp_path: Pa
         fresh_offset.rename(offset)
         eventually("it enables itself", lambda: the_computer(name).limits.enabled == 1)
     finally:
-        clocked.end()
+        sleeper.end()
 
 
 # -- pools --------------------------------------------------------------------------------------------------
@@ -206,7 +194,7 @@ def test_add_and_remove_pools(computer: drqueue.computer) -> None:
     computer.add_pool("fast", C)
     computer.remove_pool("Default", C)
     eventually("the master knows", lambda: pools(computer) == ["fast"])
-    with pytest.raises(IndexError, match="^Index out of range$"):
+    with pytest.raises(IndexError, match=r"^Index out of range$"):
         computer.limits.get_pool(1)
     computer.add_pool("Default", C)
     computer.remove_pool("fast", C)
@@ -236,7 +224,7 @@ def test_set_pools_makes_them_exactly_these(computer: drqueue.computer, gated: G
 
 @pytest.mark.parametrize("pools", [None, "Default", (drqueue.pool("a"),), {}])
 def test_set_pools_wants_a_list(computer: drqueue.computer, pools: object) -> None:
-    with pytest.raises(ValueError, match="^Expecting a list$"):
+    with pytest.raises(ValueError, match=r"^Expecting a list$"):
         computer.set_pools(pools)  # type: ignore[arg-type]
 
 

@@ -295,9 +295,7 @@ def test_frame_waiting_revives_a_finished_job(gated: Gated) -> None:
     until_finished(job)
 
 
-def test_frame_finish_of_a_waiting_frame_runs_it_never(
-    counted: Callable[[str], str], tmp_path: Path
-) -> None:
+def test_frame_finish_of_a_waiting_frame_runs_it_never(counted: Callable[[str], str], tmp_path: Path) -> None:
     job = sent(a_job(counted("true"), limits__pool="nowhere", end=2))
     assert drqueue.request_job_frame_finish(job.id, 1, C) == 1
     info = frame(job, 1)
@@ -308,9 +306,7 @@ def test_frame_finish_of_a_waiting_frame_runs_it_never(
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize(
-    "finish", [drqueue.request_job_frame_finish, drqueue.request_job_frame_kill_finish]
-)
+@pytest.mark.parametrize("finish", [drqueue.request_job_frame_finish, drqueue.request_job_frame_kill_finish])
 def test_frame_finish_of_a_running_frame_ends_it_and_ignores_its_report(
     finish: Callable[[int, int, int], int], gated: Gated
 ) -> None:

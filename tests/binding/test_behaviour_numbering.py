@@ -1,4 +1,4 @@
-"""How units, indices and frame numbers belong together: tables 1 to 10, as records, and as frames that ran."""
+"""How units, indices and frame numbers belong together: tables of 1 to 10, as records and as frames."""
 
 from collections.abc import Iterator
 from pathlib import Path

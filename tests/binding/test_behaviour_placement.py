@@ -1,4 +1,4 @@
-"""Which frames are handed out, and where to: dependencies, limits of a job, and what it asks of a computer."""
+"""Which frames are handed out, and where to: dependencies, a job's limits, and what it asks of a computer."""
 
 from collections.abc import Callable, Iterator
 
@@ -28,10 +28,10 @@ WAITING, ASSIGNED, FINISHED = drqueue.FS_WAITING, drqueue.FS_ASSIGNED, drqueue.F
 
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
-    """Two computers of three processors; one has 1000 MB, the other, which is in a pool of its own too, 4000."""
+    """Two computers of three processors; the one of 4000 MB, not that of 1000, is in another pool, too."""
     with a_farm(tmp_path_factory.mktemp("placement") / "farm", []) as farm:
         farm.add_slave("small", cores=3, memory_mb=1000)
-        farm.add_slave("big", cores=3, memory_mb=4000, DRQUEUE_POOLS="Default,special")
+        farm.add_slave("big", cores=3, memory_mb=4000, env={"DRQUEUE_POOLS": "Default,special"})
         yield farm.ready()
 
 

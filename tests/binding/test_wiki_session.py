@@ -108,7 +108,7 @@ def test_07_the_number_of_a_frame(session: Session) -> None:
     assert session.job.job_frame_index_to_number(0) == 1
     assert session.job.job_frame_index_to_number(4) == 5
     for index in (-1, 5):
-        with pytest.raises(IndexError, match="^frame index out of range$"):
+        with pytest.raises(IndexError, match=r"^frame index out of range$"):
             session.job.job_frame_index_to_number(index)
 
 
@@ -166,7 +166,8 @@ def test_12_continue_goes_on(session: Session) -> None:
 
 
 def test_13_rerun_runs_all_of_it_again(session: Session) -> None:
-    before = [frame.requeued for frame in session.job.request_frame_list(drqueue.CLIENT)]
+    """And counts it, for every frame."""
+    before = [info.requeued for info in session.job.request_frame_list(drqueue.CLIENT)]
     assert session.job.request_rerun(drqueue.CLIENT) == 1
     assert fresh(session.job).status in (drqueue.JOBSTATUS_WAITING, drqueue.JOBSTATUS_ACTIVE)
     for number in (1, 2, 3, 4):
@@ -175,7 +176,7 @@ def test_13_rerun_runs_all_of_it_again(session: Session) -> None:
     until_finished(session.job)
     assert statuses(session.job) == [drqueue.FS_FINISHED] * 5
     assert before == [0, 0, 1, 1, 1]
-    assert [info.requeued for info in session.job.request_frame_list(drqueue.CLIENT)] == [1] * 5
+    assert [info.requeued for info in session.job.request_frame_list(drqueue.CLIENT)] == [1, 1, 2, 2, 2]
 
 
 def test_14_the_list_of_computers(session: Session) -> None:
@@ -271,7 +272,9 @@ def test_24_the_limit_holds(session: Session) -> None:
     assert session.job.request_rerun(drqueue.CLIENT) == 1
     for number in (1, 2, 3):
         until_runs(session.job, number)
-    counts = {each.hwinfo.name: each.status.nrunning for each in drqueue.request_computer_list(drqueue.CLIENT)}
+    counts = {
+        each.hwinfo.name: each.status.nrunning for each in drqueue.request_computer_list(drqueue.CLIENT)
+    }
     assert counts == {"slave0001": 2, "slave0002": 1}
     assert fresh(session.job).nprocs == 3
 

@@ -116,9 +116,7 @@ def walk(world: World, verbs: Sequence[Verb], *, by_method: bool = False) -> Non
             world.end(case.job, IT)
         elif case.row.after.killed:
             world.end_killed(case.job, IT)
-    for case in cases:
-        if case.row.then is not None:
-            wrong += _then(world, case)
+    wrong += _then(world, [case for case in cases if case.row.then is not None])
     assert not wrong, "\n".join(wrong)
 
 
@@ -211,11 +209,17 @@ def _shown(world: World, case: Case) -> list[str]:
     return wrong
 
 
-def _then(world: World, case: Case) -> list[str]:
-    """What is wrong once the run is over."""
-    wanted = case.row.then
+def _then(world: World, cases: list[Case]) -> list[str]:
+    """What is wrong once the runs are over."""
+    others = cases
+
+    def all_there() -> bool:
+        nonlocal others
+        others = [case for case in others if case.state() != case.row.then]
+        return not others
+
     try:
-        world.until(case.what, lambda: case.state() == wanted)
+        world.until("all runs are over", all_there)
     except AssertionError:
-        return [f"{case.what}: {case.state()} once its run was over, not {wanted}"]
+        return [f"{case.what}: {case.state()} in the end, not {case.row.then}" for case in others]
     return []

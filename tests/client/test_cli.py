@@ -132,8 +132,8 @@ def test_submit_and_wait_is_ok_only_if_every_frame_is_done(master: Peer, drqueue
     [
         ("", "a command is missing"),
         ("--frames 1- -- true", "layer 'main'"),
-        ("--kind maya -- true", "there is no kind 'maya'; there is general"),
-        ("--set a=b -- true", "the kind 'general' has no settings"),
+        ("--kind maya -- true", "either a kind's parameters (--set) or a COMMAND"),
+        ("--set a=b -- true", "either a kind's parameters (--set) or a COMMAND"),
         ("--env novalue -- true", "'novalue' is not of the form NAME=VALUE"),
         ("--env 1x=2 -- true", "'1x' is no name for an environment variable"),
         ("--priority high -- true", "'high' is not a whole number from 0 to 4294967295"),

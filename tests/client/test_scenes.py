@@ -9,6 +9,7 @@ import pytest
 
 from drqueue import png
 from drqueue.client.demo import scenes
+from drqueue.proto.placeholders import fill
 
 SIZE = (48, 27)
 
@@ -177,6 +178,6 @@ def test_blender_gets_several_frames_at_once_but_leaves_some_for_other_slaves(
 
 
 def test_braces_in_a_path_are_not_placeholders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scenes.sys, "executable", "/opt/{odd}/python")
+    monkeypatch.setattr(scenes.sys, "executable", "/opt/{odd}/{frame}/python")
     scene = scenes.prepare("tracer", SIZE, 1, tmp_path)
-    assert scene.argv[0].format() == "/opt/{odd}/python"
+    assert fill(scene.argv[0], lambda name: 7) == "/opt/{odd}/{frame}/python"

@@ -9,6 +9,7 @@ import pytest
 
 from drqueue.client import BadRequest, JobChange, JobSpec, LayerSpec, LimitsChange, Needs
 from drqueue.client.specs import prepared, typed
+from drqueue.proto.placeholders import fill
 
 
 def job(**layer: Any) -> JobSpec:
@@ -25,6 +26,17 @@ def test_owner_and_folder_are_filled_in_where_the_job_names_none(
     assert sent.owner == pwd.getpwuid(os.getuid()).pw_name
     assert [layer.cwd for layer in sent.layers] == [str(tmp_path), "/c"]
     assert prepared(JobSpec(name="j", owner="ann", layers=spec.layers)).owner == "ann"
+
+
+def test_a_folder_that_looks_like_a_placeholder_is_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "{frame:04d} {x}"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("PWD", raising=False)
+    (layer,) = prepared(job()).layers
+    assert fill(layer.cwd, lambda name: 7) == str(folder)
 
 
 def test_a_list_serves_for_a_tuple() -> None:

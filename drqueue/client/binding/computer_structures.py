@@ -253,7 +253,7 @@ class computer(Struct):
         must(slave_requests.request_slave_limits_pool_remove(self.hwinfo.name, name, who))
 
     def set_pools(self, pools: list[pool]) -> list[pool]:
-        """Have the slave be in these pools and no other that the local record names; the list is returned.
+        """Have the slave be in these pools and no other, whatever the local record says; the list is returned.
 
         ValueError for what is no list of pools; OSError where the slave cannot be told: the record stays.
         """
@@ -261,12 +261,7 @@ class computer(Struct):
             raise ValueError("Expecting a list")
         if not all(isinstance(each, pool) for each in pools):
             raise ValueError("Expecting a list of pools")
-        wanted = dict.fromkeys(each.name for each in pools)
-        # Joining comes first: a slave that left all its pools would have no place to be in meanwhile.
-        for name in wanted:
-            self.add_pool(name, c.CLIENT)
-        for each in self.list_pools():
-            if each.name not in wanted:
-                self.remove_pool(each.name, c.CLIENT)
+        wanted = tuple(dict.fromkeys(each.name for each in pools))
+        must(slave_requests.pools_set(self.hwinfo.name, wanted, c.CLIENT))
         self.limits.fill_pools(wanted)
         return self.list_pools()

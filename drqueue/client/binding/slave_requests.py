@@ -92,6 +92,11 @@ def request_slave_limits_pool_remove(slave: str, pool: str, who: int) -> int:
     return done(work)
 
 
+def pools_set(slave: str, pools: tuple[str, ...], who: int) -> int:
+    """Have the slave be in these pools and in no other, in one request: for `computer.set_pools`."""
+    return _set(_asked(slave, who), LimitsChange(pools=pools))
+
+
 def request_slave_job_available(slave: str, who: int) -> int:
     """1 where the slave is there. It need not be woken: the master gives it frames without being asked."""
     host = _asked(slave, who)

@@ -121,13 +121,14 @@ async def _render(client: "AsyncClient", scene: "DemoScene") -> dict[str, Any]:
     from drqueue.client.specs import login_name
     from drqueue.client.waiting import all_done
     from drqueue.proto.model import JobSpec, LayerSpec, Needs
+    from drqueue.proto.placeholders import escaped
 
     layer = LayerSpec(
         name="render",
         argv=scene.argv,
         frames=scene.frames,
         chunk=scene.chunk,
-        cwd=str(scene.cwd),
+        cwd=escaped(str(scene.cwd)),
         env=dict(scene.env),
         outputs=(scene.output,),
         needs=Needs(cores=scene.cores),

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from drqueue.proto.placeholders import escaped
+
 RENDERERS = ("tracer", "povray", "blender")
 
 _HERE = Path(__file__).resolve().parent
@@ -71,7 +73,7 @@ def prepare(renderer: str, size: tuple[int, int], frames: int, workdir: Path) ->
 
 def _tracer(size: tuple[int, int], frames: int, workdir: Path) -> DemoScene:
     argv = (
-        *(_plain(sys.executable), "-I", "-S", _plain(str(_HERE / "tracer.py"))),
+        *(escaped(sys.executable), "-I", "-S", escaped(str(_HERE / "tracer.py"))),
         *("-o", "frame_####.png", "-f", "{start}-{end}", "--frames", str(frames)),
         *("--size", f"{size[0]}x{size[1]}", "--samples", "2"),
     )
@@ -82,7 +84,7 @@ def _povray(size: tuple[int, int], frames: int, workdir: Path) -> DemoScene:
     program = _program("povray")
     shutil.copyfile(_DATA / "orbit.pov", workdir / "orbit.pov")
     argv = (
-        *(_plain(program), "+Iorbit.pov", f"+O{_OUTPUT}", f"+W{size[0]}", f"+H{size[1]}"),
+        *(escaped(program), "+Iorbit.pov", f"+O{_OUTPUT}", f"+W{size[0]}", f"+H{size[1]}"),
         *("+FN", "+A0.3", "-D", "+WT1", "Declare=Frame={frame}", f"Declare=Frames={frames}"),
     )
     return DemoScene("demo: the wreath", argv, _OUTPUT, f"1-{frames}", 1, workdir)
@@ -115,7 +117,7 @@ def _blender(size: tuple[int, int], frames: int, workdir: Path) -> DemoScene:
         raise SceneError(f"blender could not make the scene (exit status {made.returncode}): {says}")
     # Blender obeys its options in order: the file before what changes it, the order to render last.
     argv = (
-        *(_plain(program), *common, "wave.blend", "-t", "1", "-o", "frame_####", "-F", "PNG", "-x", "1"),
+        *(escaped(program), *common, "wave.blend", "-t", "1", "-o", "frame_####", "-F", "PNG", "-x", "1"),
         *("-s", "{start}", "-e", "{end}", "-a"),
     )
     # Blender needs a second to start: several frames an attempt, but enough attempts for every slave.
@@ -132,8 +134,3 @@ def _program(name: str) -> str:
             f"install it (Debian: apt install {name}) or choose --renderer tracer"
         )
     return path
-
-
-def _plain(word: str) -> str:
-    """Return the word so that no brace in it is taken for a placeholder."""
-    return word.replace("{", "{{").replace("}", "}}")

@@ -13,14 +13,13 @@ from string import Formatter
 from typing import NamedTuple, Union
 
 from drqueue.client.kinds.params import KindError, Value, Values, as_text
-from drqueue.proto.placeholders import NAMES, PlaceholderError, fill
+from drqueue.proto.placeholders import PlaceholderError, escaped, fill
 
 #: What a word may hold besides parameters. `frame` is the one of a call; `start` to `end` are all its frames,
 #: `step` is how far they are apart; `frames` and `dots` are lists of them (1-4 and 1..4). `part` of `parts`
 #: is a strip of a picture, from the top; `low` and `high` are its rows, from the bottom.
 VARS = ("frame", "start", "end", "step", "frames", "dots", "threads", "part", "parts", "low", "high")
 
-_PLACEHOLDER = re.compile(r"\{((?:" + "|".join(NAMES) + r")(?::[^{}]*)?)\}")
 _HASHES = re.compile(r"#+(?=[^#/]*\Z)")
 _WIDTH = re.compile(r"0(\d+)d\Z")
 _PLAIN = re.compile(r"[\w@%+=:,./-]+\Z", re.ASCII)
@@ -121,11 +120,6 @@ def plain(word: Iterable[Piece]) -> list[str | Var]:
 
 
 # -- argv -------------------------------------------------------------------------------------------------
-
-
-def escaped(text: str) -> str:
-    """A text in which a slave finds no placeholder: it is filled in as itself."""
-    return _PLACEHOLDER.sub(r"{{\1}}", text)
 
 
 def as_argv(words: Iterable[Word]) -> tuple[str, ...]:

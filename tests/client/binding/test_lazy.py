@@ -69,6 +69,17 @@ def test_the_most_used_names_are_what_they_should_be() -> None:
     assert drqueue.error_text(drqueue.DRE_NOTCOMPLETE) == "Information not complete."
 
 
+def test_a_name_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that looks at a million frames says `drqueue.FS_FINISHED` a million times."""
+    assert (drqueue.FS_FINISHED, drqueue.sg.__name__) == (3, "drqueue.sg")
+
+    def again(name: str) -> object:
+        raise AssertionError(f"{name} is looked for again")
+
+    monkeypatch.setattr(drqueue, "__getattr__", again)
+    assert (drqueue.FS_FINISHED, drqueue.sg.__name__) == (3, "drqueue.sg")
+
+
 def test_no_name_is_hidden_by_a_part_of_the_package() -> None:
     parts = {module.name for module in pkgutil.iter_modules(drqueue.__path__)}
     assert parts & set(binding.NAMES) == set()
