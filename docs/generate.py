@@ -17,11 +17,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-import click
 import msgspec
 from msgspec import inspect
 
-from drqueue.client.cli import main as cli_main
 from drqueue.client.kinds import KINDS
 from drqueue.master.core import layer, records
 from drqueue.proto import link_messages, messages, model, views
@@ -33,6 +31,8 @@ DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
 import binding_calls  # noqa: E402  (beside this file)
 import binding_names  # noqa: E402
+import cli_page  # noqa: E402
+from markdown_text import WRITTEN_BY, table  # noqa: E402
 
 #: Bounds that every number has, which need no mention beside each.
 _BIGGEST = {"int": BIG, "float": 1e15}
@@ -40,7 +40,6 @@ _UNSAID = "(not described)"
 _SECTION = re.compile(r"^### (?P<name>\w+)\n(?P<text>.*?)(?=^##|\Z)", re.DOTALL | re.MULTILINE)
 _ROW = re.compile(r"^\| `(?P<name>\w+)` \|.*\| (?P<meaning>[^|]*) \|$", re.MULTILINE)
 _TABLE = re.compile(r"(^\|.*\n)+", re.MULTILINE)
-_WRITTEN_BY = "<!-- written by docs/generate.py: change the program or that file, not this one -->"
 _PART = re.compile(r"(<!-- generated: (?P<name>[\w -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 FRAME_STATES = {
@@ -98,31 +97,13 @@ REASONS = {
     "killed": "somebody killed it at the slave itself",
     "": "the command ended by itself: exit status and signal say how",
 }
-EXIT_STATUSES = (
-    (cli_main.OK, "it worked; for `wait` and `submit --wait`: every frame is DONE"),
-    (cli_main.FAILED, "it failed; for `wait` and `submit --wait`: some frame is not DONE"),
-    (cli_main.USAGE, "wrong usage: an unknown option, a malformed range, a job without a command"),
-    (cli_main.NOT_FOUND, "what was named does not exist, or is not allowed"),
-    (cli_main.UNREACHABLE, "no master answers"),
-    (cli_main.INTERRUPTED, "ended by Ctrl-C"),
-)
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table."""
-    names = list(head)
-    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join(lines)
-
-
 # -- states ---------------------------------------------------------------------------------------------
 
 
 def states() -> str:
     """The whole of states.md."""
     every = list(get_args(layer.FrameState))
-    return f"""{_WRITTEN_BY}
+    return f"""{WRITTEN_BY}
 
 # States
 
@@ -222,95 +203,6 @@ def _counts(reason: str) -> str:
     if reason == model.KILLED:
         return "kill"
     return "nobody's failure" if reason in model.NOBODYS else "success for exit status 0, else failure"
-
-
-# -- the command line -----------------------------------------------------------------------------------
-
-
-def cli() -> str:
-    """The whole of cli.md."""
-    root = cli_main.cli
-    parts = [
-        f"""{_WRITTEN_BY}
-
-# The command line
-
-{_prose(root.help)}
-
-Every command takes these options, before or after its name:
-
-{_options(root, ("version",))}
-
-`drqueue --version` says the version. Answers go to stdout, everything else to stderr. With `--json` the
-answer is JSON; its names are the fields of the [views](protocol.md#views). `FRAME` is a frame's number N, or
-LAYER:N; `FRAMES` is a [frame range](jobs.md#frame-ranges), or LAYER:RANGE.
-
-Completion of the shell: `eval "$(drqueue completion bash)"`.
-
-## Exit status
-
-{table(("status", "meaning"), ((str(status), meaning) for status, meaning in EXIT_STATUSES))}
-"""
-    ]
-    parts += _commands(root, "drqueue", shown=set(_names(root)))
-    return "\n".join(parts)
-
-
-def _names(command: click.Command) -> list[str]:
-    return [parameter.name or "" for parameter in command.params]
-
-
-def _commands(group: click.Group, path: str, shown: set[str]) -> Iterator[str]:
-    context = click.Context(group, info_name=path)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        if command is None:
-            raise LookupError(f"{path} {name} is listed, but is no command")
-        yield _command(command, f"{path} {name}", shown)
-        if isinstance(command, click.Group):
-            yield from _commands(command, f"{path} {name}", shown)
-
-
-def _command(command: click.Command, path: str, shown: set[str]) -> str:
-    arguments = [p.metavar or (p.name or "").upper() for p in command.params if isinstance(p, click.Argument)]
-    if path == "drqueue submit":
-        arguments = ["-- COMMAND ..."]
-    if isinstance(command, click.Group):
-        arguments = ["COMMAND ..."]
-    lines = [f"## {path}", "", f"    {' '.join([path, *arguments])}", "", _prose(command.help)]
-    options = _options(command, shown)
-    if options:
-        lines += ["", options]
-    return "\n".join([*lines, ""])
-
-
-def _prose(text: str | None) -> str:
-    return re.sub(r"[ \t]*\n[ \t]*", "\n", (text or "").strip())
-
-
-def _options(command: click.Command, but: Iterable[str] = ()) -> str:
-    rows = [
-        (f"`{_spelled(option)}`", _described(option))
-        for option in command.params
-        if isinstance(option, click.Option) and option.name not in but
-    ]
-    return table(("option", "meaning"), rows) if rows else ""
-
-
-def _spelled(option: click.Option) -> str:
-    names = ", ".join([*option.opts, *option.secondary_opts])
-    if option.is_flag:
-        return names
-    if option.metavar is None and isinstance(option.type, click.Choice):
-        return f"{names} {'|'.join(map(str, option.type.choices))}"
-    return f"{names} {option.metavar or 'TEXT'}"
-
-
-def _described(option: click.Option) -> str:
-    text = option.help or ""
-    if option.show_default and isinstance(option.default, str | int | float) and not option.is_flag:
-        text += f" Default: {option.default}."
-    return text
 
 
 # -- settings and types -----------------------------------------------------------------------------------
@@ -482,7 +374,7 @@ _PARTS: dict[str, Callable[[], str]] = {
 
 def documents() -> dict[Path, str]:
     """Every document that is written here, whole or in part, and what it must say."""
-    made = {DOCS / "states.md": states(), DOCS / "cli.md": cli()}
+    made = {DOCS / "states.md": states(), DOCS / "cli.md": cli_page.cli()}
     made[DOCS / "protocol.md"] = protocol((DOCS / "protocol.md").read_text(encoding="utf-8"))
     for path in sorted(DOCS.rglob("*.md")):
         text = path.read_text(encoding="utf-8")
