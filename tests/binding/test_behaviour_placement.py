@@ -19,7 +19,6 @@ from tests.binding.farm import (
     until_finished,
     until_frames,
     until_runs,
-    until_status,
 )
 
 pytestmark = pytest.mark.slow
@@ -226,6 +225,10 @@ def test_blocked_host_filter_by_name(gated: Gated) -> None:
     job, _ = gated(4, limits__pool="nowhere")
     assert drqueue.request_job_block_host_by_name(job.id, "small", C) == 1
     assert drqueue.request_job_block_host_by_name(job.id, "unheard-of", C) == 1
+    assert drqueue.request_job_block_host_by_name(job.id, "another", C) == 1
+    assert blocked(job) == ["small", "unheard-of", "another"]
+    assert drqueue.request_job_delete_blocked_host(job.id, 3, C) == 0
+    assert drqueue.request_job_delete_blocked_host(job.id, 2, C) == 1
     assert blocked(job) == ["small", "unheard-of"]
     assert drqueue.request_job_limits_pool_set(job.id, "Default", C) == 1
     until_frames(job, [ASSIGNED] * 3 + [WAITING])
@@ -257,19 +260,29 @@ def test_a_position_that_there_is_not_unblocks_nothing(position: int, gated: Gat
 
 
 def test_a_higher_priority_goes_first(gated: Gated) -> None:
-    """Whatever came first; and a change of priority counts at once."""
-    filler, gates = gated(6)
-    until_frames(filler, [ASSIGNED] * 6)
-    low, _ = gated(1, priority=10)
-    middle, _ = gated(1, priority=500)
-    high, _ = gated(1, priority=100)
+    """Whatever came first, with all of its frames; and a change of priority counts at once."""
+    low, low_gates = gated(1, priority=10, limits__pool="later")
+    middle, middle_gates = gated(2, priority=500, limits__pool="later")
+    high, high_gates = gated(2, priority=100, limits__pool="later")
     assert drqueue.request_job_priority_update(high.id, 900, C) == 1
-    for job in (high, middle, low):
-        assert fresh(job).status == drqueue.JOBSTATUS_WAITING
-    for number, runs in ((1, high), (2, middle), (3, low)):
-        gates.end(number)
-        until_status(runs, drqueue.JOBSTATUS_ACTIVE)
+    assert running(high, middle, low) == (0, 0, 0)
+    assert drqueue.request_slave_limits_pool_add("small", "later", C) == 1
+    eventually("three run", lambda: sum(running(high, middle, low)) == 3)
+    assert running(high, middle, low) == (2, 1, 0)
+    high_gates.end(1)
+    eventually("the next one runs", lambda: running(high, middle, low) == (1, 2, 0))
+    high_gates.end(2)
+    eventually("the last one runs", lambda: running(high, middle, low) == (0, 2, 1))
     assert fresh(high).priority == 900
+    assert drqueue.request_slave_limits_pool_remove("small", "later", C) == 1
+    for gates in (low_gates, middle_gates):
+        gates.end_all()
+    assert until_finished(middle).fdone == 2
+
+
+def running(*jobs: drqueue.job) -> tuple[int, ...]:
+    """How many frames of these jobs run."""
+    return tuple(fresh(job).nprocs for job in jobs)
 
 
 def test_jobs_of_the_same_priority_take_turns(gated: Gated) -> None:

@@ -1,4 +1,4 @@
-"""`sendjob`: a job from a file that describes it, by a script that `drqueue.sg` writes.
+"""`sendjob`: a job from a file that describes it, by a job script that is written for it.
 
 The script goes to $DRQUEUE_TMP, else $DRQUEUE_ROOT/tmp, else the temporary folder: a place that the slaves
 see under the same name.
@@ -149,12 +149,11 @@ def _tell_kind(job: "binding.job", said: "SendJob") -> None:
 
 def _script(said: "SendJob") -> str:
     """Write the job's script; its path."""
-    from importlib import import_module
+    from drqueue.client.kinds import find
+    from drqueue.client.kinds.scripts import ANY_SCRIPT, write
 
-    # By its name: it is a face of this library, above it, for everybody's programs.
-    generate = getattr(import_module("drqueue.sg"), said.kind)
     try:
-        return str(generate(**said.params))
+        return write(ANY_SCRIPT if said.kind == "general" else find(said.kind), **said.params)
     except OSError as error:
         raise Refused(str(error)) from None
 

@@ -1,7 +1,7 @@
 """Kinds of job: declarations of parameters, of which the command of a layer is built.
 
 `KINDS` has them by name; `find` takes what people write. What a kind is, is in `kind`; what its parameters
-are, in `params`. Nothing here does IO.
+are, in `params`. Nothing here but `scripts` does IO.
 """
 
 from drqueue.client.kinds.blender import BLENDER
