@@ -125,6 +125,8 @@ class Link:
                 self._channel.send(msgspec.structs.replace(request, rq=number))
             except LocalProtocolError as error:
                 raise BadRequest("too-large", f"that is too much for one request: {error}") from None
+            except UnicodeEncodeError as error:
+                raise BadRequest("bad-request", f"{error.object!r:.80} is not valid UTF-8 text") from None
             await waiter.answered.wait()
         finally:
             del self._open[number]

@@ -1,7 +1,8 @@
 """`Client`: the methods of `AsyncClient`, blocking, for programs without trio.
 
 One thread runs trio with the one `AsyncClient`; every call is a task there, and any number of threads
-may call. A call that is interrupted (Ctrl-C) is cancelled there. Parameters and meaning are `AsyncClient`'s.
+may call. A call that is interrupted (Ctrl-C, an alarm) is cancelled there. Parameters and meaning are
+`AsyncClient`'s.
 """
 
 import threading
@@ -85,8 +86,10 @@ class Portal:
         self._soon(lambda: self._start(task, future))
         try:
             return future.result()
-        except (KeyboardInterrupt, SystemExit):
-            self._soon(scope.cancel)
+        except BaseException:
+            # Not only Ctrl-C: a handler of an alarm may raise anything.
+            if not future.done():
+                self._soon(scope.cancel)
             raise
 
     def _start(self, task: Callable[[], Awaitable[None]], future: "Future[T]") -> None:

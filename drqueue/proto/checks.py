@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from drqueue.proto.model import JobSpec, LayerSpec, LimitsChange
+from drqueue.proto.model import NODE_HOME, SCRATCH, JobSpec, LayerSpec, LimitsChange
 from drqueue.proto.placeholders import check_output, check_text
 from drqueue.proto.progress import check_progress_pattern
 from drqueue.proto.ranges import FrameRange, RangeError
@@ -102,8 +102,8 @@ def _layer_problems(layer: LayerSpec) -> Iterable[str]:
         yield f"{where}: the command has {size} bytes, {MAX_COMMAND} are allowed"
     for word in (*layer.argv, layer.shell, layer.cwd, *layer.outputs):
         yield from _text_problems(where, word, newlines=True)
-    if layer.cwd and layer.cwd != "scratch" and not layer.cwd.startswith("/"):
-        yield f"{where}: the working directory {layer.cwd!r} is neither an absolute path nor 'scratch'"
+    if layer.cwd and layer.cwd not in (SCRATCH, NODE_HOME) and not layer.cwd.startswith("/"):
+        yield f"{where}: the working directory {layer.cwd!r} is neither an absolute path, 'scratch' nor '~'"
     if len(layer.outputs) > MAX_OUTPUTS:
         yield f"{where} declares {len(layer.outputs)} outputs, {MAX_OUTPUTS} are allowed"
     if sum(len(pattern.encode(errors="replace")) for pattern in layer.outputs) > MAX_OUTPUT_BYTES:

@@ -25,6 +25,8 @@ JobStateName = Literal["WAITING", "ACTIVE", "STOPPED", "FINISHED"]
 
 DEFAULT_POOL = "Default"
 SCRATCH = "scratch"
+#: In place of a working directory: the home of the node's own frames.
+NODE_HOME = "~"
 #: The kind of a job that is a command and nothing more.
 GENERAL = "general"
 #: What may stand in the place of exit codes: however a command exits, its frame is done.

@@ -136,6 +136,20 @@ def _read_part(text: str) -> Part:
     return part
 
 
+def written(text: str) -> tuple[int, int, int] | None:
+    """Start, end and signed step of a text that is one part `A`, `A-B` or `A-BxN`, as it was written.
+
+    Unlike the range itself, which ends where its last frame is: `1-10x20` is the frame 1. None for any other
+    text; raises RangeError.
+    """
+    match = _PART.fullmatch(text.strip())
+    if match is None or (match[3] or "x") != "x" or match[2] is None:
+        return None
+    first, last = _number(match[1], text), _number(match[2], text)
+    step = abs(_number(match[4] or "1", text))
+    return (first, last, step) if last >= first else (first, last, -step)
+
+
 def read_parts(text: str) -> list[Part]:
     """The parts as written; raises RangeError, also where they are too many frames or too much work."""
     if not text.strip():

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from drqueue.proto.model import SCRATCH, RunOrder
+from drqueue.proto.model import NODE_HOME, SCRATCH, RunOrder
 from drqueue.proto.placeholders import NUMBERS, PlaceholderError, fill
 
 #: A variable or argument longer than this cannot be handed to a process (the kernel's limit is 128 kB).
@@ -86,7 +86,7 @@ def working_directory(order: RunOrder, node: Node) -> str:
     if order.cwd == SCRATCH:
         key = order.key
         return f"{node.scratch}/{key.job}.{key.layer}.{key.frame}.{key.attempt}"
-    cwd = _Fields(order).fill(order.cwd) or node.home
+    cwd = node.home if order.cwd in ("", NODE_HOME) else _Fields(order).fill(order.cwd)
     if "\0" in cwd or not cwd.startswith("/"):
         raise BadOrderError(f"the working directory {cwd!r} is no absolute path")
     return cwd

@@ -263,16 +263,15 @@ def test_a_higher_priority_goes_first(gated: Gated) -> None:
     """Whatever came first, with all of its frames; and a change of priority counts at once."""
     low, low_gates = gated(1, priority=10, limits__pool="later")
     middle, middle_gates = gated(2, priority=500, limits__pool="later")
-    high, high_gates = gated(2, priority=100, limits__pool="later")
+    high, high_gates = gated(3, priority=100, limits__pool="later")
     assert drqueue.request_job_priority_update(high.id, 900, C) == 1
     assert running(high, middle, low) == (0, 0, 0)
     assert drqueue.request_slave_limits_pool_add("small", "later", C) == 1
     eventually("three run", lambda: sum(running(high, middle, low)) == 3)
-    assert running(high, middle, low) == (2, 1, 0)
-    high_gates.end(1)
-    eventually("the next one runs", lambda: running(high, middle, low) == (1, 2, 0))
-    high_gates.end(2)
-    eventually("the last one runs", lambda: running(high, middle, low) == (0, 2, 1))
+    assert running(high, middle, low) == (3, 0, 0)
+    for number, wanted in ((1, (2, 1, 0)), (2, (1, 2, 0)), (3, (0, 2, 1))):
+        high_gates.end(number)
+        eventually("the next one runs", lambda wanted=wanted: running(high, middle, low) == wanted)  # type: ignore[misc]
     assert fresh(high).priority == 900
     assert drqueue.request_slave_limits_pool_remove("small", "later", C) == 1
     for gates in (low_gates, middle_gates):

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,6 +106,34 @@ def test_an_interrupt_cancels_the_call_and_not_the_client(master: Peer) -> None:
         while "Unwatch" not in master.kinds():
             assert farm.job(1)[0].id == 1
     thread.join(20)
+
+
+def test_what_a_signal_handler_raises_cancels_the_call_too(master: Peer) -> None:
+    """A program that gives itself an alarm does not submit in the background what it gave up."""
+    main = threading.get_ident()
+
+    def give_up(number: int, frame: object) -> None:
+        raise TimeoutError("too long")
+
+    def alarm() -> None:
+        while "GetJob" not in master.kinds():
+            assert threading.main_thread().is_alive()
+        signal.pthread_kill(main, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, give_up)
+    thread = threading.Thread(target=alarm)
+    try:
+        with Client(master.address) as farm:
+            thread.start()
+            with pytest.raises(TimeoutError, match="too long"):
+                farm.wait([1])
+            deadline = time.monotonic() + 20
+            while "Unwatch" not in master.kinds():
+                assert farm.job(1)[0].id == 1
+                assert time.monotonic() < deadline, "the call goes on"
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        thread.join(20)
 
 
 def test_closing_ends_calls_that_wait_in_other_threads(master: Peer) -> None:

@@ -260,6 +260,27 @@ def test_an_order_carries_all_that_the_frame_needs(farm: CoreFarm) -> None:
     assert (order.timeout_s, order.outputs, order.cwd) == (9.0, ("o.png",), "/tmp")
 
 
+@pytest.mark.parametrize(
+    ("frames", "told"),
+    [
+        ("1-10x20", (1, 10, 20)),
+        ("7", (7, 7, 1)),
+        ("1-11x3", (1, 11, 3)),
+        ("9-1x4", (9, 1, -4)),
+        ("5-5x2", (5, 5, 2)),
+        ("1,2,3", (1, 3, 1)),
+        ("1-5,20", (1, 20, 1)),
+    ],
+)
+def test_commands_are_told_the_range_as_it_was_written(
+    farm: CoreFarm, frames: str, told: tuple[int, int, int]
+) -> None:
+    link = farm.link()
+    farm.submit(a_job(frames))
+    order = farm.orders(link)[0]
+    assert (order.range_start, order.range_end, order.range_step) == told
+
+
 def test_frame_times_give_a_mean_and_a_time_of_arrival(farm: CoreFarm) -> None:
     link = farm.link(cores=1)
     job = farm.submit(a_job("1-3"))

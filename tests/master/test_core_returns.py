@@ -168,6 +168,24 @@ def test_counts_stay_with_their_numbers_when_the_range_changes(farm: CoreFarm) -
     assert shown(farm, 2) == (0, 1)
 
 
+def test_a_frame_that_joins_after_a_rerun_has_not_come_back(farm: CoreFarm) -> None:
+    """Neither a new number, nor a chunk that there was not; both count the reruns that follow."""
+    link = farm.link()
+    farm.submit(a_job("1-4"))
+    farm.render_all(link)
+    farm.verb(0, "rerun")
+    farm.render_all(link)
+    farm.change(frames="3-6")
+    assert [shown(farm, number) for number in (3, 4, 5, 6)] == [(0, 1), (0, 1), (0, 0), (0, 0)]
+    farm.restart()
+    link = farm.link(name="s2")
+    farm.render_all(link)
+    farm.verb(0, "rerun")
+    assert [shown(farm, number) for number in (3, 4, 5, 6)] == [(0, 2), (0, 2), (0, 1), (0, 1)]
+    farm.change(chunk=2)
+    assert [shown(farm, number) for number in (3, 5)] == [(0, 0), (0, 0)]
+
+
 def test_reset_begins_every_count_anew_in_whatever_state(farm: CoreFarm) -> None:
     link = farm.link(cores=4)
     farm.submit(a_job("1-4", layer={"retries": 1}))

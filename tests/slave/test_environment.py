@@ -209,6 +209,7 @@ def test_the_first_output_is_named_with_its_directory() -> None:
 
 def test_working_directories() -> None:
     assert command(an_order(cwd=""), NODE).cwd == "/home/u"
+    assert command(an_order(cwd="~"), NODE).cwd == "/home/u"
     assert command(an_order(cwd="/out/{frame:04d}"), NODE).cwd == "/out/0008"
     made = command(an_order(cwd="scratch"), NODE)
     assert (made.cwd, made.scratch) == ("/state/scratch/7.1.3.2", True)

@@ -253,7 +253,7 @@ class computer(Struct):
         must(slave_requests.request_slave_limits_pool_remove(self.hwinfo.name, name, who))
 
     def set_pools(self, pools: list[pool]) -> list[pool]:
-        """Have the slave be in these pools and no other, whatever the local record says; the list is returned.
+        """Have the slave be in these pools and no other, whatever the local record says; returns the list.
 
         ValueError for what is no list of pools; OSError where the slave cannot be told: the record stays.
         """

@@ -15,8 +15,9 @@ from drqueue.client.binding import constants as c
 from drqueue.client.binding.fields import Struct, put
 from drqueue.client.binding.koji import MEMBERS
 from drqueue.client.binding.session import RequestError
-from drqueue.proto.model import Depend, JobSpec, LayerSpec, Needs
+from drqueue.proto.model import NODE_HOME, Depend, JobSpec, LayerSpec, Needs
 from drqueue.proto.placeholders import NAMES
+from drqueue.proto.range_text import written
 from drqueue.proto.ranges import Chunks, FrameRange
 from drqueue.proto.views import Counts, FrameView, JobView
 
@@ -54,7 +55,6 @@ SYSTEMS: Final = {
 KINDS: Final = {**MEMBERS, c.KOJ_3DELIGHT: "3delight", c.KOJ_3DSMAX: "3dsmax"}
 _KIND_OF = {kind: koj for koj, kind in KINDS.items()}
 
-_PLAIN = re.compile(r"(-?[0-9]{1,15})(?:-(-?[0-9]{1,15})(?:x([0-9]{1,15}))?)?")
 # `${frame}` is a shell's variable, and the farm would put the frame's number in the place of its braces.
 _VARIABLE = re.compile(rf"\$(\{{(?:{'|'.join(NAMES)})(?::[^{{}}]*)?\}})")
 _ESCAPED = re.compile(rf"\$\{{(\{{(?:{'|'.join(NAMES)})(?::[^{{}}]*)?\}})\}}")
@@ -159,14 +159,10 @@ def fill_frame(frame: Any, view: FrameView) -> None:
 
 def numbers_of(layer: LayerSpec) -> Numbers:
     """A layer's range as start, end and step, as it was written where that is possible."""
-    match = _PLAIN.fullmatch(layer.frames)
-    if match is not None:
-        start, end, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
-        if start <= end:
-            return Numbers(start, end, step, None)
     frames = FrameRange.parse(layer.frames)
-    if frames.single is not None and frames.single[2] > 0:
-        return Numbers(*frames.single, None)
+    told = written(layer.frames) or frames.single
+    if told is not None and told[2] > 0:
+        return Numbers(*told, None)
     return Numbers(frames.min, frames.max, 1, Chunks(frames, layer.chunk))
 
 
@@ -241,6 +237,7 @@ def job_spec(job: Any) -> JobSpec:
     layer = LayerSpec(
         shell=_VARIABLE.sub(r"${\1}", job.cmd),
         frames=frames,
+        cwd=NODE_HOME,
         chunk=chunk,
         needs=Needs(os=_systems(limits.os_flags), machine_memory_mb=limits.memory),
         retries=RETRIES if job.autoRequeue else 0,

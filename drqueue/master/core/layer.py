@@ -15,6 +15,7 @@ from drqueue.master.core.records import AttemptRecord, FrameRecord, LayerRecord
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.intervals import IntervalSet
 from drqueue.proto.model import LayerSpec, OnUnreachable
+from drqueue.proto.range_text import written
 from drqueue.proto.ranges import Chunks, FrameRange
 
 if TYPE_CHECKING:
@@ -202,6 +203,7 @@ class Layer:
         "range",
         "reruns",
         "spec",
+        "told",
         "top",
         "waiting",
         "wall_s",
@@ -234,6 +236,9 @@ class Layer:
         self.spec = spec
         self.range = FrameRange.parse(spec.frames)
         self.chunks = Chunks(self.range, spec.chunk)
+        whole = (self.range.min, self.range.max, 1)
+        #: Start, end and step as commands are told them.
+        self.told = written(spec.frames) or self.range.single or whole
         self.env = {**self.job.spec.env, **spec.env}
 
     def clear_frames(self) -> None:

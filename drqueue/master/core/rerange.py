@@ -9,7 +9,8 @@ Attempt numbers start above all earlier ones, so that no two attempts ever share
 from msgspec import structs
 
 from drqueue.master.core.attempts import supersede
-from drqueue.master.core.layer import Attempt, Layer, Resting
+from drqueue.master.core.jobs import ROWS_MOST
+from drqueue.master.core.layer import Attempt, History, Layer, Resting
 from drqueue.master.core.records import FrameRecord, FramesForget
 from drqueue.master.core.turn import Turn
 from drqueue.proto.ranges import Chunks, FrameRange
@@ -58,12 +59,29 @@ def rerange(turn: Turn, layer: Layer, frames: str, chunk: int) -> None:
         if index is not None:
             layer.keep_history(index, past, until)
             rows.append(layer.frame_record(index, layer.resting(index), past))
+    rows += _strangers_to_reruns(layer, old)
     state.save += [FramesForget(job.id, layer.index, 0, max(old_size, layer.size)), layer.record(), *rows]
     state.save.append(job.record())
     job.note_waiting()
     state.changed_jobs.add(job.id)
     state.unsettled.add(job.id)
     state.want_schedule = True
+
+
+def _strangers_to_reruns(layer: Layer, old: Chunks) -> list[FrameRecord]:
+    """Rows for frames that were not there when the layer was rerun: they did not come back with it.
+
+    None in a layer of more frames than get rows at once.
+    """
+    if not layer.reruns or layer.size > ROWS_MOST:
+        return []
+    rows = []
+    for index in range(layer.size):
+        if index not in layer.history and _same(old, layer.chunks.members(index)) is None:
+            past = History(layer.floor, returned=-layer.reruns)
+            layer.keep_history(index, past, 0.0)
+            rows.append(layer.frame_record(index, layer.resting(index), past))
+    return rows
 
 
 def _same(new: Chunks, members: range) -> int | None:

@@ -180,8 +180,7 @@ def order(attempt: Attempt) -> RunOrder:
     layer = attempt.layer
     job, spec = layer.job, layer.spec
     members = attempt.members
-    single = layer.range.single
-    start, end, step = single if single is not None else (layer.range.min, layer.range.max, 1)
+    start, end, step = layer.told
     return RunOrder(
         key=attempt.key,
         start=members[0],

@@ -1,7 +1,8 @@
 """The binding against a real farm: what is asked happens, and what is read is what is."""
 
 import os
-from collections.abc import Iterator
+import pwd
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -67,18 +68,27 @@ def test_an_exit_code_that_is_a_failure_and_one_that_is_none(farm: Up) -> None:
 
 def test_the_command_is_the_shells(farm: Up) -> None:
     """Also where it has a variable by the name of a placeholder."""
-    job = sent('frame=x$DRQUEUE_PADFRAME; echo "${frame} $A" > out', frame_pad=6)
+    out = farm.cli.cwd / "out"
+    job = sent(f'frame=x$DRQUEUE_PADFRAME; echo "${{frame}} $A" > "{out}"', frame_pad=6)
     assert d.request_job_envvars(job.id, job.envvars, C) == 1
     with_env = d.job()
     with_env.name, with_env.cmd = "env", job.cmd
     with_env.environment_variable_add("A", "b c")
     with_env.send_to_queue()
     once("done", with_env, fdone=1)
-    assert (farm.cli.cwd / "out").read_text() == "x0001 b c\n"
+    assert out.read_text() == "x0001 b c\n"
     assert with_env.environment_variable_find("A") == "b c"
     got = d.envvars()
     assert d.request_job_envvars(with_env.id, got, C) == 1
     assert [(each.name, each.value) for each in got.variables.ptr] == [("A", "b c")]
+
+
+def test_it_runs_in_the_home_of_the_slaves_user(farm: Up) -> None:
+    """As the original's ran where the slave did: the folder of whoever submits may not be there."""
+    out = farm.cli.cwd / "where"
+    job = sent(f'pwd -P > "{out}"')
+    once("done", job, fdone=1)
+    assert out.read_text() == os.path.realpath(pwd.getpwuid(os.getuid()).pw_dir) + "\n"
 
 
 def test_stop_continue_hard_stop_rerun(farm: Up) -> None:
@@ -373,6 +383,35 @@ def test_limits_of_a_slave(farm: Up) -> None:
     assert (s1.limits.maxfreeloadcpu, s1.limits.autoenable.h) == (65535, 21)
     assert d.request_slave_limits_pool_add("s1", "no pool", C) == 0
     assert d.request_slave_job_available("s1", C) == 1
+
+
+def test_text_that_is_no_utf_8_fails_like_anything_else_that_cannot_be_done(farm: Up) -> None:
+    """Python reads odd bytes of file names and arguments as such text."""
+    job = sent("sleep 600")
+    calls: list[Callable[[], int]] = [
+        lambda: d.request_job_limits_pool_set(job.id, "a\udcff", C),
+        lambda: d.request_job_block_host_by_name(job.id, "a\udcff", C),
+        lambda: d.request_slave_limits_pool_add("s1", "a\udcff", C),
+        lambda: d.request_slave_limits_enabled_set("a\udcff", 1, C),
+        lambda: d.request_slave_job_available("a\udcff", C),
+    ]
+    for call in calls:
+        assert call() == 0
+        assert d.last_error().startswith("Received request answer value not appropiate for this query: ")
+        assert "UTF-8" in d.last_error()
+    with pytest.raises(OSError, match="UTF-8"):
+        computers()["s1"].set_pools([d.pool("a\udcff")])
+
+
+def test_set_pools_goes_by_the_slave_and_not_by_an_old_record(farm: Up) -> None:
+    """What others did meanwhile is undone, and what the record names in vain stops nothing."""
+    s1 = computers()["s1"]
+    s1.limits.fill_pools(["Default", "left-long-ago"])
+    assert d.request_slave_limits_pool_add("s1", "joined-meanwhile", C) == 1
+    assert [each.name for each in s1.set_pools([d.pool("night")])] == ["night"]
+    known("only these", s1, lambda: [each.name for each in s1.list_pools()] == ["night"])
+    assert s1.set_pools([]) == []
+    known("none at all", s1, lambda: s1.limits.npools == 0)
 
 
 def test_enable_and_disable(farm: Up) -> None:
