@@ -157,8 +157,10 @@ def test_good_jobs(spec: JobSpec) -> None:
         (one(argv=("a\x00",)), "layer 'main' holds a NUL character"),
         (
             one(cwd="relative/path"),
-            "layer 'main': the working directory 'relative/path' is neither an absolute path, "
-            "'scratch' nor '~'",
+            (
+                "layer 'main': the working directory 'relative/path' is neither an absolute path, "
+                "'scratch' nor '~'"
+            ),
         ),
         (
             one(cwd="/" * (MAX_PATH + 1)),
