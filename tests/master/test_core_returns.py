@@ -2,8 +2,8 @@
 
 import pytest
 
-from drqueue.master.core import jobs
 from drqueue.master.core.effects import MailFinished
+from drqueue.master.core.layer import ROWS_MOST
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.link_messages import Held
 from drqueue.proto.messages import FrameVerb, GetSpec, SetLimits, Spec
@@ -231,10 +231,10 @@ def test_attempt_numbers_go_on_after_a_reset(farm: CoreFarm) -> None:
 
 
 def test_more_frames_than_get_rows_at_once_are_not_reset(farm: CoreFarm) -> None:
-    farm.submit(a_job(f"1-{jobs.ROWS_MOST + 1}"))
-    request = FrameVerb(rq=0, job=0, verb="reset-requeued", frames=f"1-{jobs.ROWS_MOST + 1}")
+    farm.submit(a_job(f"1-{ROWS_MOST + 1}"))
+    request = FrameVerb(rq=0, job=0, verb="reset-requeued", frames=f"1-{ROWS_MOST + 1}")
     assert farm.refusal(request).code == "bad-range"
-    assert farm.frame(0, "reset-requeued", f"1-{jobs.ROWS_MOST}") == jobs.ROWS_MOST
+    assert farm.frame(0, "reset-requeued", f"1-{ROWS_MOST}") == ROWS_MOST
     assert farm.refusal(FrameVerb(rq=0, job=0, verb="reset-requeued", frames="0")).code == "no-such-frame"
 
 

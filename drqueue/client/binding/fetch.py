@@ -1,6 +1,6 @@
 """What calls of the binding fetch from the master, several answers at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from drqueue.client.async_client import AsyncClient
 from drqueue.client.binding import constants as c
@@ -44,34 +44,37 @@ async def known_jobs(client: AsyncClient) -> list[KnownJob]:
     return [known for known in found if known is not None]
 
 
-async def frames(client: AsyncClient, job: int, count: int, start: int = 0) -> list[FrameView]:
-    """So many frames of a job's first layer, in order, from that place on; fewer where it has no more.
+async def each_frame(
+    client: AsyncClient, job: int, start: int, end: int, take: Callable[[FrameView], object]
+) -> None:
+    """Hand `take` the frames of a job's first layer from one place up to another, in no order.
 
-    Raises NoSuchJob.
+    Fewer where it has no more. None is kept here: a job may have ten million. Raises NoSuchJob.
     """
 
-    async def part(at: int) -> list[FrameView]:
-        end = min(at + _PAGE, start + count)
-        found: list[FrameView] = []
-        while at < end:
+    async def part(at: int) -> None:
+        stop = min(at + _PAGE, end)
+        while at < stop:
             # An answer may hold fewer than were asked for, and then says where the next one begins.
-            request = messages.ListFrames(rq=0, job=job, cursor=at, limit=end - at)
+            request = messages.ListFrames(rq=0, job=job, cursor=at, limit=stop - at)
             answer = await client.read(request, messages.Frames, session.PATIENCE_S)
-            found += [view for view in answer.frames if view.layer == 0]
-            at = end if answer.next is None else answer.next
-        return found
+            for view in answer.frames:
+                if view.layer == 0:
+                    take(view)
+            at = stop if answer.next is None else answer.next
 
-    if not count:
+    if start >= end:
         await client.job(job)
-    parts = await pipeline.each(range(start, start + count, _PAGE), part)
-    return [view for found in parts for view in found]
+    await pipeline.each(range(start, end, _PAGE), part)
 
 
 async def frame_numbered(client: AsyncClient, job: int, number: int) -> FrameView:
     """The frame of a job's first layer that holds the number. Raises NoSuchJob, RequestError."""
     layer = (await client.spec(job)).layers[0]
     index = Chunks(FrameRange.parse(layer.frames), layer.chunk).chunk_of(number)
-    views = [] if index is None else await frames(client, job, 1, index)
+    views: list[FrameView] = []
+    if index is not None:
+        await each_frame(client, job, index, index + 1, views.append)
     if not views:
         raise RequestError(NOT_REGISTERED, f"job {job} has no frame {number}")
     return views[0]

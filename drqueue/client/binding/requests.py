@@ -89,9 +89,9 @@ def request_job_xferfi(ijob: int, fi: Any, nframes: int, who: int) -> int:
     wanted = min(nframes, len(frames))
 
     async def work(client: AsyncClient) -> None:
-        views = await fetch.frames(client, number, wanted)
-        for each, view in zip(frames, views, strict=False):
-            records.fill_frame(each, view)
+        await fetch.each_frame(
+            client, number, 0, wanted, lambda view: records.fill_frame(frames[view.index], view)
+        )
 
     return done(work)
 

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from drqueue.master.core.attempts import RERUN, ask_stop, supersede
 from drqueue.master.core.effects import MailFinished
-from drqueue.master.core.layer import Attempt, History, Layer, Resting
+from drqueue.master.core.layer import ROWS_MOST, Attempt, History, Layer, Resting
 from drqueue.master.core.records import FramesForget, JobForget, JobRecord, MetaRecord
 from drqueue.master.core.state import FarmState, Job
 from drqueue.master.core.turn import Turn
@@ -17,8 +17,6 @@ from drqueue.proto.model import Depend, JobSpec
 
 #: More frames than this are requeued without keeping a row each for their attempt numbers.
 _FEW = 1000
-#: Frames that get a row each by one verb at most: whose counts are reset, or outlive a rerun.
-ROWS_MOST = 10_000
 
 
 def submit(turn: Turn, token: str, spec: JobSpec) -> Job:

@@ -45,6 +45,8 @@ TRANSITIONS: dict[tuple[FrameState, FrameState], str] = {
 }
 
 
+#: Frames that get a row each by one verb at most: whose counts are reset, or differ from their layer's.
+ROWS_MOST = 10_000
 #: A layer is brief when so many of its frames are done, in less than so many seconds each.
 BRIEF_KNOWN = 8
 BRIEF_S = 1.0

@@ -5,7 +5,7 @@ from msgspec import UNSET, UnsetType, structs
 from drqueue.master.core import jobs, on_slave, queries
 from drqueue.master.core.events import ClientAsked
 from drqueue.master.core.explain import why
-from drqueue.master.core.layer import Layer
+from drqueue.master.core.layer import ROWS_MOST, Layer
 from drqueue.master.core.rerange import rerange
 from drqueue.master.core.state import Job, Slave
 from drqueue.master.core.turn import Turn
@@ -230,10 +230,8 @@ def _frame_verb(turn: Turn, client: int, request: FrameVerb) -> None:
             count = jobs.finish_frames(turn, layer, indexes, running=request.running)
         case "reset-requeued":
             size = sum(end - start for start, end in indexes)
-            if size > jobs.ROWS_MOST:
-                raise Refused(
-                    "bad-range", f"these are {size:,} frames, {jobs.ROWS_MOST:,} may be reset at once"
-                )
+            if size > ROWS_MOST:
+                raise Refused("bad-range", f"these are {size:,} frames, {ROWS_MOST:,} may be reset at once")
             count = jobs.reset_requeued(turn, layer, indexes)
     note = f"{missing} of the numbers are not in the job's range" if missing else ""
     turn.done(client, request, count, note)

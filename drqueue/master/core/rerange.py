@@ -9,8 +9,7 @@ Attempt numbers start above all earlier ones, so that no two attempts ever share
 from msgspec import structs
 
 from drqueue.master.core.attempts import supersede
-from drqueue.master.core.jobs import ROWS_MOST
-from drqueue.master.core.layer import Attempt, History, Layer, Resting
+from drqueue.master.core.layer import ROWS_MOST, Attempt, History, Layer, Resting
 from drqueue.master.core.records import FrameRecord, FramesForget
 from drqueue.master.core.turn import Turn
 from drqueue.proto.ranges import Chunks, FrameRange
