@@ -74,7 +74,7 @@ def compose_finished(
     message = EmailMessage(_POLICY)
     message["Subject"] = f"Your job ({called}) is finished"
     message["From"] = _address(sender, "DrQueue")
-    message["To"] = tuple(_address(part) for part in to.split(","))
+    message["To"] = tuple(_address(part.strip(" ")) for part in to.split(","))
     # Answering machines stay silent on this.
     message["Auto-Submitted"] = "auto-generated"
     lines = [

@@ -130,6 +130,7 @@ class JobChange(Value, frozen=True, kw_only=True):
     chunk: Positive | UnsetType = UNSET
     retries: Natural | UnsetType = UNSET
     needs: Needs | UnsetType = UNSET
+    machine_memory_mb: Natural | UnsetType = UNSET
 
 
 class Gpu(Value, frozen=True):

@@ -1,6 +1,6 @@
 """A slave as it shows itself to clients. PURE."""
 
-from drqueue.proto.model import MachineInfo, MachineLoad
+from drqueue.proto.model import FrameStateName, MachineInfo, MachineLoad
 from drqueue.proto.views import FrameView, SlaveView
 from drqueue.slave.core.state import ALIVE, USING, Attempt, Phase, State
 
@@ -49,6 +49,13 @@ def slave_view(
 SHOWN_MAX = 500
 
 
+_STATES: dict[Phase, FrameStateName] = {
+    Phase.QUEUED: "WAITING",
+    Phase.RUNNING: "RUNNING",
+    Phase.VERIFYING: "RUNNING",
+}
+
+
 def _frame(attempt: Attempt, slave: str) -> FrameView:
     order = attempt.order
     return FrameView(
@@ -59,7 +66,7 @@ def _frame(attempt: Attempt, slave: str) -> FrameView:
         number=order.start,
         last=order.start + order.step * (order.count - 1),
         count=order.count,
-        state="RUNNING" if attempt.phase in (Phase.RUNNING, Phase.VERIFYING) else "ASSIGNED",
+        state=_STATES.get(attempt.phase, "ASSIGNED"),
         attempt=order.key.attempt,
         slave=slave,
         started_at=attempt.started_at,

@@ -123,3 +123,44 @@ def test_lower_priorities_do_not_fill_the_queue_before_higher_ones() -> None:
     farm.exited(link, held[1].key, well(started_at=WALL, ended_at=WALL))
     farm.exited(link, held[2].key, well(started_at=WALL, ended_at=WALL))
     assert {order.key.job for order in farm.orders(link)} == {urgent}
+
+
+# -- what people see of it --------------------------------------------------------------------------------
+
+
+def test_to_people_a_frame_that_waits_ahead_waits() -> None:
+    farm, link, held = warmed(a_job("1-50"))
+    states = farm.states()
+    assert [states[order.start] for order in held] == ["ASSIGNED", "ASSIGNED", "WAITING", "WAITING"]
+    counts = farm.job().chunk_counts
+    assert (counts.assigned, counts.running, counts.waiting, counts.total) == (2, 0, 50 - BRIEF_KNOWN - 2, 50)
+    farm.published.clear()
+    farm.exited(link, held[0].key, well(started_at=WALL, ended_at=WALL))
+    assert farm.states()[held[2].start] == "ASSIGNED"
+    assert any(key.frame == held[2].key.frame for news in farm.published for key in news.frames)
+
+
+def test_chunks_that_wait_ahead_are_counted_in_pictures() -> None:
+    farm, _link, _held = warmed(a_job("1-100", layer={"chunk": 2}))
+    counts = farm.job().counts
+    assert (counts.assigned, counts.waiting, counts.done) == (4, 100 - 2 * BRIEF_KNOWN - 4, 2 * BRIEF_KNOWN)
+
+
+def test_one_that_the_slave_began_by_itself_runs() -> None:
+    farm, link, held = warmed(a_job("1-50"))
+    farm.started(link, held[2].key)
+    assert farm.states()[held[2].start] == "RUNNING"
+    assert farm.job().chunk_counts.running == 1
+    assert farm.frame(0, "kill", str(held[2].start)) == 1
+
+
+def test_verbs_on_running_frames_leave_alone_what_waits_ahead() -> None:
+    farm, _link, held = warmed(a_job("1-50"))
+    waits = str(held[2].start)
+    assert farm.frame(0, "kill", waits) == 0
+    assert farm.frame(0, "requeue", waits) == 0
+    assert farm.frame(0, "requeue", waits, now=True) == 0
+    assert farm.frame(0, "finish", waits, running=True) == 0
+    assert farm.states()[held[2].start] == "WAITING"
+    assert farm.frame(0, "finish", waits) == 1
+    assert farm.states()[held[2].start] == "DONE"

@@ -440,3 +440,10 @@ def test_wishes_to_join_and_leave_pools_add_up_and_are_told_when_the_slave_comes
     link = farm.relink(link, limits=SlaveLimits(pools=("a", "d")))
     assert not [message for message in farm.said[link] if isinstance(message, SetLimits)]
     assert farm.core.state.slaves[0].wish is None
+
+
+def test_the_machines_memory_is_changed_without_touching_other_needs(farm: CoreFarm) -> None:
+    farm.submit(a_job("1", layer={"needs": Needs(cores=2, memory_mb=5, os=("linux",))}))
+    farm.change(machine_memory_mb=4096)
+    (layer,) = farm.layers()
+    assert layer.needs == Needs(cores=2, memory_mb=5, os=("linux",), machine_memory_mb=4096)

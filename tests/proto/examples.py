@@ -344,6 +344,7 @@ EXAMPLES: tuple[Message, ...] = (
             chunk=2,
             retries=0,
             needs=NEEDS,
+            machine_memory_mb=4096,
         ),
     ),
     SlaveVerb(rq=1, slave="s1", verb="declare-dead"),

@@ -87,7 +87,9 @@ def _fill_limits(target: Any, limits: SlaveLimits, cores: int) -> None:
 
 def _fill_status(status: Any, known: KnownComputer) -> None:
     load = known.view.load
-    tasks = [_task(frame, known.jobs.get(frame.job), known.view.id) for frame in known.view.running]
+    # What was sent ahead waits for a place there and has none yet.
+    begun = [frame for frame in known.view.running if frame.state != "WAITING"]
+    tasks = [_task(frame, known.jobs.get(frame.job), known.view.id) for frame in begun]
     loads = (load.load1, load.load5, load.load15)
     put_all(
         status,

@@ -9,8 +9,6 @@ number, and any number of a block names the block. What is to be filled stays as
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import structs
-
 from drqueue.client.async_client import AsyncClient
 from drqueue.client.binding import fetch, records, session
 from drqueue.client.binding.computer_records import fill_computer
@@ -216,8 +214,7 @@ def request_job_limits_memory_set(ijob: int, memory: int, who: int) -> int:
 
     async def work(client: AsyncClient) -> None:
         for layer in (await client.spec(number)).layers:
-            needs = structs.replace(layer.needs, machine_memory_mb=least)
-            await client.change_job(number, JobChange(layer=layer.name, needs=needs))
+            await client.change_job(number, JobChange(layer=layer.name, machine_memory_mb=least))
 
     return done(work)
 

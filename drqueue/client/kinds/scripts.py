@@ -12,6 +12,7 @@ $DRQUEUE_ROOT/tmp, else the temporary folder) and `file_owner`, which is only wr
 
 import os
 import re
+import shlex
 import tempfile
 import time
 
@@ -224,6 +225,7 @@ def _script(kind: Kind, given: dict[str, object], notes: dict[str, object]) -> s
         shown["height"] = values.get(command.height, 0) if command.height else 0
     if kind is ANY_SCRIPT:
         words = "[*called(SCRIPT), str(frame)]"
+        _check_words(str(values["script"]))
     owner = notes.pop("file_owner", None)
     lines = {**shown, **({"rf_owner": owner} if owner is not None else {}), **notes}
     head = _HEAD.replace("{title}", kind.title)
@@ -243,6 +245,14 @@ def called(script):
 
 
 '''
+
+
+def _check_words(script: str) -> None:
+    try:
+        if not os.path.exists(script):
+            shlex.split(script)
+    except ValueError as error:
+        raise KindError(f"the script {script!r} cannot be read as a command: {str(error).lower()}") from None
 
 
 def _literal(value: object) -> str:

@@ -264,7 +264,7 @@ def _cancel_frames(turn: Turn, job: Job) -> None:
 def kill_frames(turn: Turn, layer: Layer, indexes: list[tuple[int, int]]) -> int:
     """Running ones are stopped and WAITING again (counted). How many run."""
     count = 0
-    for attempt in _live_in(layer, indexes):
+    for attempt in _running_in(layer, indexes):
         count += 1
         if attempt.stop not in ("kill", "cancel"):
             ask_stop(turn.state, attempt, "kill", turn.stop)
@@ -274,7 +274,7 @@ def kill_frames(turn: Turn, layer: Layer, indexes: list[tuple[int, int]]) -> int
 def requeue_frames(turn: Turn, layer: Layer, indexes: list[tuple[int, int]], *, now: bool) -> int:
     """Ended ones are WAITING again with fresh retries; running ones go once more after this run."""
     count = 0
-    for attempt in _live_in(layer, indexes):
+    for attempt in _running_in(layer, indexes):
         count += 1
         if now or attempt.stop == "cancel":
             attempt.again = True
@@ -292,7 +292,7 @@ def requeue_frames(turn: Turn, layer: Layer, indexes: list[tuple[int, int]], *, 
 def finish_frames(turn: Turn, layer: Layer, indexes: list[tuple[int, int]], *, running: bool = False) -> int:
     """DONE at once; a running attempt is stopped and its report ignored. `running`: only such frames."""
     count = 0
-    for attempt in _live_in(layer, indexes):
+    for attempt in _running_in(layer, indexes) if running else _live_in(layer, indexes):
         count += 1
         supersede(turn.state, attempt, "DONE", "finish")
         turn.stop(attempt)
@@ -332,6 +332,11 @@ def reset_requeued(turn: Turn, layer: Layer, indexes: list[tuple[int, int]]) -> 
 def _live_in(layer: Layer, indexes: list[tuple[int, int]]) -> list[Attempt]:
     found = [a for a in layer.live.values() if _holds(indexes, a.index)]
     return sorted(found, key=lambda attempt: attempt.index)
+
+
+def _running_in(layer: Layer, indexes: list[tuple[int, int]]) -> list[Attempt]:
+    """Without those that only wait at their slave: their frames are WAITING to whoever asks."""
+    return [attempt for attempt in _live_in(layer, indexes) if not attempt.waits]
 
 
 def _move_all(turn: Turn, layer: Layer, indexes: list[tuple[int, int]], source: Resting, to: Resting) -> int:

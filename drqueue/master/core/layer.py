@@ -149,6 +149,11 @@ class Attempt:
         self.said = ""
 
     @property
+    def waits(self) -> bool:
+        """Whether it is known only to wait at its slave: to people, its frame is WAITING."""
+        return self.ahead and not self.running
+
+    @property
     def number(self) -> int:
         """The first frame number it renders."""
         return self.members[0]

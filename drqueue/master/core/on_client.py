@@ -335,6 +335,9 @@ def _change(turn: Turn, client: int, request: ChangeJob) -> None:
         value = getattr(change, name)
         if value is not UNSET:
             layer_spec = structs.replace(layer_spec, **{name: value})
+    if not isinstance(change.machine_memory_mb, UnsetType):
+        needs = structs.replace(layer_spec.needs, machine_memory_mb=change.machine_memory_mb)
+        layer_spec = structs.replace(layer_spec, needs=needs)
     frames = layer_spec.frames if isinstance(change.frames, UnsetType) else change.frames
     chunk = layer_spec.chunk if isinstance(change.chunk, UnsetType) else change.chunk
     changed = _with_layer(structs.replace(spec, **simple), layer.index, layer_spec)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from drqueue.master.core.layer import Attempt, Layer
+from drqueue.master.core.layer import Attempt, FrameState, Layer
 from drqueue.master.core.state import FarmState, Job, Slave
 from drqueue.proto.messages import Farm, Frames, Jobs, SlaveInfo, Slaves
 from drqueue.proto.messages import Job as JobAnswer
@@ -62,10 +62,11 @@ def _address(control: str) -> str:
 def chunk_counts(layer: Layer) -> Counts:
     """A layer's frames (chunks, where it has such) by state."""
     running = sum(attempt.running for attempt in layer.live.values())
+    ahead = sum(attempt.waits for attempt in layer.live.values())
     return _counts(
         layer,
-        waiting=len(layer.waiting) + len(layer.delayed),
-        assigned=len(layer.live) - running,
+        waiting=len(layer.waiting) + len(layer.delayed) + ahead,
+        assigned=len(layer.live) - running - ahead,
         running=running,
         done=len(layer.done),
         failed=len(layer.failed),
@@ -78,13 +79,14 @@ def picture_counts(layer: Layer) -> Counts:
     if layer.spec.chunk == 1:
         return chunk_counts(layer)
     pictures = layer.chunks.pictures
-    sizes = [(a.running, pictures(index, index + 1)) for index, a in layer.live.items()]
+    sizes = [(shown_state(a), pictures(index, index + 1)) for index, a in layer.live.items()]
     return _counts(
         layer,
         waiting=sum(pictures(a, b) for a, b in layer.waiting.intervals())
-        + sum(pictures(index, index + 1) for index in layer.delayed),
-        assigned=sum(size for running, size in sizes if not running),
-        running=sum(size for running, size in sizes if running),
+        + sum(pictures(index, index + 1) for index in layer.delayed)
+        + sum(size for state, size in sizes if state == "WAITING"),
+        assigned=sum(size for state, size in sizes if state == "ASSIGNED"),
+        running=sum(size for state, size in sizes if state == "RUNNING"),
         done=sum(pictures(a, b) for a, b in layer.done.intervals()),
         failed=sum(pictures(a, b) for a, b in layer.failed.intervals()),
         cancelled=sum(pictures(a, b) for a, b in layer.cancelled.intervals()),
@@ -186,6 +188,13 @@ def layer_view(layer: Layer, most: int = _COMMAND_MOST) -> LayerView:
     )
 
 
+def shown_state(attempt: Attempt) -> FrameState:
+    """What the frame of a live attempt is to people: one that was sent ahead waits, as all others do."""
+    if attempt.running:
+        return "RUNNING"
+    return "WAITING" if attempt.waits else "ASSIGNED"
+
+
 def quoted(word: str) -> str:
     """A word as a shell would need it."""
     plain = word and all(char.isalnum() or char in "@%+=:,./-_#{}" for char in word)
@@ -196,7 +205,7 @@ def frame_view(layer: Layer, index: int) -> FrameView:
     """One frame as far as memory knows it."""
     members = layer.chunks.members(index)
     attempt = layer.live.get(index)
-    state = layer.state_of(index)
+    state = layer.state_of(index) if attempt is None else shown_state(attempt)
     past = layer.history.get(index)
     blocked = state == "WAITING" and (layer.blocked or layer.job.waits_for.startswith("job "))
     view = FrameView(
@@ -316,7 +325,8 @@ def page_of_frames(layers: list[Layer], rq: int, cursor: int, limit: int, states
             if len(found) == limit or looked_at == _LOOK_AT or room < 0:
                 return Frames(rq=rq, frames=tuple(found), next=offset + index)
             looked_at += 1
-            state = layer.state_of(index)
+            attempt = layer.live.get(index)
+            state = layer.state_of(index) if attempt is None else shown_state(attempt)
             if not states or state in states or (waits in states and state == "WAITING"):
                 found.append(view := frame_view(layer, index))
                 room -= len(_packed(view)) + (

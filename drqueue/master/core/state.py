@@ -326,6 +326,7 @@ class FarmState:
                 return
             del slave.ahead[attempt.key]
             attempt.ahead = False
+            self.touch(attempt)
             slave.used_cores += attempt.cores
             slave.used_memory_mb += attempt.memory_mb
 

@@ -275,3 +275,9 @@ def test_scripts_are_plain_python_without_drqueue(scripts: Path) -> None:
             check=False,
         )
         assert compiled.returncode == 0, compiled.stderr
+
+
+def test_a_command_with_an_open_quote_is_refused_before_it_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ScriptError, match="cannot be read as a command: no closing quotation"):
+        sg.general(script='echo "a b', scriptdir=str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
