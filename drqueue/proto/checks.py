@@ -30,6 +30,8 @@ MAX_LIMITS = 16 * 1024
 #: Seconds; a shorter lease would end frames at any restart of the master.
 MIN_LEASE_S = 30
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+#: What a pool may be called: several stand in one environment variable.
+POOL_NAME = re.compile(r"[^\s,=:/]{1,63}")
 _LAYER_NAME = re.compile(r"[^\s:/\x00-\x1f][^:/\x00-\x1f]*\Z")
 
 
@@ -58,6 +60,8 @@ def _problems(spec: JobSpec) -> Iterator[str]:
         yield f"the names of the job's blocked hosts exceed {MAX_BLOCKED_BYTES} bytes"
     if 0 < spec.lease_s < MIN_LEASE_S:
         yield f"a lease of {spec.lease_s:g} s is too short: {MIN_LEASE_S} s at least, or 0 for the farm's"
+    if not POOL_NAME.fullmatch(spec.pool):
+        yield f"no pool is called {spec.pool!r}: 1 to 63 characters, no blanks and none of , = : /"
     for text in (spec.owner, spec.project, spec.email, spec.kind, *spec.params, *spec.blocked):
         yield from _text_problems("the job", text)
     for name, value in spec.params.items():

@@ -142,7 +142,7 @@ class AttemptView(Value, frozen=True, kw_only=True):
 
 
 class SlaveView(Value, frozen=True, kw_only=True):
-    """One slave. `state` is idle, busy, disabled, unlinked or lost."""
+    """One slave. `state` is idle, busy, loaded (by others than its frames), disabled, unlinked or lost."""
 
     id: Whole
     name: str

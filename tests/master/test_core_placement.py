@@ -1,13 +1,15 @@
 """Who runs next, and where: priorities, turns, limits, needs; and `why`, which must say the same."""
 
+import math
 from collections import Counter
 
 import pytest
 
 from drqueue.master.core.events import SlaveSaid
 from drqueue.proto.link_messages import Status
-from drqueue.proto.model import MachineInfo, MachineLoad, Needs, SlaveLimits
-from tests.builders import CoreFarm, a_job, a_layer, badly
+from drqueue.proto.messages import ChangeJob, Done, GetSlave, Submit
+from drqueue.proto.model import JobChange, MachineInfo, MachineLoad, Needs, SlaveLimits
+from tests.builders import CoreFarm, a_job, a_layer, badly, well
 
 
 @pytest.fixture
@@ -206,14 +208,93 @@ def test_max_cpus_bounds_the_offer(farm: CoreFarm) -> None:
     assert farm.slave("b").cores == 3
 
 
-def test_max_load_is_looked_at_when_the_load_changes(farm: CoreFarm) -> None:
-    link = farm.link(limits=SlaveLimits(max_load=2.0))
-    farm.step(SlaveSaid(link, Status(load=MachineLoad(load1=2.0))))
-    farm.submit(a_job("1"))
+def loaded(farm: CoreFarm, link: int, load1: float) -> None:
+    farm.step(SlaveSaid(link, Status(load=MachineLoad(load1=load1))))
+
+
+@pytest.mark.parametrize(
+    ("most", "load1", "places"),
+    [
+        (1.5, 1.4, 4),
+        (1.5, 1.5, 3),
+        (1.5, 4.6, 1),
+        (1.5, 6.0, 0),
+        (1.5, 60.0, 0),
+        (0.0, 0.0, 0),
+        (None, 60.0, 4),
+    ],
+)
+def test_each_max_load_of_others_takes_a_core(
+    farm: CoreFarm, most: float | None, load1: float, places: int
+) -> None:
+    link = farm.link(cores=4, limits=SlaveLimits(max_load=most))
+    loaded(farm, link, load1)
+    assert farm.slave().state == ("loaded" if places == 0 else "idle")
+    farm.submit(a_job("1-9"))
+    assert len(farm.orders(link)) == places
+    assert farm.codes() == (["load"] if places < 4 else ["cores"])
+
+
+def test_the_load_of_its_own_frames_keeps_no_slave_from_more(farm: CoreFarm) -> None:
+    link = farm.link(cores=4, limits=SlaveLimits(max_load=1.0))
+    loaded(farm, link, 0.0)
+    farm.submit(a_job("1-9"))
+    keys = farm.keys(link)
+    for seconds in range(15, 301, 15):
+        farm.wait(15)
+        # As the system's own mean rises where four processes run and nothing else does.
+        loaded(farm, link, 4 * (1 - math.exp(-seconds / 60)))
+    for number in (1, 2, 3, 4):
+        farm.exited(link, keys[number], well(started_at=1.0, ended_at=9.0))
+        assert len(farm.orders(link)) == 1, number
+
+
+def test_others_beside_its_own_frames_take_cores(farm: CoreFarm) -> None:
+    link = farm.link(cores=4, limits=SlaveLimits(max_load=1.0))
+    farm.submit(a_job("1-9"))
+    keys = farm.keys(link)
+    farm.wait(600)
+    loaded(farm, link, 6.1)
+    for number in (1, 2):
+        farm.exited(link, keys[number], well(started_at=1.0, ended_at=9.0))
     assert farm.orders(link) == []
     assert farm.codes() == ["load"]
-    farm.step(SlaveSaid(link, Status(load=MachineLoad(load1=1.9))))
+    farm.exited(link, keys[3], well(started_at=1.0, ended_at=9.0))
     assert len(farm.orders(link)) == 1
+
+
+def test_what_waits_for_the_load_starts_when_it_falls(farm: CoreFarm) -> None:
+    link = farm.link(cores=1, limits=SlaveLimits(max_load=2.0))
+    loaded(farm, link, 2.0)
+    farm.submit(a_job("1"))
+    assert farm.orders(link) == []
+    loaded(farm, link, 1.9)
+    assert len(farm.orders(link)) == 1
+
+
+def test_localhost_is_the_one_slave_of_this_machine(farm: CoreFarm) -> None:
+    farm.link("near", control="unix:/near/control.sock")
+    farm.link("far", control="10.0.0.7:2345")
+    assert farm.slave("localhost").name == farm.slave("127.0.0.1").name == "near"
+    farm.link("nearer", control="unix:/nearer/control.sock")
+    assert farm.refusal(GetSlave(rq=0, slave="localhost")).code == "ambiguous-slave"
+
+
+def test_blocking_a_host_that_nobody_knows_is_pointed_out(farm: CoreFarm) -> None:
+    farm.link("s1")
+    farm.submit(a_job("1"))
+    answer = farm.ask(ChangeJob(rq=0, job=0, change=JobChange(block=("s1", "nosuch"))))
+    assert isinstance(answer, Done)
+    assert answer.note == "no slave is called nosuch so far"
+
+
+@pytest.mark.parametrize("pool", ["night shift", "a,b", "a/b", "x" * 64])
+def test_a_pool_that_no_slave_can_be_in_is_refused(farm: CoreFarm, pool: str) -> None:
+    farm.submit(a_job("1"))
+    assert (
+        "no pool is called" in farm.refusal(Submit(rq=0, token="a-token-x", spec=a_job("1", pool=pool))).text
+    )
+    assert farm.refusal(ChangeJob(rq=0, job=0, change=JobChange(pool=pool))).code == "bad-job"
 
 
 def test_why_without_any_slave(farm: CoreFarm) -> None:

@@ -187,7 +187,7 @@ def declare_dead(name: str) -> None:
 @slave.command("set")
 @click.argument("name")
 @click.option("--max-cpus", metavar="N|none", help="Cores that frames may use at most.")
-@click.option("--max-load", metavar="X|none", help="No new frames above this load.")
+@click.option("--max-load", metavar="X|none", help="For each such load of others, one core less.")
 @click.option("--pools", metavar="A,B", help="Pools it works for.")
 @click.option("--autoenable", metavar="H:M|off", help="Time of day at which it enables itself.")
 @common

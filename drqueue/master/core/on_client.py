@@ -286,7 +286,7 @@ def _positions(job: Job, layer: Layer, text: str) -> tuple[list[tuple[int, int]]
 def _none_of_them(job: Job, layer: Layer, text: str) -> Refused:
     return Refused(
         "no-such-frame",
-        f"job {job.id} has none of the frames {_short(text)} in its range {_short(layer.range.text)}",
+        f"job {job.id} has nothing of {_short(text)} in its range {_short(layer.range.text)}",
     )
 
 
@@ -352,7 +352,9 @@ def _change(turn: Turn, client: int, request: ChangeJob) -> None:
         rerange(turn, layer, frames, chunk)
     jobs.recheck(turn, job)
     turn.state.changed_jobs.add(job.id)
-    turn.done(client, request, 1)
+    strangers = [host for host in change.block if not queries.find_hosts(turn.state, host)]
+    note = f"no slave is called {' or '.join(strangers)} so far" if strangers else ""
+    turn.done(client, request, 1, note)
 
 
 def _with_layer(spec: JobSpec, index: int, layer: LayerSpec) -> JobSpec:

@@ -173,7 +173,7 @@ def on_said(turn: Turn, event: SlaveSaid) -> None:
             for progressed in report.progressed:
                 _progressed(turn, slave, progressed)
         case Status(load=load):
-            slave.load = load
+            slave.loaded(load, turn.now)
             turn.state.changed_slaves.add(slave.id)
             turn.state.want_schedule = True
         case LimitsNow(limits=limits):

@@ -32,9 +32,16 @@ def why_never(slave: Slave, job: Job, layer: Layer) -> str | None:
     return None
 
 
-def too_loaded(slave: Slave) -> bool:
-    """Whether its load is at its own limit."""
-    return slave.limits.max_load is not None and slave.load.load1 >= slave.limits.max_load
+def foreign_cores(slave: Slave) -> int:
+    """Cores that are left to whoever else loads the machine: one for each whole `max_load` of its load beyond
+    its own frames' share; all of them where `max_load` is 0.
+    """
+    most = slave.limits.max_load
+    if most is None:
+        return 0
+    if most == 0:
+        return slave.cores_offered
+    return min(slave.cores_offered, int(max(0.0, slave.load.load1 - slave.own_load) / most))
 
 
 def why_not(slave: Slave, job: Job, layer: Layer) -> str | None:
@@ -47,7 +54,7 @@ def why_not(slave: Slave, job: Job, layer: Layer) -> str | None:
         return "cores"
     if needs.memory_mb and slave.used_memory_mb + needs.memory_mb > slave.memory_mb:
         return "memory"
-    if too_loaded(slave):
+    if slave.used_cores + needs.cores > slave.cores_offered - foreign_cores(slave):
         return "load"
     per_slave = job.spec.max_per_slave
     if per_slave and job.on_slave.get(slave.id, 0) >= per_slave:

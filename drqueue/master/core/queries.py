@@ -9,11 +9,14 @@ from collections.abc import Iterator
 import msgspec
 
 from drqueue.master.core.layer import Attempt, FrameState, Layer
+from drqueue.master.core.placement import foreign_cores
 from drqueue.master.core.state import FarmState, Job, Slave
 from drqueue.proto.messages import Farm, Frames, Jobs, SlaveInfo, Slaves
 from drqueue.proto.messages import Job as JobAnswer
 from drqueue.proto.views import Counts, FrameView, JobView, LayerView, SlaveView
 
+#: What slaves on the master's own machine may be called, where there is but one.
+_HERE = ("localhost", "127.0.0.1", "::1")
 #: Frames listed of a slave.
 _MOST = 500
 #: A page ends, whatever the limit asked for, before its views take more bytes than this ...
@@ -48,11 +51,17 @@ def find_slaves(state: FarmState, who: str) -> list[Slave]:
         [s for s in every if s.name == who],
         [s for s in every if s.machine.hostname == who],
         [s for s in every if s.control and who and _address(s.control) == who],
+        [s for s in every if who in _HERE and s.control.startswith("unix:")],
         [s for s in every if str(s.id) == who],
     ):
         if match:
             return match
     return []
+
+
+def find_hosts(state: FarmState, name: str) -> list[Slave]:
+    """Slaves that a blocked host's name means."""
+    return [s for s in state.slaves.values() if name in (s.name, s.machine.hostname)]
 
 
 def _address(control: str) -> str:
@@ -254,8 +263,10 @@ def slave_view(slave: Slave, *, running: bool = False) -> SlaveView:
         state = "lost" if slave.lost else "unlinked"
     elif not slave.limits.enabled:
         state = "disabled"
+    elif slave.live:
+        state = "busy"
     else:
-        state = "busy" if slave.live else "idle"
+        state = "loaded" if 0 < slave.cores_offered <= foreign_cores(slave) else "idle"
     frames: tuple[FrameView, ...] = ()
     if running:
         held = sorted(slave.live.values(), key=lambda attempt: attempt.key)[:_MOST]

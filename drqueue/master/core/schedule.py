@@ -9,7 +9,7 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
 from drqueue.master.core.layer import Attempt, Layer
-from drqueue.master.core.placement import Candidates, too_loaded, why_never, why_not
+from drqueue.master.core.placement import Candidates, foreign_cores, why_never, why_not
 from drqueue.master.core.state import FarmState, Job, Slave
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.model import RunOrder
@@ -78,7 +78,7 @@ def _send_ahead(state: FarmState, now: float, lease_s: float, run: Callable[[Sla
         if slave.link is None or room <= 0 or slave.used_cores < slave.cores_offered:
             continue
         for layer in layers:
-            if why_never(slave, layer.job, layer) is not None or too_loaded(slave):
+            if why_never(slave, layer.job, layer) is not None or foreign_cores(slave):
                 continue
             while room > 0 and layer.waiting:
                 index = layer.waiting.first()

@@ -5,6 +5,7 @@ Nothing here decides anything; it counts, and keeps every index true. What frame
 """
 
 from collections.abc import Iterator
+from math import exp
 
 from drqueue.master.core.layer import Attempt, Layer
 from drqueue.master.core.records import AnyRecord, JobRecord, SlaveRecord
@@ -18,6 +19,9 @@ from drqueue.proto.model import (
     MachineLoad,
     SlaveLimits,
 )
+
+#: Seconds after which the system's mean load has all but a third of what was before.
+LOAD_S = 60.0
 
 
 class Job:
@@ -148,6 +152,8 @@ class Slave:
         "machine",
         "memory_mb",
         "name",
+        "own_load",
+        "own_load_at",
         "slots",
         "used_cores",
         "used_memory_mb",
@@ -168,6 +174,9 @@ class Slave:
         self.wish: LimitsChange | None = record.wish
         self.link: int | None = None
         self.load = MachineLoad()
+        #: What its frames' cores amount to in `load1`, and when that was reckoned (the core's clock).
+        self.own_load = 0.0
+        self.own_load_at = 0.0
         #: When its last message came, on the core's clock; the core's own start before the first one.
         self.heard = 0.0
         #: It said Hello since this master started.
@@ -189,6 +198,13 @@ class Slave:
         """Cores that the farm may use: what it offers, within its own limit."""
         limit = self.limits.max_cpus
         return self.cores if limit is None else min(limit, self.cores)
+
+    def loaded(self, load: MachineLoad, now: float) -> None:
+        """It tells its load, a mean over the last minute; reckon its own frames' share in it likewise."""
+        self.load = load
+        old = exp((self.own_load_at - now) / LOAD_S)
+        self.own_load = self.own_load * old + self.used_cores * (1 - old)
+        self.own_load_at = now
 
     def record(self) -> SlaveRecord:
         """The slave's row."""

@@ -1,16 +1,15 @@
 """Changing a slave's limits, with a sentence for what cannot be. PURE."""
 
-import re
 from math import isfinite
 
 from msgspec import UNSET
 
+from drqueue.proto.checks import POOL_NAME
 from drqueue.proto.model import LimitsChange, SlaveLimits
 from drqueue.proto.rules import changed
 from drqueue.slave.nimby import parse_time_of_day
 
 MAX_POOLS = 64
-_POOL = re.compile(r"[^\s,=:/]{1,63}")
 
 
 def changed_limits(limits: SlaveLimits, change: LimitsChange) -> SlaveLimits | str:
@@ -34,7 +33,7 @@ def changed_limits(limits: SlaveLimits, change: LimitsChange) -> SlaveLimits | s
 def _wrong_pools(pools: tuple[str, ...], change: LimitsChange) -> str:
     base = pools if change.pools is UNSET else change.pools
     given = (*(() if change.pools is UNSET else base), *change.join, *change.leave)
-    bad = [pool for pool in given if not _POOL.fullmatch(pool)]
+    bad = [pool for pool in given if not POOL_NAME.fullmatch(pool)]
     if bad:
         return f"{bad[0]!r} is no name of a pool: 1 to 63 characters, no blanks and none of , = : /"
     both = [pool for pool in change.join if pool in change.leave]
