@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Generic, Literal, NamedTuple, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from drqueue import oldconfig
+from drqueue import oldconfig, thishost
 
 DEFAULT_PORT: Final = 1234
 SERVICE_SOCKET: Final = "/run/drqueue/master.sock"
@@ -318,9 +318,9 @@ def master_candidates(env: Mapping[str, str]) -> list[Address]:
 
 
 def candidates(master: str, env: Mapping[str, str]) -> list[Address]:
-    """The same for a given HOST[:PORT], unix:PATH, localhost or nothing."""
+    """The same for a given HOST[:PORT], unix:PATH or nothing; this machine, without a port, is localhost."""
     text = master.strip()
-    if text not in ("", "localhost"):
+    if text and not thishost.is_named(text):
         return [parse_address(text)]
     folders = [os.path.join(default_state_dir(env), "master.sock")]
     folders += [os.path.join(_xdg_state_dir(env), "master.sock"), SERVICE_SOCKET]

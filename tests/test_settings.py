@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -229,6 +230,52 @@ def test_where_the_master_is_looked_for() -> None:
     assert [str(a) for a in named] == ["unix:/srv/farm/master.sock", *local]
     elsewhere = {**HOME, "DRQUEUE_STATE_DIR": "/srv/farm", "DRQUEUE_MASTER": "node7:99"}
     assert master_candidates(elsewhere) == [Address("tcp", host="node7", port=99)]
+
+
+@pytest.mark.parametrize(
+    "text", ["127.0.0.1", "127.0.1.1", "::1", "[::1]", "LOCALHOST", "vm", "VM", "vm.studio.lan", " vm "]
+)
+@pytest.mark.parametrize("own", ["vm", "vm.studio.lan"])
+def test_a_name_of_this_machine_is_localhost(own: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is given without a port: scripts of old farms have the host's name."""
+    answers_for(monkeypatch, own, {"vm.studio.lan": "127.0.1.1"})
+    assert master_candidates({**HOME, "DRQUEUE_MASTER": text}) == master_candidates(HOME)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "vm:1234",
+        "localhost:1234",
+        "127.0.0.1:1",
+        "[::1]:7",
+        "vm.other.org",
+        "vm.nowhere",
+        "vm2",
+        "v",
+        "128.0.0.1",
+        f"vm.{'x' * 70}",
+    ],
+)
+def test_another_machine_is_not_localhost(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers_for(monkeypatch, "vm", {"vm.other.org": "192.0.2.7", "vm2": "127.0.0.1", "v": "127.0.0.1"})
+    assert master_candidates({**HOME, "DRQUEUE_MASTER": text}) == [parse_address(text)]
+
+
+def answers_for(monkeypatch: pytest.MonkeyPatch, own: str, known: dict[str, str]) -> None:
+    """Have this machine be called `own`, and the name service know these addresses."""
+    asked = socket.getaddrinfo
+
+    def look(host: str, port: int, **how: int) -> object:
+        if len(host) > 64:
+            return asked(host, port, **how)
+        if host not in known:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return asked(known[host], port, flags=socket.AI_NUMERICHOST, **how)
+
+    machine = os.uname_result(("Linux", own, "", "", ""))
+    monkeypatch.setattr(os, "uname", lambda: machine)
+    monkeypatch.setattr(socket, "getaddrinfo", look)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ LONGEST_PAUSE_S = 1.0
 #: A master that restarts is back before this; only then it is worth a word.
 SILENCE_S = 2.0
 PAGE = 500
+NO_NETWORK = "only Unix sockets are spoken so far (localhost, with no port, is this machine)"
 
 A = TypeVar("A", bound=Message)
 T = TypeVar("T")
@@ -446,8 +447,11 @@ class AsyncClient:
 
     async def _dial_master(self) -> Link:
         tried = []
+        nobody = True
         for place in self._places:
-            if place.kind != "unix" and len(self._places) > 1:
+            if place.kind != "unix":
+                if len(self._places) == 1:
+                    raise MasterUnreachable(f"no master answers at {place}: {NO_NETWORK}")
                 continue
             try:
                 link = await dial(place)
@@ -456,14 +460,17 @@ class AsyncClient:
                     raise VersionMismatch(error.text) from None
                 if not error.retry:
                     raise Refused(error.code, f"{place}: {error.text}") from None
+                nobody = False
                 tried.append(f"{place} ({error.text})")
             except (FileNotFoundError, ConnectionRefusedError):
                 tried.append(str(place))
             except OSError as error:
+                nobody = False
                 tried.append(f"{place} ({error.strerror or error})")
             except (LinkClosed, RemoteProtocolError) as error:
+                nobody = False
                 tried.append(f"{place} ({error})")
             else:
                 self._nursery.start_soon(link.serve)
                 return link
-        raise MasterUnreachable(f"no master answers at {' or '.join(tried)}")
+        raise MasterUnreachable(f"no master answers at {' or '.join(tried)}", nobody=nobody)

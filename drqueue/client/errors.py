@@ -12,7 +12,14 @@ class DrQueueError(Exception):
 
 
 class MasterUnreachable(DrQueueError):  # noqa: N818  (reads as what it says)
-    """No master answered, or the link broke before an answer came."""
+    """No master answered, or the link broke before an answer came.
+
+    `nobody`: nothing listens where a master of this machine was looked for.
+    """
+
+    def __init__(self, text: str, *, nobody: bool = False) -> None:
+        super().__init__(text)
+        self.nobody = nobody
 
 
 class VersionMismatch(DrQueueError):  # noqa: N818

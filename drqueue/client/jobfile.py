@@ -48,7 +48,14 @@ LAYER_KEYS = (
 
 
 class JobFileError(Exception):
-    """A job file that cannot be used; the text is one sentence that names the file."""
+    """A job file that cannot be used; the text is one sentence that names the file.
+
+    `kind` is set where a kind cannot be used, or does not take its parameters: its name, "" for none of ours.
+    """
+
+    def __init__(self, text: str, kind: str | None = None) -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 def read_job_file(path: str, *, cwd: str, owner: str) -> JobSpec:
@@ -63,7 +70,7 @@ def read_job_file(path: str, *, cwd: str, owner: str) -> JobSpec:
     try:
         return job_of(content, folder=os.path.dirname(os.path.abspath(path)), cwd=cwd, owner=owner)
     except JobFileError as error:
-        raise JobFileError(f"{path}: {error}") from None
+        raise JobFileError(f"{path}: {error}", error.kind) from None
 
 
 def job_of(content: Mapping[str, Any], *, folder: str, cwd: str, owner: str) -> JobSpec:
@@ -131,7 +138,7 @@ def _layer(given: Any, number: int, folder: str, cwd: str) -> LayerSpec:
 
 def _of_kind(table: dict[str, Any], where: str) -> dict[str, Any]:
     """A layer's table, with the command that its kind makes of its params in their place."""
-    from drqueue.client.kinds import Frames, KindError, find  # only those who use kinds pay for them
+    from drqueue.client.kinds import KINDS, Frames, KindError, find  # only those who use kinds pay for them
 
     kind, params = table.pop("kind", "general"), _table(table.pop("params", {}), f"params of {where}")
     if not isinstance(kind, str):
@@ -144,7 +151,8 @@ def _of_kind(table: dict[str, Any], where: str) -> dict[str, Any]:
     try:
         made = find(kind).build(params, Frames(frames, chunk))
     except KindError as error:
-        raise JobFileError(f"{where}: {error}") from None
+        known = kind.lower() if kind.lower() in KINDS else ""
+        raise JobFileError(f"{where}: {error}", known) from None
     fields = ("argv", "shell", "frames", "chunk", "outputs", "progress", "success_exit_codes")
     built = {field: getattr(made, field) for field in fields if getattr(made, field)}
     outputs = table.get("outputs")

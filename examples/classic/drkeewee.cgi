@@ -120,7 +120,10 @@ def whole(page: Page) -> str:
 
 def jobs_page() -> Page:
     """Every job."""
-    head = "Id,Name,Owner,Status,Frames left,Frames done,Frames running,Average frame time,Estimated end"
+    head = (
+        "Id,Name,Owner,Status,Frames left,Frames done,Frames failed,Frames running,"
+        "Average frame time,Estimated end"
+    )
     rows = [
         [
             Link(job.id, f"/job/{job.id}"),
@@ -129,8 +132,9 @@ def jobs_page() -> Page:
             drqueue.job_status_string(job.status),
             job.fleft,
             job.fdone,
+            job.ffailed,
             job.nprocs,
-            drqueue.time_str(job.avg_frame_time),
+            average_time(job),
             estimated_end(job),
         ]
         for job in drqueue.request_job_list(drqueue.CLIENT)
@@ -161,7 +165,7 @@ def job_page(job_id: int) -> Page:
         ("Frames failed", job.ffailed),
         ("Frames running", job.nprocs),
         ("Submitted", moment(job.submit_time)),
-        ("Average frame time", drqueue.time_str(job.avg_frame_time)),
+        ("Average frame time", average_time(job)),
         ("Estimated end", estimated_end(job)),
     ]
     page, pages = page_number(), max(1, -(-len(frames) // FRAMES_A_PAGE))
@@ -293,8 +297,15 @@ def pools(computer: drqueue.computer) -> list:
     return [computer.limits.get_pool(place).name for place in range(computer.limits.npools)]
 
 
+def average_time(job: drqueue.job) -> str:
+    """How long its frames took; nobody knows before one is done."""
+    return drqueue.time_str(job.avg_frame_time) if job.fdone else "-"
+
+
 def estimated_end(job: drqueue.job) -> str:
     """When a job that runs may end."""
+    if not job.fdone:
+        return "-"
     return moment(job.est_finish_time) if job.status == drqueue.JOBSTATUS_ACTIVE else "Not running"
 
 

@@ -152,7 +152,7 @@ def job_send_to_queue(bench: Bench) -> None:
         setattr(empty, name, "")
         with pytest.raises(OSError, match=r"^Information not complete\.$"):
             empty.send_to_queue()
-    with pytest.raises(OSError, match=r"^Information not complete\.: "):
+    with pytest.raises(OSError, match=r"^Information not complete\. The range from 2 to 1 "):
         bench.unsent(start=2, end=1).send_to_queue()
 
 

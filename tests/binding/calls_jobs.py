@@ -330,6 +330,8 @@ def request_job_limits_memory_set(bench: Bench) -> None:
 def request_job_limits_pool_set(bench: Bench) -> None:
     job = bench.waiting_job()
     assert drqueue.request_job_limits_pool_set(job.id, "elsewhere", C) == 1
+    assert drqueue.request_job_limits_pool_set(job.id, "night shift", C) == 0
+    assert "'night shift'" in drqueue.last_error()
     assert bench.fresh(job).limits.pool == "elsewhere"
     assert bench.fresh(job).status == drqueue.JOBSTATUS_WAITING
     assert drqueue.request_job_limits_pool_set(job.id, drqueue.DEFAULT_POOL, C) == 1
@@ -371,19 +373,21 @@ def blocked_hosts_by_id(bench: Bench) -> None:
 @checks("request_job_block_host_by_name")
 @checks("request_job_unblock_host_by_name")
 def blocked_hosts_by_name(bench: Bench) -> None:
-    """Also of a computer that nobody knows yet; the last one can be unblocked."""
+    """0 for a computer that nobody knows; the last one can be unblocked."""
     job = bench.waiting_job()
-    for name in ("s1", "s2", "not yet bought"):
+    for name in ("s1", "s2"):
         assert drqueue.request_job_block_host_by_name(job.id, name, C) == 1
-    assert _blocked(job) == ["s1", "s2", "not yet bought"]
+    assert drqueue.request_job_block_host_by_name(job.id, "not yet bought", C) == 0
+    assert "'not yet bought'" in drqueue.last_error()
+    assert _blocked(job) == ["s1", "s2"]
     assert drqueue.request_job_limits_pool_set(job.id, drqueue.DEFAULT_POOL, C) == 1
     assert bench.fresh(job).status == drqueue.JOBSTATUS_WAITING
     assert drqueue.request_job_unblock_host_by_name(job.id, "s3", C) == 0
     assert drqueue.request_job_unblock_host_by_name(job.id, "s1", C) == 1
     bench.until_status(job, drqueue.JOBSTATUS_FINISHED)
     assert [frame.icomp for frame in bench.frames(job)] == [bench.computer("s1").hwinfo.id]
-    for name in ("s2", "not yet bought"):
-        assert drqueue.request_job_unblock_host_by_name(job.id, name, C) == 1
+    assert drqueue.request_job_unblock_host_by_name(job.id, "s2", C) == 1
+    assert drqueue.request_job_unblock_host_by_name(job.id, "s2", C) == 0
     assert _blocked(job) == []
     assert drqueue.request_job_block_host_by_name(job.id, "", C) == 0
     assert drqueue.request_job_block_host_by_name(UNKNOWN, "s1", C) == 0

@@ -1,6 +1,7 @@
 """Reads `names.toml`, the table of all names of the original's binding, and says what it holds."""
 
 import os
+import subprocess
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,8 +73,14 @@ def _field(owner: str, name: str, spelled: str) -> FieldOf:
     if kind in _NUMBERS:
         value = int(default or 0)
     elif kind in _TEXTS:
-        value = os.environ.get("USER", "(null)") if default == "$USER" else default
+        value = _user() if default == "$USER" else default
     return FieldOf(owner, name, kind, value)
+
+
+def _user() -> str:
+    """Whom `names.toml` calls $USER."""
+    named = os.environ.get("USER") or os.environ.get("LOGNAME")
+    return named or subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _fields() -> list[FieldOf]:

@@ -28,7 +28,7 @@ ABOUT, NOT_THERE = TEXT.split("\n## Names that are not there\n")
 OTHER_WORDS = {
     "None", "str", "ptr", "drqueue", "libdrqueue", "base", "client", "sg", "sendmail", "frame", "get_",
     "_list", "_ACTIVE", "_STOPPED", "_FINISHED", "DRE_", "R_R_", "RS_R_", "RERR_", "NAME", "PATH", "unix",
-    "any", "n",
+    "any", "n", "USER", "LOGNAME", "null",
 }  # fmt: skip
 
 

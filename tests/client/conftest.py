@@ -8,7 +8,7 @@ import pytest
 
 from drqueue.client.cli.main import run
 from drqueue.proto import messages
-from drqueue.proto.model import Needs
+from drqueue.proto.model import JobSpec, LayerSpec, Needs
 from drqueue.proto.views import Counts, LayerView, Reason
 from tests.client.peer import Peer, Reply, frame_view, in_thread, job_view, slave_view
 
@@ -27,6 +27,7 @@ LAYER = LayerView(
     counts=Counts(total=10, done=3),
     chunk_counts=Counts(total=10, done=3),
 )
+SPEC = JobSpec(name="job", layers=(LayerSpec(argv=("true",), frames="1-10", cwd="/c"),))
 
 
 class Said(NamedTuple):
@@ -57,6 +58,7 @@ def master(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Peer]:
     on: dict[type, Reply] = {
         messages.Submit: lambda _, asked: messages.Submitted(rq=asked.rq, job=42),
         messages.GetJob: job,
+        messages.GetSpec: lambda _, asked: messages.Spec(rq=asked.rq, spec=SPEC),
         messages.ListJobs: lambda _, asked: messages.Jobs(rq=asked.rq, jobs=(job_view(1), job_view(2))),
         messages.JobVerb: verb,
         messages.FrameVerb: _done,

@@ -314,6 +314,12 @@ def test_no_master_is_one_sentence_and_status_69(drqueue: Command, tmp_path: Pat
         69, "", f"drqueue: no master answers at unix:{tmp_path}/master.sock (start one with `drqueue up`)\n"
     )
     assert drqueue("jobs", "--master", f"unix:{tmp_path}/x").status == 69
+    said = drqueue("jobs", "--master", "node7:1234")
+    assert (said.status, "up`" in said.err, ") (" in said.err) == (69, False, False)
+    # It is there, and no master: another one would not help.
+    (tmp_path / "loop").symlink_to("loop")
+    said = drqueue("jobs", "--master", f"unix:{tmp_path}/loop")
+    assert (said.status, "up`" in said.err, ") (" in said.err) == (69, False, False)
     assert drqueue("jobs", "--master", "not an address").status == 2
 
 

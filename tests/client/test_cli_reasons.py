@@ -3,19 +3,21 @@
 import json
 from typing import Any
 
+import click
 import pytest
 
 from drqueue.client import async_client, link
 from drqueue.client.cli import output, wait
-from drqueue.client.cli.common import DURATION, MEMORY
+from drqueue.client.cli.common import _OTHER_WORDS, DURATION, MEMORY
 from drqueue.client.cli.frames import note
+from drqueue.client.cli.main import COMMANDS, cli
 from drqueue.client.cli.output import Cell, Column, Table, cells, wrapped
 from drqueue.client.cli.words import ending, failures, many, runs
 from drqueue.proto import messages
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.model import LogEnds
 from drqueue.proto.views import AttemptView, Counts, Reason
-from tests.client.conftest import Command
+from tests.client.conftest import LAYER, Command
 from tests.client.peer import Peer, frame_view, job_view
 
 LONG = "the working directory /projects/a/rather/long/path does not exist on this node, and never did"
@@ -25,7 +27,7 @@ LONG = "the working directory /projects/a/rather/long/path does not exist on thi
 def broken(master: Peer) -> Peer:
     """A master whose jobs are finished with 3 of 10 frames failed and 1 cancelled."""
     view = job_view(1, "FINISHED", counts=Counts(total=10, done=6, failed=3, cancelled=1))
-    master.on[messages.GetJob] = lambda _, asked: messages.Job(rq=asked.rq, job=view, layers=())
+    master.on[messages.GetJob] = lambda _, asked: messages.Job(rq=asked.rq, job=view, layers=(LAYER,))
     master.on[messages.ListJobs] = lambda _, asked: messages.Jobs(rq=asked.rq, jobs=(view,))
     why = {"reason": "no-cwd", "text": LONG, "requeued": 3, "slave": "render-node-000017"}
     failed = tuple(frame_view(n, "FAILED", **why) for n in (3, 4, 7))
@@ -312,6 +314,20 @@ def test_an_interrupted_wait_says_that_the_job_goes_on(
         ("jbs", "drqueue: there is no command 'jbs': did you mean 'jobs'? (see `drqueue --help`)\n"),
         ("frame reqeue 1 2", "drqueue: there is no command 'reqeue': did you mean 'requeue'?"),
         ("help jbs", "drqueue: there is no command 'jbs': did you mean 'jobs'?"),
+        ("hstop 3", "drqueue: there is no command 'hstop': did you mean 'hard-stop'? (see"),
+        ("requeue 3", "drqueue: there is no command 'requeue': did you mean 'frame requeue'? (see"),
+        ("enable s1", "drqueue: there is no command 'enable': did you mean 'slave enable'? (see"),
+        ("disable s1", "drqueue: there is no command 'disable': did you mean 'slave disable'? (see"),
+        ("list", "drqueue: there is no command 'list': did you mean 'jobs'? (see"),
+        ("status", "drqueue: there is no command 'status': did you mean 'jobs' or 'farm'? (see"),
+        ("kill 3", "drqueue: there is no command 'kill': did you mean 'hard-stop' or 'frame kill'? (see"),
+        ("frame kil 3 4", "drqueue: there is no command 'kil': did you mean 'kill'? (see `drqueue frame"),
+        ("submti", "drqueue: there is no command 'submti': did you mean 'submit'? (see"),
+        ("xyzzy", "drqueue: there is no command 'xyzzy' (see `drqueue --help`)\n"),
+        (
+            "submit",
+            "drqueue: a command is missing: drqueue submit [OPTIONS] -- COMMAND ... (see `drqueue submit -",
+        ),
         ("log 1 -5", "drqueue: a negative frame is written after --, as in `drqueue log ... -- -5`\n"),
         ("completion", "drqueue: missing argument"),
         ("job x", "drqueue: invalid value for 'ID': 'x' is not a job's id: a number from 0 on"),
@@ -325,6 +341,19 @@ def test_mistakes_are_answered_helpfully(master: Peer, drqueue: Command, words: 
     assert said.err.startswith(sentence)
     assert said.err.count("\n") == 1
     assert "\\t" not in said.err
+
+
+def test_every_other_word_leads_to_a_command_and_is_none() -> None:
+    context = click.Context(cli)
+    for word, meant in _OTHER_WORDS.items():
+        assert word not in COMMANDS
+        for line in meant:
+            first, *rest = line.split()
+            command = cli.get_command(context, first)
+            assert command is not None, line
+            for name in rest:
+                assert isinstance(command, click.Group)
+                assert name in command.commands, line
 
 
 def test_help_is_the_help_of_the_command(drqueue: Command) -> None:

@@ -27,6 +27,11 @@ GATE = 'until test -e "$GATE"; do sleep 0.02; done; test "$DRQUEUE_FRAME" != 4'
 """A frame that runs until a file appears; the fourth one fails then."""
 EVIL = "</title><script>alert(1)</script> \"q\" 'x' &amp; <b>"
 """A job's name that would be more than text, were it not escaped."""
+HEAD_OF_JOBS = (
+    "Id,Name,Owner,Status,Frames left,Frames done,Frames failed,Frames running,"
+    "Average frame time,Estimated end"
+)
+AVERAGE_TIME = r"(\d+ minutes )?\d+ seconds"
 HEAD_OF_FRAMES = "Number,Status,Exit code,Computer,Task,Requeued,Start time,Finish time"
 
 
@@ -294,11 +299,10 @@ def test_every_page_shows_the_farm(cli: Cli, server: str, tmp_path: Path) -> Non
     one, two = slaves(cli)
 
     jobs = page(f"{server}/")
-    head = "Id,Name,Owner,Status,Frames left,Frames done,Frames running,Average frame time,Estimated end"
-    assert jobs.rows[0] == head.split(",")
-    assert jobs.row(str(job))[1:2] + jobs.row(str(job))[3:7] == ["Größe", "Active", "2", "0", "2"]
-    assert re.fullmatch(r"(\d+ minutes )?\d+ seconds", jobs.row(str(job))[7])
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", jobs.row(str(job))[8])
+    assert ",".join(jobs.rows[0]) == HEAD_OF_JOBS
+    assert jobs.row(str(job))[1:2] + jobs.row(str(job))[3:] == [
+        "Größe", "Active", "2", "0", "0", "2", "-", "-"
+    ]  # fmt: skip
     assert jobs.links["Größe"] == f"/job/{job}"
 
     shown = page(f"{server}{jobs.links['Größe']}")
@@ -333,11 +337,18 @@ def test_every_page_shows_the_farm(cli: Cli, server: str, tmp_path: Path) -> Non
     ]  # fmt: skip
     assert computer.links[str(number)] == f"/job/{job}/frame/{number}"
 
+    cli.run("frame", "finish", job, 3)
+    row = page(f"{server}/jobs").row(str(job))
+    assert row[3:8] == ["Active", "1", "1", "0", "2"]
+    assert re.fullmatch(AVERAGE_TIME, row[8])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", row[9])
+
     (tmp_path / "gate").touch()
     cli.wait(job)
-    assert page(f"{server}/jobs").row(str(job))[3:] == ["Finished", "0", "3", "0", *page(
-        f"{server}/jobs"
-    ).row(str(job))[7:8], "Not running"]  # fmt: skip
+    row = page(f"{server}/jobs").row(str(job))
+    assert row[3:8] + row[9:] == ["Finished", "0", "3", "1", "0", "Not running"]
+    assert re.fullmatch(AVERAGE_TIME, row[8])
+    assert page(f"{server}/job/{job}").row("Frames failed") == ["Frames failed", "1"]
     assert page(f"{server}/job/{job}").row("4")[1:3] == ["Error", "1"]
     wait_until("an idle computer", lambda: "Nothing runs." in page(f"{server}/computer/{two.id}").text)
 

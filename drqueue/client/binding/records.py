@@ -21,6 +21,7 @@ from drqueue.proto.range_text import written
 from drqueue.proto.ranges import Chunks, FrameRange
 from drqueue.proto.views import Counts, FrameView, JobView
 
+MOST_PAD: Final = 99
 NOT_COMPLETE: Final = c.error_text(c.DRE_NOTCOMPLETE)
 #: In a limit of a job: none.
 NO_LIMIT: Final = 65535
@@ -241,7 +242,7 @@ def job_spec(job: Any) -> JobSpec:
         chunk=chunk,
         needs=Needs(os=_systems(limits.os_flags), machine_memory_mb=limits.memory),
         retries=RETRIES if job.autoRequeue else 0,
-        pad=job.frame_pad,
+        pad=_pad(job.frame_pad),
         success_exit_codes=job.success_exit_codes,
     )
     depends = (Depend(job.dependid, "ended"),) if job.flags & c.JF_JOBDEPEND else ()
@@ -249,7 +250,7 @@ def job_spec(job: Any) -> JobSpec:
         name=job.name,
         owner=job.owner,
         priority=job.priority,
-        pool=limits.pool,
+        pool=pool_of(limits.pool),
         env={each.name: each.value for each in job.envvars.variables.ptr},
         layers=(layer,),
         depends=depends,
@@ -272,13 +273,26 @@ def range_of(start: int, end: int, step: int, block: int) -> tuple[str, int]:
     return f"{start}-{end}x{step or 1}", block
 
 
+def pool_of(name: str) -> str:
+    """The name of a job's pool. Raises RequestError for none at all; the farm says what else it may be."""
+    if not name:
+        raise RequestError(NOT_COMPLETE, "no pool is named")
+    return name
+
+
 def most_of(limit: int, what: str) -> int:
     """A limit as the farm has it, for which 0 is none. Raises RequestError for 0: nothing would ever run."""
     if limit == 0:
         raise RequestError(
-            NOT_COMPLETE, f"{what} 0 would let nothing run: stop the job, or write 65535 for no limit"
+            NOT_COMPLETE, f"with {what} 0 nothing would run: stop the job, or write 65535 for no limit"
         )
     return 0 if limit >= NO_LIMIT else limit
+
+
+def _pad(digits: int) -> int:
+    if digits > MOST_PAD:
+        raise RequestError(NOT_COMPLETE, f"a frame_pad of {digits} is too much: {MOST_PAD} at most")
+    return digits
 
 
 def _systems(os_flags: int) -> tuple[str, ...]:
@@ -286,7 +300,7 @@ def _systems(os_flags: int) -> tuple[str, ...]:
         return ()
     systems = tuple(system for system, flag in SYSTEMS.items() if os_flags & flag)
     if not systems:
-        raise RequestError(NOT_COMPLETE, f"os_flags {os_flags} names no system that the job may run on")
+        raise RequestError(NOT_COMPLETE, f"no system that the job may run on is named by os_flags {os_flags}")
     return systems
 
 

@@ -221,7 +221,12 @@ def request_job_limits_memory_set(ijob: int, memory: int, who: int) -> int:
 
 def request_job_limits_pool_set(ijob: int, pool: str, who: int) -> int:
     """Run the job's frames on computers of another pool."""
-    return _change(_asked(ijob, who), JobChange(pool=name(pool, "pool")))
+    number, pool = _asked(ijob, who), name(pool, "pool")
+
+    async def work(client: AsyncClient) -> None:
+        await client.change_job(number, JobChange(pool=records.pool_of(pool)))
+
+    return done(work)
 
 
 # -- hosts that a job does not run on ---------------------------------------------------------------------
@@ -245,19 +250,23 @@ def request_job_delete_blocked_host(ijob: int, pos: int, who: int) -> int:
     async def work(client: AsyncClient) -> None:
         blocked = (await client.job(number))[0].blocked_hosts
         if place >= len(blocked):
-            raise RequestError(fetch.NOT_REGISTERED, f"job {number} has {len(blocked)} blocked hosts")
+            hosts = f"{len(blocked)} blocked host{'' if len(blocked) == 1 else 's'}"
+            raise RequestError(fetch.NOT_REGISTERED, f"job {number} has {hosts}")
         await client.change_job(number, JobChange(unblock=(blocked[place],)))
 
     return done(work)
 
 
 def request_job_block_host_by_name(ijob: int, name_of_host: str, who: int) -> int:
-    """Keep the job's frames off a computer, which need not be known yet."""
+    """Keep the job's frames off a computer: the name of a slave, or of a host; 0 where nobody has it."""
     number, host = _asked(ijob, who), name(name_of_host, "name")
 
     async def work(client: AsyncClient) -> None:
         if not host:
             raise RequestError(records.NOT_COMPLETE, "the host has no name")
+        await client.job(number)  # of two that are unknown, the job is named
+        if not any(host in (slave.name, slave.machine.hostname) for slave in await client.slaves()):
+            raise RequestError(fetch.NOT_REGISTERED, f"no slave and no host is called {host!r}")
         await client.change_job(number, JobChange(block=(host,)))
 
     return done(work)

@@ -45,10 +45,17 @@ T = TypeVar("T")
 
 
 class RequestError(OSError):
-    """A request that was not done; its text begins with one of the original's."""
+    """A request that was not done; its text begins with one of the original's.
+
+    `more` follows it: after a colon, or as a sentence of its own where the original's text is one.
+    """
 
     def __init__(self, text: str, more: str = "") -> None:
-        super().__init__(f"{text}: {more}" if more else text)
+        if more and text.endswith("."):
+            text = f"{text} {more[0].upper()}{more[1:]}"
+        elif more:
+            text = f"{text}: {more}"
+        super().__init__(text)
 
 
 @dataclass(eq=False)

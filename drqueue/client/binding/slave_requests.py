@@ -62,7 +62,10 @@ def request_slave_limits_nmaxcpus_set(slave: str, nmaxcpus: int, who: int) -> in
 
 
 def request_slave_limits_maxfreeloadcpu_set(slave: str, maxfreeloadcpu: int, who: int) -> int:
-    """Give the slave no more frames at that load, in hundredths; from 65535 on: at any load."""
+    """For each such load of others, in hundredths, leave one of the slave's CPUs alone; 65535 and more: none.
+
+    What the farm's own frames load does not count; 0 leaves all of them alone.
+    """
     host, most = _asked(slave, who), u32(maxfreeloadcpu, "maxfreeloadcpu")
     return _set(host, LimitsChange(max_load=None if most >= NO_LIMIT else most / 100))
 

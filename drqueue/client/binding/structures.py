@@ -44,6 +44,7 @@ from drqueue.client.binding.fields import (
 from drqueue.client.binding.koji import koji
 from drqueue.client.binding.numbering import job_frame_index_to_number, job_nframes
 from drqueue.client.binding.session import RequestError
+from drqueue.client.specs import login_name
 from drqueue.proto.ranges import MAX_FRAMES
 
 __all__ = [
@@ -178,8 +179,11 @@ _U32 = 2**32 - 1
 
 
 def _owner() -> str:
-    """Who a job is made by: as the original, "(null)" where nobody is named."""
-    return os.environ.get("USER", "(null)")[:NAME_MOST]
+    """Who a job is made by: $USER, else LOGNAME, else the login name of this process's user, or its number.
+
+    The original wrote "(null)" where USER is unset, as under cron; no mail could reach that.
+    """
+    return (os.environ.get("USER") or os.environ.get("LOGNAME") or login_name())[:NAME_MOST]
 
 
 def _blocked(each: "job") -> list[blocked_host]:

@@ -103,12 +103,50 @@ def common(function: Function) -> Function:
     return function
 
 
+#: What other programs and the original's people call our commands; each stands in the first of its words.
+_OTHER_WORDS: Mapping[str, tuple[str, ...]] = {
+    "cancel": ("hard-stop", "delete"),
+    "computers": ("slaves",),
+    "disable": ("slave disable",),
+    "enable": ("slave enable",),
+    "finish": ("frame finish",),
+    "hstop": ("hard-stop",),
+    "info": ("job", "farm"),
+    "kill": ("hard-stop", "frame kill"),
+    "list": ("jobs",),
+    "ls": ("jobs",),
+    "nodes": ("slaves",),
+    "pause": ("stop",),
+    "queue": ("jobs", "submit"),
+    "remove": ("delete",),
+    "requeue": ("frame requeue",),
+    "reset": ("frame reset",),
+    "resume": ("continue",),
+    "retry": ("frame requeue", "rerun"),
+    "rm": ("delete",),
+    "show": ("job",),
+    "start": ("up", "continue"),
+    "status": ("jobs", "farm"),
+}
+
+
 def unknown_command(name: str, known: Iterable[str]) -> str:
     """The sentence about a command that there is not."""
     import difflib  # only a mistake pays for it
 
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"there is no command {name!r}" + (f": did you mean {near[0]!r}?" if near else "")
+    commands = list(known)
+    meant = [other for other in _OTHER_WORDS.get(name, ()) if other.split()[0] in commands]
+    meant = meant or difflib.get_close_matches(name, commands, n=1)
+    hint = " or ".join(repr(each) for each in meant)
+    return f"there is no command {name!r}" + (f": did you mean {hint}?" if hint else "")
+
+
+class KindMistake(click.UsageError):
+    """A kind, or a parameter of one, that cannot be used: what `drqueue kinds` explains."""
+
+    def __init__(self, text: str, kind: str = "") -> None:
+        super().__init__(text)
+        self.see = f"drqueue kinds {kind}".rstrip()
 
 
 class Commands(click.Group):

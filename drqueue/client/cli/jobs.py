@@ -1,7 +1,6 @@
 """`drqueue jobs`, `job`, the verbs on whole jobs, and `set`."""
 
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +8,13 @@ import click
 
 from drqueue.client.cli import output
 from drqueue.client.cli.common import JOB_ID, MEMORY, NATURAL, POSITIVE, PRIORITY, asked, common, say
+from drqueue.client.cli.jobtext import job_lines, layer_lines
 from drqueue.client.cli.output import Cell, Column, Table
-from drqueue.client.cli.words import bad_ending, many, told_failures
+from drqueue.client.cli.words import many, told_failures
 
 if TYPE_CHECKING:
     from drqueue.client.async_client import AsyncClient, Did
+    from drqueue.proto.model import JobSpec
     from drqueue.proto.views import JobView, LayerView
 
 
@@ -60,7 +61,7 @@ def job_table(views: "tuple[JobView, ...]") -> list[str]:
             str(view.counts.running + view.counts.assigned),
             _bad(view.counts.failed),
             *([_bad(view.counts.cancelled)] if cancelled else []),
-            eta(view),
+            output.time_left(view),
         )
         for view in views
     )
@@ -70,99 +71,30 @@ def _bad(number: int) -> Cell:
     return Cell(str(number), "red" if number else "")
 
 
-def eta(view: "JobView") -> str:
-    """The time that is left, "-" where nothing can be said."""
-    if view.state == "FINISHED" or not view.eta_at:
-        return "-"
-    return output.duration(max(0.0, view.eta_at - time.time()))
-
-
 @click.command(short_help="Show one job.")
 @click.argument("job_id", metavar="ID", type=JOB_ID)
 @common
 def job(job_id: int) -> None:
-    """Show one job and its layers."""
+    """Show one job and its layers.
+
+    With --json, `spec` is the job as it was submitted, with all that was changed since.
+    """
     options = asked()
 
-    async def use(farm: "AsyncClient") -> "tuple[JobView, tuple[LayerView, ...], list[str]]":
+    async def use(farm: "AsyncClient") -> "tuple[JobView, tuple[LayerView, ...], JobSpec, list[str]]":
         view, layers = await farm.job(job_id)
+        spec = await farm.spec(job_id)
         failed = [] if options.json else await told_failures(farm, view, several=len(layers) > 1)
-        return view, layers, failed
+        return view, layers, spec, failed
 
-    view, layers, failed = options.talk(use)
+    view, layers, spec, failed = options.talk(use)
     if options.json:
-        output.show_json({**output.plain(view), "layers": layers})
+        output.show_json({**output.plain(view), "layers": layers, "spec": spec})
         return
-    output.show(_job_lines(view, failed))
-    for layer in layers:
+    output.show(job_lines(view, spec, failed))
+    for layer, layer_spec in zip(layers, spec.layers, strict=True):
         print()
-        output.show(_layer_lines(layer))
-
-
-def _state(view: "JobView") -> Cell:
-    bad = bad_ending(view.counts) if view.state == "FINISHED" else ""
-    return output.state(f"FINISHED, but {bad}" if bad else view.state, bad=bool(bad))
-
-
-def _job_lines(view: "JobView", failed: "list[str]") -> list[str]:
-    depends = ", ".join(f"{each.job}{'' if each.until == 'done' else ' (ended)'}" for each in view.depends)
-    return output.fields(
-        (
-            ("job", str(view.id)),
-            ("name", view.name),
-            ("owner", view.owner),
-            ("project", view.project),
-            ("state", _state(view)),
-            ("waits for", view.waits_for),
-            *(
-                ("" if number else "failed", Cell(line, "red", below=True))
-                for number, line in enumerate(failed)
-            ),
-            ("priority", str(view.priority)),
-            ("pool", view.pool),
-            ("progress", f"{output.bar(output.part(view), 20)} {output.percent(output.part(view))}"),
-            ("frames", counts_text(view.counts)),
-            ("time left", eta(view).replace("-", "")),
-            ("mean frame", output.duration(view.mean_frame_s) if view.mean_frame_s else ""),
-            ("CPU time", output.duration(view.cpu_s) if view.cpu_s else ""),
-            ("submitted", output.moment(view.submitted_at)),
-            ("started", output.moment(view.started_at)),
-            ("finished", output.moment(view.finished_at)),
-            ("not before", output.moment(view.not_before)),
-            ("depends on", depends),
-            ("max running", str(view.max_running or "")),
-            ("max per slave", str(view.max_per_slave or "")),
-            ("blocked on", ", ".join(view.blocked_hosts)),
-            ("unreachable", view.on_unreachable if view.on_unreachable != "lease" else ""),
-        )
-    )
-
-
-def _layer_lines(layer: "LayerView") -> list[str]:
-    needs = [many(layer.needs.cores, "core")]
-    if layer.needs.memory_mb:
-        needs.append(output.memory(layer.needs.memory_mb))
-    return output.fields(
-        (
-            ("layer", Cell(layer.name, "bold")),
-            ("command", layer.command),
-            ("range", f"{layer.frames}{f' in chunks of {layer.chunk}' if layer.chunk > 1 else ''}"),
-            ("frames", counts_text(layer.counts)),
-            ("needs", ", ".join([*needs, *layer.needs.os])),
-            ("retries", str(layer.retries)),
-            ("time limit", output.duration(layer.timeout_s) if layer.timeout_s else ""),
-            ("cwd", layer.cwd),
-            ("outputs", ", ".join(layer.outputs)),
-            ("after", ", ".join(layer.after)),
-        )
-    )
-
-
-def counts_text(counts: Any) -> str:
-    """`24: 12 done, 2 running, 10 waiting`."""
-    names = ("done", "running", "assigned", "waiting", "blocked", "failed", "cancelled")
-    parts = [f"{getattr(counts, name)} {name}" for name in names if getattr(counts, name)]
-    return f"{counts.total}: {', '.join(parts)}" if parts else str(counts.total)
+        output.show(layer_lines(layer, layer_spec))
 
 
 # -- verbs ------------------------------------------------------------------------------------------------

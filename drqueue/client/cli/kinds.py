@@ -3,7 +3,7 @@
 import click
 
 from drqueue.client.cli import output
-from drqueue.client.cli.common import asked, common
+from drqueue.client.cli.common import KindMistake, asked, common
 from drqueue.client.cli.output import Cell, Column, Table
 
 
@@ -25,7 +25,7 @@ def kinds(name: str | None) -> None:
     try:
         kind = find(name)
     except KindError as error:
-        raise click.UsageError(str(error)) from None
+        raise KindMistake(str(error)) from None
     if options.json:
         output.show_json(kind.described())
         return

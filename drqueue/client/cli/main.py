@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import click
 
 from drqueue import __version__
-from drqueue.client.cli.common import Asked, Commands, common, interrupted
+from drqueue.client.cli.common import Asked, Commands, KindMistake, common, interrupted
 from drqueue.client.errors import (
     BadRequest,
     DrQueueError,
@@ -153,11 +153,15 @@ _CLICKS = re.compile(r"(No such|Invalid value|Missing|Got unexpected|Option|Erro
 
 def _usage(error: click.UsageError) -> str:
     # click puts the choices of an argument on lines of their own.
-    text = " ".join(error.format_message().split()).rstrip(".")
+    text = " ".join(error.format_message().split())
+    if not text.endswith("..."):
+        text = text.rstrip(".")
     if _CLICKS.match(text):
         text = text[:1].lower() + text[1:]
     if error.ctx is None:
         return text
+    if isinstance(error, KindMistake):
+        return f"{text} (see `{error.see}`)"
     path = error.ctx.command_path
     if isinstance(error, click.NoSuchOption) and re.fullmatch(r"-[0-9]", error.option_name):
         return f"a negative frame is written after --, as in `{path} ... -- -5`"
@@ -171,7 +175,7 @@ def _sentence(error: DrQueueError) -> str:
 
 
 def _advised(error: DrQueueError) -> str:
-    if isinstance(error, MasterUnreachable) and str(error).startswith("no master answers"):
+    if isinstance(error, MasterUnreachable) and error.nobody:
         return f"{error} (start one with `drqueue up`)"
     return str(error)
 

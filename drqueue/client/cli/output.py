@@ -46,6 +46,10 @@ STATE_STYLES = {
 }
 
 
+#: Where a text was cut to fit on a few lines.
+_MORE = "… (all of it: --json)"
+
+
 def clean(text: str) -> str:
     """A text without anything that could steer a terminal; such characters are shown escaped."""
     if text.isprintable():
@@ -106,11 +110,15 @@ class Column(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A table's cell in a style. `below`: what does not fit stands on lines of its own below the row."""
+    """A table's cell in a style. `below`: what does not fit stands on lines of its own below the row.
+
+    `most`: in `fields`, no more lines than that are shown of it, with its own line breaks.
+    """
 
     text: str
     style: str = ""
     below: bool = False
+    most: int = 0
 
 
 class Table:
@@ -191,6 +199,28 @@ def wrapped(text: str, indent: str) -> list[str]:
     return [indent + each for each in (*lines, line) if each]
 
 
+def excerpt(text: str, room: int, most: int) -> list[str]:
+    """The first `most` lines of at most `room` columns of a text; the last one says where more was.
+
+    What fits on them and is a single line is left in one piece where there is no terminal.
+    """
+    own = [clean(line.expandtabs(4)) for line in text.splitlines() if line.strip()]
+    if len(own) == 1 and cells(own[0]) <= room * most and not sys.stdout.isatty():
+        return own
+    lines: list[str] = []
+    for line in own[: most + 1]:
+        while cells(line) > room and len(lines) <= most:
+            head = cut(line, room + 1)[:-1] or line[:1]
+            if line[len(head)] != " " and head.rfind(" ") > room // 2:
+                head = head[: head.rfind(" ")]
+            lines.append(head)
+            line = line[len(head) :].removeprefix(" ")
+        lines.append(line)
+    if len(lines) > most:
+        lines[most - 1 :] = [cut(lines[most - 1], room - len(_MORE)).removesuffix("…") + _MORE]
+    return lines
+
+
 def state(name: str, *, bad: bool = False) -> Cell:
     """A state in its colour; `bad`: there is something about it that should worry."""
     return Cell(name, "red" if bad else STATE_STYLES.get(name, ""))
@@ -213,6 +243,8 @@ def fields(pairs: Iterable[tuple[str, str | Cell]]) -> list[str]:
         if cell.below and sys.stdout.isatty():
             indent = " " * (width + 2)
             texts = [line[len(indent) :] for line in wrapped(cell.text, indent)]
+        if cell.most:
+            texts = excerpt(cell.text, screen_width() - width - 2, cell.most)
         for number, text in enumerate(texts):
             label = "" if number else name
             lines.append(f"{paint(label.ljust(width), 'dim')}  {paint(text, cell.style)}")
@@ -244,6 +276,13 @@ def part(view: "JobView") -> float:
     # A job's own progress counts frames that ended anyhow, and parts of those that run.
     ended_badly = (counts.failed + counts.cancelled) / counts.total if counts.total else 0.0
     return max(0.0, min(max(done, view.progress - ended_badly), 0.999))
+
+
+def time_left(view: "JobView") -> str:
+    """The time until a job may be finished, "-" where nothing can be said."""
+    if view.state == "FINISHED" or not view.eta_at:
+        return "-"
+    return duration(max(0.0, view.eta_at - time.time()))
 
 
 def percent(done: float) -> str:

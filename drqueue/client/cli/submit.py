@@ -14,6 +14,7 @@ from drqueue.client.cli.common import (
     PAIR,
     POSITIVE,
     PRIORITY,
+    KindMistake,
     asked,
     common,
     say,
@@ -125,12 +126,19 @@ def _from_kind(
     for name, count in Counter(name for name, _ in settings).items():
         if count > 1:
             raise click.UsageError(f"--set {name}= is given {count} times")
+    frames = Frames(given["frames"], given["chunk"])
+    try:
+        frames.range()
+    except KindError as error:  # a range is nothing that a kind could explain
+        raise click.UsageError(str(error)) from None
+    known = ""
     try:
         found = find(kind)
-        layer = found.build(params, Frames(given["frames"], given["chunk"]))
+        known = found.name
+        layer = found.build(params, frames)
         texts = found.texts(params)
     except KindError as error:
-        raise click.UsageError(str(error)) from None
+        raise KindMistake(str(error), known) from None
     made_of = {"kind": found.name, "params": texts}
     return _job(layer, found.default_job_name(texts), given, **made_of)
 
@@ -181,6 +189,8 @@ def _from_file(path: str, command: tuple[str, ...], given: dict[str, Any]) -> An
     try:
         spec = read_job_file(path, cwd=directory(None), owner=login_name())
     except JobFileError as error:
+        if error.kind is not None:
+            raise KindMistake(str(error), error.kind) from None
         raise click.UsageError(str(error)) from None
     changes = _job_fields(given)
     if given["name"]:

@@ -5,6 +5,8 @@ every chunk that a range can have, whatever is later made of the range (`drqueue
 where frames count down, too. It stops at the first call that fails, and ends with that call's exit status.
 """
 
+import posixpath
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
@@ -80,6 +82,11 @@ class Frames(NamedTuple):
 
 ANY_FRAMES = Frames()
 
+#: Parameters that a job is named after, the first that was given.
+_NAMED_BY = ("scene", "project", "script", "scriptfile", "output")
+#: What stands for a number: hash signs, a placeholder, a format of C.
+_NUMBER = re.compile(r"\[#+\]|#+|\{[^{}]*\}|%0?[0-9]*d")
+
 Make = Callable[["Kind", Values, Frames], LayerSpec]
 Complete = Callable[[Values], Values]
 
@@ -132,10 +139,10 @@ class Kind:
         }
 
     def default_job_name(self, texts: Mapping[str, str]) -> str:
-        """What a job is called that was given no name: its scene, else its kind."""
-        first = next((p.name for p in self.params if p.type == "path" and p.name in texts), "")
-        base = texts.get(first, "").rstrip("/").rpartition("/")[2]
-        return "".join(char for char in base if char.isprintable())[:127] or self.name
+        """What a job is called that was given no name: its scene, else its output, else its kind."""
+        paths = [param.name for param in self.params if param.type == "path"]
+        names = (_file_name(texts[name]) for name in (*_NAMED_BY, *paths) if name in paths and name in texts)
+        return next((name for name in names if name), self.name)
 
     def described(self) -> dict[str, Any]:
         """The declaration as plain data, for forms and other programs."""
@@ -144,6 +151,14 @@ class Kind:
             for param in self.params
         ]
         return {"name": self.name, "title": self.title, "help": self.help, "params": params}
+
+
+def _file_name(path: str) -> str:
+    """A path's last part, for people; of a pattern for many files what they have in common."""
+    base = path.rstrip("/").rpartition("/")[2]
+    if _NUMBER.search(base):
+        base = _NUMBER.sub("", posixpath.splitext(base)[0]).strip(" ._-")
+    return "".join(char for char in base if char.isprintable())[:127]
 
 
 def command_layer(kind: Kind, values: Values, frames: Frames) -> LayerSpec:

@@ -7,8 +7,11 @@ Rules, each for a habit of POV-Ray (3.7):
 * the number has as many digits as the range's end, at the end of the name; where `####` in the output says
   otherwise, the pictures are renamed once they are whole;
 * with one frame in the range there is no number at all, and no clock;
-* negative frames are no animation at all for it, so they are refused.
+* negative frames are no animation at all for it, so they are refused;
+* what is declared (Declare=NAME=VALUE) and is no number is 0 for it, or ends it without a reason.
 """
+
+import re
 
 from drqueue.client.kinds.kind import Frames, Kind
 from drqueue.client.kinds.params import KindError, MissingError, Values, number, path, switch, text, whole
@@ -28,6 +31,9 @@ _RANGE = """\
 start={start} end={end} step={step}
 if [ "$step" -lt 0 ]; then start={end} end={start} step=$((0 - step)); fi
 """
+
+
+_DECLARED = re.compile(r"[A-Za-z_]\w*=[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def _make(kind: Kind, values: Values, frames: Frames) -> LayerSpec:
@@ -88,6 +94,7 @@ def _words(values: Values, output: Word, *animation: Word) -> list[Word]:
     if "antialias" in values:
         words.append((f"+A{values['antialias']:g}",))
     words += [_option("+L", folder) for folder in str(values.get("include", "")).split(":") if folder]
+    words += [(f"Declare={pair}",) for pair in str(values.get("declare", "")).split()]
     return [*words, *animation]
 
 
@@ -106,6 +113,11 @@ def _option(name: str, *pieces: Piece) -> Word:
 def _complete(values: Values) -> Values:
     if "scene" not in values and "ini" not in values:
         raise MissingError("the kind povray needs the parameter scene: the scene file")
+    for pair in str(values.get("declare", "")).split():
+        if not _DECLARED.fullmatch(pair):
+            raise KindError(
+                f"the kind povray: declare is NAME=NUMBER, several with blanks between, not {pair!r}"
+            )
     return values
 
 
@@ -122,6 +134,7 @@ POVRAY = Kind(
         number("antialias", "threshold of antialiasing; default: none", 0, 3),
         whole("quality", "quality", 0, 11),
         text("include", "folders of include files, with colons between them"),
+        text("declare", "numbers that the scene finds declared: NAME=NUMBER, several with blanks between"),
         whole("first", "first frame of the animation; default: the lowest submitted"),
         whole("last", "last frame of the animation; default: the highest submitted"),
         number("clock_start", "clock at the first frame; default 0", -1e9, 1e9),

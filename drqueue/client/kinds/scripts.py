@@ -84,6 +84,12 @@ def members():
     return list(range(frame, last + (1 if step > 0 else -1), step))
 
 
+def shortened(word):
+    """A word for the log: its first line, and of that no more than 100 characters."""
+    line = word.split("\n", 1)[0][:100]
+    return word if line == word else line + "..."
+
+
 def step_of(numbers):
     return numbers[1] - numbers[0] if len(numbers) > 1 else 1
 
@@ -118,7 +124,7 @@ def command(frame=0, start=0, end=0, step=1, frames="", dots="", part=0, parts=0
 def main():
     numbers = members()
 {enter}    for words in {calls}:
-        print(" ".join(shlex.quote(word) for word in words), flush=True)
+        print(" ".join(shlex.quote(shortened(word)) for word in words), flush=True)
         try:
             status = subprocess.call(words)
         except OSError as error:

@@ -9,11 +9,12 @@ C = d.CLIENT
 
 
 def sent(cmd: str = "true", end: int = 1, **values: object) -> d.job:
-    """A job on the farm."""
+    """A job on the farm; `limits__pool` sets the pool of its limits."""
     made = d.job()
     made.name, made.cmd, made.frame_end, made.owner = "binding", cmd, end, "ann"
     for name, value in values.items():
-        setattr(made, name, value)
+        inner, _, field = name.rpartition("__")
+        setattr(getattr(made, inner) if inner else made, field, value)
     assert made.send_to_queue() == 1
     return made
 

@@ -170,7 +170,7 @@ def test_priority_limits_pool_and_memory(farm: Up) -> None:
     assert (job.priority, limits.nmaxcpus, limits.nmaxcpuscomputer) == (4294967295, 7, 65535)
     assert (limits.memory, limits.pool) == (12, "night")
     assert d.request_job_limits_nmaxcpus_set(job.id, 0, C) == 0
-    assert "nmaxcpus 0 would let nothing run" in d.last_error()
+    assert "With nmaxcpus 0 nothing would run" in d.last_error()
     assert d.request_job_limits_nmaxcpus_set(job.id, 65535, C) == 1
     assert (job.update(C), job.limits.nmaxcpus) == (1, 65535)
 
@@ -203,7 +203,7 @@ def test_another_range(farm: Up) -> None:
     job.update(C)
     assert (job.frame_step, job.block_size, len(frames(job))) == (1, 7, 3)
     assert d.request_job_sesupdate(job.id, 5, 4, 1, 1, C) == 0
-    assert d.last_error() == "Information not complete.: the range from 5 to 4 has no frame"
+    assert d.last_error() == "Information not complete. The range from 5 to 4 has no frame"
     assert d.request_job_sesupdate(job.id, 1, 4, 1, 0, C) == 0
     assert d.request_job_sesupdate(job.id, 0, 4294967295, 1, 1, C) == 0
     assert "10,000,000" in d.last_error()
@@ -215,24 +215,49 @@ def test_blocked_hosts(farm: Up) -> None:
     running(job, 4)
     assert d.request_job_list_blocked_host(job.id, C) == []
     assert d.request_job_add_blocked_host(job.id, names["s2"].hwinfo.id, C) == 1
-    assert d.request_job_block_host_by_name(job.id, "zeta", C) == 1
+    assert d.request_job_block_host_by_name(job.id, "nosuch", C) == 0
+    assert d.last_error() == f"{GONE}: no slave and no host is called 'nosuch'"
+    assert d.request_job_block_host_by_name(job.id, names["s1"].hwinfo.address, C) == 0
+    assert d.request_job_block_host_by_name(job.id, os.uname().nodename, C) == 1
     assert d.request_job_add_blocked_host(job.id, NOBODY, C) == 0
     assert d.last_error() == f"{GONE}: there is no computer {NOBODY}"
-    assert [host.name for host in d.request_job_list_blocked_host(job.id, C)] == ["s2", "zeta"]
+    assert [host.name for host in d.request_job_list_blocked_host(job.id, C)] == [
+        "s2",
+        os.uname().nodename,
+    ]
+    assert d.request_job_unblock_host_by_name(job.id, os.uname().nodename, C) == 1
+    assert d.request_job_block_host_by_name(job.id, "s2", C) == 1
     job.request_hard_stop(C)
     once("stopped", job, nprocs=0)
     job.request_continue(C)
     running(job, 2)
     assert {each.icomp for each in frames(job) if each.status == d.FS_ASSIGNED} == {names["s1"].hwinfo.id}
     assert d.request_job_delete_blocked_host(job.id, 2, C) == 0
-    assert d.last_error() == f"{GONE}: job {job.id} has 2 blocked hosts"
+    assert d.last_error() == f"{GONE}: job {job.id} has 1 blocked host"
     assert d.request_job_delete_blocked_host(job.id, 0, C) == 1
-    assert d.request_job_unblock_host_by_name(job.id, "nobody", C) == 0
-    assert d.request_job_unblock_host_by_name(job.id, "zeta", C) == 1
+    assert d.request_job_unblock_host_by_name(job.id, "s2", C) == 0
+    assert d.last_error() == f"{GONE}: job {job.id} does not block 's2'"
     assert d.request_job_list_blocked_host(job.id, C) == []
     running(job, 4)
     with pytest.raises(IOError, match="not registered"):
         d.request_job_list_blocked_host(NOBODY, C)
+
+
+def test_a_pool_that_no_slave_can_be_in(farm: Up) -> None:
+    """It is refused at once; the job would wait for ever."""
+    job = sent("sleep 600", limits__pool="nowhere")
+    for pool, said in (("night shift", "'night shift'"), ("a,b", "'a,b'"), ("x" * 64, "1 to 63 characters")):
+        assert d.request_job_limits_pool_set(job.id, pool, C) == 0
+        assert said in d.last_error()
+        with pytest.raises(IOError, match=said):
+            sent(limits__pool=pool)
+    assert d.request_job_limits_pool_set(job.id, "", C) == 0
+    assert d.last_error() == "Information not complete. No pool is named"
+    with pytest.raises(IOError, match=r"^Information not complete\. No pool is named$"):
+        sent(limits__pool="")
+    job.update(C)
+    assert job.limits.pool == "nowhere"
+    assert len(d.request_job_list(C)) == 1
 
 
 def test_a_job_waits_for_another(farm: Up) -> None:
@@ -272,7 +297,7 @@ def test_verbs_on_frames(farm: Up) -> None:
     once("one again", job, fdone=1, nprocs=2)
     for call in (d.request_job_frame_kill, d.request_job_frame_finish, d.request_job_frame_waiting):
         assert call(job.id, 4, C) == 0
-        assert d.last_error().startswith(f"{GONE}: job {job.id} has none of the frames 4")
+        assert d.last_error().startswith(f"{GONE}: job {job.id} has nothing of 4 in its range 1-3")
 
 
 def test_finishing_only_what_runs(farm: Up) -> None:
@@ -358,7 +383,7 @@ def test_a_slave_goes_by_name_and_by_address(farm: Up) -> None:
     assert d.request_slave_limits_nmaxcpus_set("nobody", 1, C) == 0
     assert d.last_error().startswith(f"{GONE}: there is no slave 'nobody'")
     assert d.request_slave_limits_nmaxcpus_set("", 1, C) == 0
-    assert d.last_error() == "Information not complete.: no slave is named"
+    assert d.last_error() == "Information not complete. No slave is named"
 
 
 def test_limits_of_a_slave(farm: Up) -> None:
@@ -390,7 +415,6 @@ def test_text_that_is_no_utf_8_fails_like_anything_else_that_cannot_be_done(farm
     job = sent("sleep 600")
     calls: list[Callable[[], int]] = [
         lambda: d.request_job_limits_pool_set(job.id, "a\udcff", C),
-        lambda: d.request_job_block_host_by_name(job.id, "a\udcff", C),
         lambda: d.request_slave_limits_pool_add("s1", "a\udcff", C),
         lambda: d.request_slave_limits_enabled_set("a\udcff", 1, C),
         lambda: d.request_slave_job_available("a\udcff", C),
@@ -399,6 +423,7 @@ def test_text_that_is_no_utf_8_fails_like_anything_else_that_cannot_be_done(farm
         assert call() == 0
         assert d.last_error().startswith("Received request answer value not appropiate for this query: ")
         assert "UTF-8" in d.last_error()
+    assert d.request_job_block_host_by_name(job.id, "a\udcff", C) == 0
     with pytest.raises(OSError, match="UTF-8"):
         computers()["s1"].set_pools([d.pool("a\udcff")])
 

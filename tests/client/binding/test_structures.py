@@ -1,6 +1,8 @@
 """The binding's classes: their fields and defaults, their lists, and what their methods make of a request."""
 
 import logging
+import os
+import pwd
 from collections.abc import Callable
 from typing import Any
 
@@ -166,9 +168,18 @@ def test_every_kind_has_its_member() -> None:
     assert set(MEMBERS.values()) == set(KOJI) == set(koji.fields)
 
 
-def test_the_owner_of_a_job_without_a_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("USER", raising=False)
-    assert job().owner == "(null)"
+def test_the_owner_of_a_job_is_somebody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under cron, in containers and for a user without a name, too."""
+    monkeypatch.setenv("USER", "artist")
+    monkeypatch.setenv("LOGNAME", "login")
+    assert job().owner == "artist"
+    monkeypatch.setenv("USER", "")
+    assert job().owner == "login"
+    monkeypatch.delenv("USER")
+    monkeypatch.delenv("LOGNAME")
+    assert job().owner == pwd.getpwuid(os.getuid()).pw_name
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
+    assert job().owner == "4000000000"
 
 
 def test_variables_are_added_replaced_found_and_deleted() -> None:

@@ -347,6 +347,7 @@ ROWS = [
             "quality": 9,
             "antialias": 0.3,
             "include": "i n:inc",
+            "declare": "Night=1  sun_2=-.5e1",
             "first": 1,
             "last": 100,
             "clock_start": -1,
@@ -358,7 +359,8 @@ ROWS = [
         [
             (
                 """povray '"a b.ini"' '+I"s.pov"' '+O"im.png"' +FN -D +WT2 +W4 +H3 +Q9 +A0.3 '+L"i n"' """
-                """'+L"inc"' +KFI1 +KFF100 +SF21 +EF30 Frame_Step=1 +KC +KI-1 +KF0.5"""
+                """'+L"inc"' Declare=Night=1 Declare=sun_2=-.5e1 """
+                """+KFI1 +KFF100 +SF21 +EF30 Frame_Step=1 +KC +KI-1 +KF0.5"""
             )
         ],
     ),

@@ -107,6 +107,60 @@ def test_mistakes_are_one_sentence(
     assert said.out == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "see"),
+    [
+        (["--kind", "Maya"], "drqueue kinds maya"),
+        (["--kind", "blender", "--set", "scene=a", "--set", "width=x"], "drqueue kinds blender"),
+        (["--kind", "blendr"], "drqueue kinds"),
+        (["--file", "nuke.toml"], "drqueue kinds nuke"),
+        (["--file", "nuk.toml"], "drqueue kinds"),
+        (["--file", "wrong.toml"], "drqueue submit --help"),
+        (["--kind", "blender", "--frames", "1-x", "--set", "scene=a"], "drqueue submit --help"),
+        (["--kind", "nuke", "--set", "scene=a", "--set", "scene=b"], "drqueue submit --help"),
+    ],
+)
+def test_mistakes_name_the_page_that_explains(
+    words: list[str],
+    see: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in (
+        ("nuke", 'kind = "Nuke"'),
+        ("nuk", 'kind = "nuk"'),
+        ("wrong", 'command = ["true"]\nnonsense = 1'),
+    ):
+        (tmp_path / f"{name}.toml").write_text(f"[[layer]]\n{text}\n")
+    assert cli_main.run(["submit", *words]) == cli_main.USAGE
+    assert capsys.readouterr().err.endswith(f" (see `{see}`)\n")
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "name"),
+    [
+        ("blender", {"output": "out/p_####.png", "scene": "/d/shot 12.blend"}, "shot 12.blend"),
+        ("luxrender", {"scene": "d/fog_##.lxs"}, "fog"),
+        ("mantra", {"scene": "fog.####.ifd", "renderdir": "/r/x"}, "fog"),
+        ("ffmpeg", {"input": "neg_####.png", "output": "/m/movie.mp4"}, "movie.mp4"),
+        ("tracer", {"output": "a-{frame:04d}.png"}, "a"),
+        ("tracer", {"output": "%04d_b.png"}, "b"),
+        ("tracer", {"output": "out/####.png"}, "tracer"),
+        ("tracer", {}, "tracer"),
+        ("povray", {"ini": "x.ini", "output": "####.png"}, "x.ini"),
+        ("shake", {"script": "s.shk"}, "s.shk"),
+        ("aftereffects", {"project": "/p/s.aep", "comp": "c", "output": "o_[####].psd"}, "s.aep"),
+        ("general", {"command": "echo ####"}, "general"),
+    ],
+)
+def test_a_job_is_named_after_its_scene_or_output_without_a_pattern(
+    kind: str, params: dict[str, str], name: str
+) -> None:
+    assert KINDS[kind].default_job_name(params) == name
+
+
 def test_kinds_are_listed_one_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli_main.run(["kinds"]) == 0
     lines = capsys.readouterr().out.splitlines()

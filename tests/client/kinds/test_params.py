@@ -36,6 +36,10 @@ def refused(kind: str, frames: Frames = Frames(), **params: object) -> str:  # n
         ("blender", {"scene": "a\nb"}, ("scene holds a control character",)),
         ("povray", {"scene": "x", "antialias": "nan"}, ("antialias is a number from 0 to 3",)),
         ("povray", {"scene": "x", "antialias": "inf"}, ("antialias",)),
+        *(
+            ("povray", {"scene": "x", "declare": wrong}, ("declare is NAME=NUMBER", repr(wrong.split()[-1])))
+            for wrong in ("x", "a=1 b=", "a=b", "1a=2", "a=1+1", 'a="b"', "a=1,5", "a=1e", "=1")
+        ),
         ("povray", {}, ("needs the parameter scene",)),
         ("povray", {"scene": "x", "output": "x.exr"}, ("output is a .png file",)),
         ("povray", {"scene": "a\"b'c"}, ("both kinds of quotes",)),

@@ -1,6 +1,7 @@
 """Kinds with their real renderers, on a real farm: whole pictures under the names that were asked for."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 import pytest
 
 from drqueue import png
+from drqueue.client.demo import scenes
 from drqueue.client.demo.scenes import prepare
 from tests.e2e.helpers import Up, farm_up
 
 pytestmark = pytest.mark.slow
 #: A folder's name that no part of a command may stumble over.
 ODD = "it's {frame} $HOME 50%"
+ORBIT = Path(scenes.__file__).parent / "data" / "orbit.pov"
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +80,7 @@ def test_tracer(farm: Up, folder: Path) -> None:
         "tracer",
         {"output": f"{folder}/a_##.png", "width": "32", "height": "18"},
     )
-    assert spec.name == "a_##.png"
+    assert spec.name == "a"
 
 
 # -- POV-Ray ----------------------------------------------------------------------------------------------
@@ -109,6 +112,22 @@ def test_povray_renders_chunks_as_it_renders_the_whole(farm: Up, folder: Path) -
     assert step == {f"step_{n:03d}.png": whole[f"whole_{n:04d}.png"] for n in (3, 6, 9, 12)}
     assert pictures(folder, "one_*") == {"one_7.png": whole["whole_0007.png"]}
     assert len(list(folder.iterdir())) == 1 + 12 + 12 + 4 + 1
+
+
+@pytest.mark.needs("povray")
+def test_the_scene_of_the_demo_moves_with_the_clock_and_with_declared_frames(farm: Up, folder: Path) -> None:
+    """The picture of a frame is the same however the scene is told which one it is."""
+    shutil.copy(ORBIT, folder)
+    params = {"scene": folder / "orbit.pov", "width": 48, "height": 27}
+    farm.cli.done(
+        submit(farm, "povray", "--frames", "1-4", "--chunk", 2, output=folder / "clock_#.png", **params)
+    )
+    declared = {"output": folder / "told.png", "declare": "Frame=3 Frames=4"}
+    farm.cli.done(submit(farm, "povray", **declared, **params))
+    made = {name: pixels for name, (_, _, pixels) in pictures(folder).items()}
+    assert list(made) == ["clock_1.png", "clock_2.png", "clock_3.png", "clock_4.png", "told.png"]
+    assert len(set(made.values())) == 4
+    assert made["told.png"] == made["clock_3.png"]
 
 
 @pytest.mark.needs("povray")

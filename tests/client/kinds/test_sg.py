@@ -1,6 +1,7 @@
 """Job scripts: written to disk, run by a Python that knows nothing of DrQueue, with renderers that record."""
 
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -173,6 +174,21 @@ def test_blender_renders_beside_the_scene(bench: Bench, scripts: Path) -> None:
     assert call[:4] == ["blender", "-b", "--python-exit-code", "3"]
     assert call[call.index("-o") + 1] == "/d/a b.blend####"
     assert call[call.index("-f") + 1] == "3..5"
+
+
+def test_the_log_shows_calls_with_their_long_words_shortened(bench: Bench, scripts: Path) -> None:
+    """Words themselves reach the renderer whole."""
+    path = "/mnt/" + "x" * 200 + ".blend"
+    ran = run(bench, sg.blender(scene=path, output="o_####.png"))
+    (call,) = ran.calls
+    assert path in call
+    program = call[call.index("--python-expr") + 1]
+    assert len(program.splitlines()) > 20
+    first, *others = ran.out.splitlines()
+    assert others == ["Finished."]
+    assert shlex.split(first) == [
+        {path: path[:100] + "...", program: program.splitlines()[0] + "..."}.get(word, word) for word in call
+    ]
 
 
 def test_strips_of_a_picture_are_counted_from_the_top(bench: Bench, scripts: Path) -> None:

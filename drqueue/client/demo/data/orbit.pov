@@ -2,13 +2,13 @@
 //
 //   povray +Iorbit.pov +Oframe_0007.png +W320 +H180 +A0.2 +FN -D Declare=Frame=7 Declare=Frames=24
 //
-// The frame comes as a declared number and not through POV-Ray's own animation loop (+KFF), because then the
-// output has exactly the name that was asked for. It needs no include files.
+// The frame may come as a declared number, as here, and then the output has exactly the name that was asked for;
+// where none is declared it is that of POV-Ray's own animation loop (+KFI, +KFF). It needs no include files.
 #version 3.7;
 global_settings { assumed_gamma 1.0 max_trace_level 8 }
 
-#ifndef (Frame) #declare Frame = 1; #end
-#ifndef (Frames) #declare Frames = 24; #end
+#ifndef (Frame) #declare Frame = (clock_on ? frame_number - initial_frame + 1 : 1); #end
+#ifndef (Frames) #declare Frames = (clock_on ? final_frame - initial_frame + 1 : 24); #end
 #declare T = (Frame - 1) / Frames;         // 0 at the first frame; 1 would be the first frame again
 #declare Beads = 12;
 

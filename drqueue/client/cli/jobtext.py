@@ -1,0 +1,143 @@
+"""What `drqueue job` shows to people: a job as it stands and as it was given, and its layers."""
+
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from drqueue.client.cli import output
+from drqueue.client.cli.output import Cell
+from drqueue.client.cli.words import bad_ending, many
+
+if TYPE_CHECKING:
+    from drqueue.proto.model import Depend, JobSpec, LayerSpec, Needs
+    from drqueue.proto.views import JobView, LayerView
+
+#: Lines that a command may take, for what calls a renderer often stands below two lines of its script;
+#: those of a parameter's value, or of variables.
+_COMMAND_LINES = 4
+_LINES = 3
+#: Parameters and variables that are shown, and columns of each of the latter.
+_PARAMS = 24
+_VARIABLES = 6
+_VARIABLE_WIDTH = 40
+
+
+def job_lines(view: "JobView", spec: "JobSpec", failed: list[str]) -> list[str]:
+    """A job; `failed`: what there is to say about frames that failed."""
+    from drqueue.proto.model import GENERAL
+
+    of_kind = spec.kind != GENERAL
+    return output.fields(
+        (
+            ("job", str(view.id)),
+            ("name", view.name),
+            ("owner", view.owner),
+            ("project", view.project),
+            ("kind", spec.kind if of_kind else ""),
+            ("state", _state(view)),
+            ("waits for", view.waits_for),
+            *(
+                ("" if number else "failed", Cell(line, "red", below=True))
+                for number, line in enumerate(failed)
+            ),
+            ("priority", str(view.priority)),
+            ("pool", view.pool),
+            ("progress", f"{output.bar(output.part(view), 20)} {output.percent(output.part(view))}"),
+            ("frames", counts_text(view.counts)),
+            ("time left", output.time_left(view).replace("-", "")),
+            ("mean frame", output.duration(view.mean_frame_s) if view.mean_frame_s else ""),
+            ("CPU time", output.duration(view.cpu_s) if view.cpu_s else ""),
+            ("submitted", output.moment(view.submitted_at)),
+            ("started", output.moment(view.started_at)),
+            ("finished", output.moment(view.finished_at)),
+            ("not before", output.moment(view.not_before)),
+            ("depends on", ", ".join(map(_depend, view.depends))),
+            ("max running", str(view.max_running or "")),
+            ("max per slave", str(view.max_per_slave or "")),
+            ("blocked on", ", ".join(view.blocked_hosts)),
+            ("unreachable", view.on_unreachable if view.on_unreachable != "lease" else ""),
+            ("lease", output.duration(spec.lease_s) if spec.lease_s else ""),
+            ("at its end", ", ".join(_at_its_end(spec))),
+            ("environment", _environment(spec.env)),
+            *(_params(spec.params) if of_kind else ()),
+        )
+    )
+
+
+def layer_lines(layer: "LayerView", spec: "LayerSpec") -> list[str]:
+    """A layer of a job."""
+    from drqueue.proto.model import NODE_HOME, LayerSpec
+
+    cwd = f"{NODE_HOME} (home of the slave's user)" if layer.cwd == NODE_HOME else layer.cwd
+    return output.fields(
+        (
+            ("layer", Cell(layer.name, "bold")),
+            ("command", Cell(layer.command, most=_COMMAND_LINES)),
+            ("range", f"{layer.frames}{f' in chunks of {layer.chunk}' if layer.chunk > 1 else ''}"),
+            ("frames", counts_text(layer.counts)),
+            ("needs", ", ".join(_needs(layer.needs))),
+            ("retries", str(layer.retries)),
+            ("time limit", output.duration(layer.timeout_s) if layer.timeout_s else ""),
+            ("success", _success(spec)),
+            ("pad", many(spec.pad, "digit") if spec.pad != LayerSpec().pad else ""),
+            ("cwd", cwd),
+            ("environment", _environment(spec.env)),
+            ("outputs", ", ".join(layer.outputs)),
+            ("after", ", ".join(layer.after)),
+        )
+    )
+
+
+def counts_text(counts: Any) -> str:
+    """`24: 12 done, 2 running, 10 waiting`."""
+    names = ("done", "running", "assigned", "waiting", "blocked", "failed", "cancelled")
+    parts = [f"{getattr(counts, name)} {name}" for name in names if getattr(counts, name)]
+    return f"{counts.total}: {', '.join(parts)}" if parts else str(counts.total)
+
+
+def _state(view: "JobView") -> Cell:
+    bad = bad_ending(view.counts) if view.state == "FINISHED" else ""
+    return output.state(f"FINISHED, but {bad}" if bad else view.state, bad=bool(bad))
+
+
+def _depend(depend: "Depend") -> str:
+    return str(depend.job) if depend.until == "done" else f"{depend.job} (until it has ended)"
+
+
+def _at_its_end(spec: "JobSpec") -> list[str]:
+    parts = [f"mail to {spec.email or spec.owner}"] if spec.mail_when_finished else []
+    return [*parts, "deleted when finished"] if spec.delete_when_finished else parts
+
+
+def _needs(needs: "Needs") -> list[str]:
+    parts = [many(needs.cores, "core")]
+    if needs.memory_mb:
+        parts.append(output.memory(needs.memory_mb))
+    if needs.machine_memory_mb:
+        mb = needs.machine_memory_mb
+        parts.append(f"{f'{mb / 1024:.4g} GB' if mb >= 1024 else f'{mb} MB'} machine")
+    return [*parts, *needs.os]
+
+
+def _success(spec: "LayerSpec") -> str:
+    codes = spec.success_exit_codes
+    if isinstance(codes, str):
+        return "any exit status"
+    return "" if codes == (0,) else f"exit status {' or '.join(map(str, codes))}"
+
+
+def _environment(env: Mapping[str, str]) -> Cell:
+    """The first variables as a shell would read them, and how many there are more."""
+    shown = [
+        output.cut(f"{name}={shlex.quote(value)}", _VARIABLE_WIDTH)
+        for name, value in list(env.items())[:_VARIABLES]
+    ]
+    more = [f"and {len(env) - _VARIABLES} more"] if len(env) > _VARIABLES else []
+    return Cell(" ".join(shown + more), most=_LINES)
+
+
+def _params(params: Mapping[str, str]) -> list[tuple[str, Cell]]:
+    """A line for each, as `--set` takes it but for the blanks."""
+    rows = [f"{name} = {value}" for name, value in list(params.items())[:_PARAMS]]
+    rows += [f"and {len(params) - _PARAMS} more"] if len(params) > _PARAMS else []
+    return [("" if number else "params", Cell(row, most=_LINES)) for number, row in enumerate(rows)]
