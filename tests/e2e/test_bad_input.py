@@ -33,7 +33,7 @@ MISTAKES: list[tuple[tuple[str, ...], int, str]] = [
     (("wait", "0", "77"), NOT_FOUND, "there is no job 77"),
     (("log", "0", "3"), NOT_FOUND, "job 0 has no frame 3 in its range 1-2"),
     (("frames", "0", "--layer", "comp"), NOT_FOUND, "job 0 has no layer 'comp'"),
-    (("frame", "kill", "0", "8-9"), NOT_FOUND, "none of the frames 8-9"),
+    (("frame", "kill", "0", "8-9"), NOT_FOUND, "nothing of 8-9"),
     (("slave", "disable", "s9"), NOT_FOUND, "there is no slave 's9'"),
     (("submit", "--depend", "77", "--", "true"), NOT_FOUND, "depends on job 77, which does not exist"),
     (("submit", "--frames", "1-", "--", "true"), USAGE, "1-"),

@@ -2,9 +2,10 @@
 
 import pytest
 
+from drqueue.master.core.events import ClientAsked, SlaveSaid
 from drqueue.master.core.records import JobForget
-from drqueue.proto.link_messages import Held
-from drqueue.proto.messages import GetJob, JobVerb, ListJobs, Submit, Submitted
+from drqueue.proto.link_messages import Exited, Held, Report
+from drqueue.proto.messages import GetJob, Job, JobVerb, ListJobs, Submit, Submitted
 from drqueue.proto.model import JobSpec
 from tests.builders import CoreFarm, a_job, a_layer, badly, well
 
@@ -344,3 +345,13 @@ def test_a_late_repetition_of_a_deleted_jobs_submission_makes_no_second_job() ->
     farm.verb(job, "delete")
     assert farm.submit(spec, token="once-only") == job
     assert farm.core.state.jobs == {}
+
+
+def test_who_asks_in_the_step_of_the_last_exit_is_told_of_the_whole_end(farm: CoreFarm) -> None:
+    link = farm.link()
+    farm.submit(a_job("1"))
+    news = SlaveSaid(link, Report(exited=(Exited(farm.order(link).key, well()),)))
+    farm.step(news, ClientAsked(1, GetJob(rq=7, job=0)))
+    answer = farm.answers[1].pop()
+    assert isinstance(answer, Job)
+    assert (answer.job.state, answer.job.finished_at > 0) == ("FINISHED", True)

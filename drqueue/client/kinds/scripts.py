@@ -148,7 +148,8 @@ def write(kind: Kind, **params: object) -> str:
     try:
         script = _script(kind, _chosen(kind, given), notes)
     except MissingError as error:
-        raise ScriptError(f"Information not complete. {error}") from None
+        said = str(error)
+        raise ScriptError(f"Information not complete. {said[:1].upper()}{said[1:]}") from None
     except KindError as error:
         raise ScriptError(str(error)) from None
     first = next(param.name for param in kind.params if param.required)

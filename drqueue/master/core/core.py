@@ -66,6 +66,8 @@ class Core:
                 case SlaveSaid():
                     on_slave.on_said(turn, event)
                 case ClientAsked():
+                    # Whoever asks sees the end of what came before in this step.
+                    self._settle()
                     on_asked(turn, event)
                 case SlaveLinked():
                     on_slave.on_linked(turn, event)
