@@ -261,7 +261,7 @@ def test_scripts_go_where_the_original_put_them(tmp_path: Path, monkeypatch: pyt
 
 
 def test_what_is_missing_is_named_after_the_original_words(scripts: Path) -> None:
-    with pytest.raises(OSError, match=r"^Information not complete\. the kind maya needs .* renderdir"):
+    with pytest.raises(OSError, match=r"^Information not complete\. The kind maya needs .* renderdir"):
         sg.maya(scene="s")
     with pytest.raises(ScriptError, match=r"^Information not complete\. .*custom_crop needs xmin"):
         sg.aqsis(scene="s", custom_crop=1)
