@@ -17,7 +17,6 @@ from drqueue.client.binding.computer_structures import (
     task,
 )
 from drqueue.client.binding.fields import frame_number, put, reset, u32
-from drqueue.client.binding.hardware import get_loadavg
 from drqueue.client.binding.strings import (
     archstring,
     bitsstring,
@@ -26,6 +25,7 @@ from drqueue.client.binding.strings import (
     task_status_string,
 )
 from drqueue.client.binding.structures import job
+from drqueue.client.binding.this_machine import get_loadavg
 
 
 def computer_init(computer: computer) -> None:

@@ -37,16 +37,6 @@ from drqueue.client.binding.environment import (
     view_command,
 )
 from drqueue.client.binding.fields import text, whole
-from drqueue.client.binding.hardware import (
-    computer_info_nnbits,
-    get_hwinfo,
-    get_loadavg,
-    get_memory,
-    get_numproc,
-    get_procspeed,
-    get_proctype,
-    get_speedindex,
-)
 from drqueue.client.binding.job_helpers import (
     envvars_empty,
     envvars_free,
@@ -85,6 +75,16 @@ from drqueue.client.binding.strings import (
     time_str,
 )
 from drqueue.client.binding.structures import job
+from drqueue.client.binding.this_machine import (
+    computer_info_nnbits,
+    get_hwinfo,
+    get_loadavg,
+    get_memory,
+    get_numproc,
+    get_procspeed,
+    get_proctype,
+    get_speedindex,
+)
 
 __all__ = [
     "DEFAULT_VIEW_COMMANDS",
