@@ -3,9 +3,10 @@
 import pytest
 
 from drqueue.master.core.effects import MailFinished
+from drqueue.master.core.events import SlaveSaid
 from drqueue.master.core.layer import ROWS_MOST
 from drqueue.proto.ids import AttemptKey
-from drqueue.proto.link_messages import Held
+from drqueue.proto.link_messages import Held, Report, Started
 from drqueue.proto.messages import FrameVerb, GetSpec, SetLimits, Spec
 from drqueue.proto.model import KILLED, Depend, Exit, LayerSpec, LimitsChange, Needs, SlaveLimits
 from tests.builders import CoreFarm, a_job, badly, well
@@ -226,8 +227,9 @@ def test_attempt_numbers_go_on_after_a_reset(farm: CoreFarm) -> None:
     farm.fail_all(link, Exit(reason="stopped"))
     farm.exited(link, farm.order(link).key)
     farm.frame(0, "reset-requeued", "1")
+    farm.restart()
     farm.frame(0, "requeue", "1")
-    assert farm.order(link).key == AttemptKey(0, 0, 0, 3)
+    assert farm.order(farm.link()).key == AttemptKey(0, 0, 0, 3)
 
 
 def test_more_frames_than_get_rows_at_once_are_not_reset(farm: CoreFarm) -> None:
@@ -261,6 +263,15 @@ def test_an_attempt_gets_the_lowest_slot_that_is_free(farm: CoreFarm) -> None:
     farm.exited(link, order.key)
     farm.restart()
     assert [view.slot for view in farm.frames().values() if view.state == "ASSIGNED"] == [0, 2, 1]
+
+
+def test_the_process_of_a_frame_is_told(farm: CoreFarm) -> None:
+    link = farm.link()
+    farm.submit(a_job("1"))
+    key = farm.order(link).key
+    assert farm.frames()[1].pid == 0
+    farm.step(SlaveSaid(link, Report(started=(Started(key, 5.0, 4711),))))
+    assert farm.frames()[1].pid == 4711
 
 
 def test_slots_of_two_slaves_do_not_mix(farm: CoreFarm) -> None:

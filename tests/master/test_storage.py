@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from msgspec.structs import asdict, replace
+from msgspec.structs import asdict, fields, replace
 
 from drqueue.master.core.records import (
     AnyRecord,
@@ -118,6 +118,10 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Reopen]:
         storage.close()
 
 
+#: What the row of an attempt says only once it is over.
+ENDED = {"ended_at", "outcome", "code", "signal", "reason", "text", "cpu_s", "peak_mb", "log_bytes"}
+
+
 def test_a_new_storage_is_empty(reopen: Reopen) -> None:
     storage = reopen()
     assert empty(storage.load())
@@ -129,9 +133,15 @@ def test_a_new_storage_is_empty(reopen: Reopen) -> None:
 
 def test_every_kind_of_row_comes_back_as_it_was(reopen: Reopen) -> None:
     storage = reopen()
-    layer = LayerRecord(job=1, layer=0, floor=4, done=b"\0\xff", failed=b"f", cancelled=b"c")
-    failed = frame(1, 5, state="FAILED", attempt=4, requeued=3, avoid=(7, 0, 12))
+    layer = LayerRecord(
+        job=1, layer=0, floor=4, counted=2, reruns=3, done=b"\0\xff", failed=b"f", cancelled=b"c"
+    )
+    failed = frame(1, 5, state="FAILED", attempt=4, requeued=3, avoid=(7, 0, 12), returned=-2)
     live = attempt(1, 6, stop="kill", again=True, orphan=True, cores=4, memory_mb=9, on_unreachable="hold")
+    live = replace(live, slot=5, lease_s=1.5, started_at=2.5, step=2, count=3)
+    for row, usual in ((layer, set()), (failed, set()), (live, ENDED)):
+        for field in fields(type(row)):
+            assert field.name in usual or getattr(row, field.name) != field.default, field.name
     wish = slave(2, wish=LimitsChange(enabled=False, max_cpus=None), last_heard_at=9.25)
     storage.commit([MetaRecord("next job", "2"), job(1, started_at=3.5, stopped=True), layer, slave(0), wish])
     storage.commit([failed, frame(1, 2), live])

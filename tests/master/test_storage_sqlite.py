@@ -17,8 +17,10 @@ import pytest
 from drqueue.master.core.records import (
     AnyRecord,
     AttemptRecord,
+    FrameRecord,
     FramesForget,
     JobForget,
+    LayerRecord,
     LogRecord,
     MetaRecord,
 )
@@ -423,6 +425,18 @@ def test_logs_are_kept_through_their_new_table(path: Path) -> None:
         assert new.purge_logs(3, 10) == 1
         assert new.log(AttemptKey(1, 0, 5, 2)) is None
         assert new.purge_logs(3, 10) == 0
+
+
+def test_rows_of_version_3_came_back_for_no_reason_that_was_not_counted(path: Path) -> None:
+    with closing(SqliteStorage(str(path), MIGRATIONS[:3])) as old:
+        old._connection.execute("INSERT INTO layer VALUES (1, 0, 4, x'', x'', x'', 2)")
+        old._connection.execute("INSERT INTO frame VALUES (1, 0, 7, 'FAILED', 4, 3, '5')")
+    with closing(SqliteStorage(str(path))) as new:
+        new.commit([job(1)])
+        saved = taken(new.load())
+        assert saved["layers"] == [LayerRecord(job=1, layer=0, floor=4, counted=2)]
+        failed = FrameRecord(job=1, layer=0, frame=7, state="FAILED", attempt=4, requeued=3, avoid=(5,))
+        assert saved["frames"] == [failed]
 
 
 def test_the_room_that_logs_take_is_known_without_adding_them_up(path: Path, storage: SqliteStorage) -> None:
