@@ -324,8 +324,10 @@ print("parent", d.request_job_name(4, d.CLIENT), flush=True)
 
 
 def script(code: str) -> subprocess.CompletedProcess[str]:
+    # Newer Pythons warn of any fork beside a thread; that it works all the same is what is looked at.
+    quiet = ["-W", "ignore:This process:DeprecationWarning"]
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, *quiet, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
 
 
