@@ -151,7 +151,8 @@ def test_a_flood_of_log_fills_neither_disk_nor_memory(up: Up) -> None:
     assert "bytes left out" in shown
     assert len(shown) < 2 * CAP_MB * MB
     peaks = {line: peak_mb(int(line.split()[0])) for line in processes_with(up.state_dir / "slave-")}
-    assert len(peaks) == 4
+    # Two slaves, and the keepers of those that ever ran a frame.
+    assert len(peaks) in (3, 4)
     assert max(peaks.values()) < 90, peaks
 
 
