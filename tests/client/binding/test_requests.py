@@ -380,6 +380,8 @@ def test_a_slave_goes_by_name_and_by_address(farm: Up) -> None:
     for host, most in (("s1", 1), (s1.hwinfo.address, 2), ("s1", 0), (s1.hwinfo.address, 4294967295)):
         assert d.request_slave_limits_nmaxcpus_set(host, most, C) == 1
         known("the limit", s1, lambda most=most: s1.limits.nmaxcpus == min(most, 2))  # type: ignore[misc]
+    # The slave itself keeps no number beyond what it has.
+    assert farm.cli.run("slave", "s1", "--json").json["limits"]["max_cpus"] == 2
     assert d.request_slave_limits_nmaxcpus_set("nobody", 1, C) == 0
     assert d.last_error().startswith(f"{GONE}: there is no slave 'nobody'")
     assert d.request_slave_limits_nmaxcpus_set("", 1, C) == 0
