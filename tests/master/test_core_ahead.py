@@ -164,3 +164,15 @@ def test_verbs_on_running_frames_leave_alone_what_waits_ahead() -> None:
     assert farm.states()[held[2].start] == "WAITING"
     assert farm.frame(0, "finish", waits) == 1
     assert farm.states()[held[2].start] == "DONE"
+
+
+def test_why_says_where_a_frame_waits_ahead() -> None:
+    farm, link, held = warmed(a_job("1-50"))
+    (reason,) = farm.why(0, held[2].start)
+    assert (reason.code, reason.text) == (
+        "turn",
+        "it was sent ahead to slave s1, and waits for a place there",
+    )
+    assert farm.why(0, held[0].start) == []
+    farm.unlink(link)
+    assert farm.codes(0, held[2].start) == ["unreachable"]

@@ -59,6 +59,9 @@ def _not_waiting(turn: Turn, layer: Layer, index: int) -> list[Reason]:
     if attempt is None and index in layer.failed:
         text = "it failed, and its retries are used up (see its log; frame requeue tries again)"
         return [Reason(code="failed", text=text, count=1)]
+    if attempt is not None and attempt.waits and attempt.slave.link is not None:
+        text = f"it was sent ahead to slave {attempt.slave.name}, and waits for a place there"
+        return [Reason(code="turn", text=text)]
     if attempt is None or attempt.slave.link is not None:
         return []
     return [Reason(code="unreachable", text=_unreachable(turn, attempt), count=1)]
