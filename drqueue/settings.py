@@ -20,6 +20,9 @@ from drqueue import oldconfig, thishost
 DEFAULT_PORT: Final = 1234
 SERVICE_SOCKET: Final = "/run/drqueue/master.sock"
 OCTAL_FIELDS: Final = ("socket_mode", "umask")
+LIST_FIELDS: Final = ("pools", "local_roles", "map_users")
+#: In place of a user: frames run as whoever the slave runs as.
+SELF: Final = "self"
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 Seconds = Annotated[float, Meta(ge=0.01, le=31_536_000.0)]
@@ -28,6 +31,8 @@ Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Mode = Annotated[int, Meta(ge=0, le=0o777)]
 Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")]
 Pool = Annotated[str, Meta(pattern=r"\A[^\s,=:/]{1,63}\Z")]
+LocalRole = Annotated[str, Meta(pattern=r"\A[^\s,=:/]{1,63}=(viewer|artist|supervisor|admin|node)\Z")]
+UserMap = Annotated[str, Meta(pattern=r"\A([^\s,=:/]{1,63}(=[^\s,=:/]{1,63})?|\*)\Z")]
 
 
 class SettingsError(Exception):
@@ -53,6 +58,25 @@ class MasterSettings(_Common, frozen=True, forbid_unknown_fields=True, kw_only=T
         Mode,
         Meta(description="Permissions of its Unix socket, octal: whoever may write to it may use the farm."),
     ] = 0o600
+    listen: Annotated[
+        str,
+        Meta(description="HOST:PORT where it listens on the network, by TLS alone; empty: not at all."),
+    ] = ""
+    address: Annotated[
+        str,
+        Meta(description="HOST[:PORT] by which others reach it, for join lines; default: its own address."),
+    ] = ""
+    local_roles: Annotated[
+        tuple[LocalRole, ...],
+        Meta(
+            max_length=1000,
+            description="Roles of this machine's users: NAME=ROLE or UID=ROLE; the others are artists.",
+        ),
+    ] = ()
+    artist_max_priority: Annotated[
+        int, Meta(ge=0, le=2**32 - 1, description="Highest priority that an artist may give a job.")
+    ] = 1000
+    audit_days: Annotated[Days, Meta(description="Days that the audit stays.")] = 365
     backoff_s: Annotated[
         Seconds, Meta(description="Pause before a failed frame is tried again, doubled with each failure.")
     ] = 5.0
@@ -166,10 +190,33 @@ class SlaveSettings(_Common, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ] = 15.0
     control: Annotated[
         bool,
-        Meta(
-            description="Whether it listens on control.sock in state_dir, for clients that ask it directly."
-        ),
+        Meta(description="Whether clients may ask it directly: at control.sock in state_dir, and by ticket."),
     ] = True
+    control_listen: Annotated[
+        str,
+        Meta(
+            description="HOST:PORT for clients with tickets, once joined; default: port 2345, or a free one."
+        ),
+    ] = ""
+    run_as: Annotated[
+        str,
+        Meta(
+            description="User of its frames, where it may change users; default: render; self: its own user."
+        ),
+    ] = ""
+    map_users: Annotated[
+        tuple[UserMap, ...],
+        Meta(
+            max_length=1000,
+            description="Submitters whose frames run as themselves, NAME, or as NAME=USER; *: all there are.",
+        ),
+    ] = ()
+    work_dir: Annotated[
+        str,
+        Meta(
+            description="Folder of scratch directories; default: in state_dir, or beside it for other users."
+        ),
+    ] = ""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -413,7 +460,7 @@ def _from_text(key: str, kind: Any, text: str) -> object:
     """What a text of the environment or a flag stands for; the text itself where it stands for nothing."""
     if key in OCTAL_FIELDS:
         return int(text, 8) if re.fullmatch(r"(0o)?[0-7]{1,4}", text) else text
-    if key == "pools":
+    if key in LIST_FIELDS:
         return tuple(part for part in re.split(r"[\s,]+", text) if part)
     if text.lower() in ("yes", "on", "no", "off") and _wanted(kind) == "true or false":
         return text.lower() in ("yes", "on")
@@ -455,6 +502,10 @@ def _wanted(kind: Any) -> str:
             return f"a number from {least:.10g} to {most:.10g}"
         case inspect.LiteralType(values=values):
             return f"one of {', '.join(map(str, values))}"
+        case inspect.VarTupleType(item_type=inspect.StrType(pattern=str(pattern))) if "viewer" in pattern:
+            return "a list of NAME=ROLE; roles are viewer, artist, supervisor, admin and node"
+        case inspect.VarTupleType(item_type=inspect.StrType(pattern=str(pattern))) if "*" in pattern[-8:]:
+            return "a list of NAME, NAME=USER, or *"
         case inspect.VarTupleType():
             return "a list of 1 to 64 names without blanks, commas, colons, slashes and equals signs"
         case inspect.StrType(pattern=str()):

@@ -11,10 +11,10 @@ from drqueue.proto.link_messages import (
     PROTOCOL_NEWEST,
     PROTOCOL_OLDEST,
     Hi,
+    LinkRole,
     Message,
     Peer,
     Rejected,
-    Role,
     Welcome,
 )
 
@@ -32,8 +32,17 @@ class HandshakeRejected(Exception):  # noqa: N818  (an answer, not a fault)
 class Dialler:
     """The side that dialled: send `hi`, then give the first message to `answered`."""
 
-    def __init__(self, role: Role, software: str, name: str = "", expect: Peer = "master") -> None:
-        self.hi = Hi(role=role, software=software, name=name)
+    def __init__(
+        self,
+        role: LinkRole,
+        software: str,
+        name: str = "",
+        expect: Peer = "master",
+        *,
+        secret: str = "",
+        ticket: bytes = b"",
+    ) -> None:
+        self.hi = Hi(role=role, software=software, name=name, secret=secret, ticket=ticket)
         self._expect = expect
 
     def answered(self, message: Message) -> Welcome:
@@ -54,7 +63,7 @@ class Dialler:
 class Answerer:
     """The side that was dialled: give the first message to `greeted`, send what it returns."""
 
-    def __init__(self, welcome: Welcome, roles: Collection[Role]) -> None:
+    def __init__(self, welcome: Welcome, roles: Collection[LinkRole]) -> None:
         self._welcome = welcome
         self._roles = frozenset(roles)
 

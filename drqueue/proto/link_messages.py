@@ -4,9 +4,9 @@ A message is a msgpack map: "t" names its type, the rest are its fields. What cl
 is in `drqueue.proto.messages`, which offers these here, too.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from drqueue.proto.ids import AttemptKey, Natural
 from drqueue.proto.model import (
@@ -23,8 +23,12 @@ from drqueue.proto.model import (
 PROTOCOL_OLDEST = 1
 PROTOCOL_NEWEST = 1
 
-Role = Literal["client", "slave"]
+#: What dialled.
+LinkRole = Literal["client", "slave"]
 Peer = Literal["master", "slave"]
+
+#: A SHA-256 in hex, as `drqueue.proto.lines.secret_hash` makes it.
+SecretHash = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 
 class Message(Struct, frozen=True, omit_defaults=True, tag_field="t", tag=str.lower):
@@ -35,13 +39,45 @@ class Message(Struct, frozen=True, omit_defaults=True, tag_field="t", tag=str.lo
 
 
 class Hi(Message, frozen=True, kw_only=True):
-    """First words of whoever dialled: the protocol versions it speaks and what it is."""
+    """First words of whoever dialled: the protocol versions it speaks and what it is.
+
+    Over TLS it proves who it is: to a master with its account's `secret`, to a slave with a `ticket`.
+    """
 
     oldest: Positive = PROTOCOL_OLDEST
     newest: Positive = PROTOCOL_NEWEST
-    role: Role
+    role: LinkRole
     software: str = ""
     name: str = ""
+    secret: str = ""
+    ticket: bytes = b""
+
+
+class Join(Message, frozen=True, kw_only=True):
+    """First words, in place of Hi, of whoever has no account yet: make me one for the secret of this hash.
+
+    `token` is the line's; without one a node asks to be approved. `identity` and `fingerprint` are a slave's.
+    Asking again with the same hash is free.
+    """
+
+    role: LinkRole
+    secret_hash: SecretHash
+    token: str = ""
+    name: str = ""
+    identity: str = ""
+    fingerprint: str = ""
+    software: str = ""
+
+
+class Joined(Message, frozen=True, kw_only=True):
+    """The account stands: its name, its role. A slave gets certificate and key (PEM) for its control port."""
+
+    farm: str
+    account: str
+    name: str
+    role: str
+    certificate: str = ""
+    key: str = ""
 
 
 class Welcome(Message, frozen=True, kw_only=True):
@@ -153,6 +189,23 @@ class LimitsNow(Message, frozen=True, kw_only=True):
     limits: SlaveLimits
 
 
+class Acted(Message, frozen=True, kw_only=True):
+    """Somebody did, or was refused, something at the slave's own port: for the master's audit."""
+
+    at: Seconds
+    who: str
+    role: str
+    peer: str
+    what: str
+    outcome: str = "done"
+
+
+class SecretTaken(Message, frozen=True, kw_only=True):
+    """Answer to NewSecret: from now on the slave shows the secret of this hash."""
+
+    secret_hash: SecretHash
+
+
 # --- master to slave ------------------------------------------------------------------------------
 
 
@@ -187,3 +240,18 @@ class Grant(Message, frozen=True, kw_only=True):
     """The master goes away in good order: leases are at least this long until the next Welcome."""
 
     lease_s: Seconds
+
+
+class TicketKey(Message, frozen=True, kw_only=True):
+    """The key that tickets for this slave are made with from now on; `now` is the master's clock.
+
+    The key before it stays good, but with `only`: then links that it opened are cut, too.
+    """
+
+    key: bytes
+    now: Seconds
+    only: bool = False
+
+
+class NewSecret(Message, frozen=True, kw_only=True):
+    """Make yourself a new secret, keep it, and say its hash."""

@@ -20,11 +20,24 @@ from drqueue.proto.model import (
     Seconds,
     Whole,
 )
-from drqueue.proto.views import AttemptView, FrameView, JobView, LayerView, Reason, SlaveView
+from drqueue.proto.views import (
+    AccountView,
+    AttemptView,
+    AuditView,
+    Finding,
+    FrameView,
+    JobView,
+    LayerView,
+    Reason,
+    SlaveView,
+)
 
 JobVerbName = Literal["stop", "hard-stop", "continue", "rerun", "delete"]
 FrameVerbName = Literal["kill", "requeue", "finish", "reset-requeued"]
 SlaveVerbName = Literal["forget", "declare-dead"]
+AccountVerbName = Literal["revoke", "rotate", "approve", "reject", "set-role"]
+AccountKind = Literal["node", "user"]
+AccountRole = Literal["viewer", "artist", "supervisor", "admin"]
 Token = Annotated[str, Meta(min_length=8, max_length=64)]
 
 
@@ -60,6 +73,12 @@ class KillAttempts(Request, frozen=True, kw_only=True):
     slave: str = ""
     keys: tuple[AttemptKey, ...] = ()
     job: Natural | None = None
+
+
+class Examine(Request, frozen=True, kw_only=True):
+    """What is well and what is not with a daemon and its machine: the master, or the slave named."""
+
+    slave: str = ""
 
 
 class GetSlave(Request, frozen=True, kw_only=True):
@@ -178,6 +197,64 @@ class FindLog(Request, frozen=True, kw_only=True):
 
 class FarmInfo(Request, frozen=True, kw_only=True):
     """Who this master is and how the farm does."""
+
+
+class WhoAmI(Request, frozen=True, kw_only=True):
+    """Who the master takes me for."""
+
+
+class GetTicket(Request, frozen=True, kw_only=True):
+    """A ticket for a slave's control port, and where that is."""
+
+    slave: str
+
+
+class AddLine(Request, frozen=True, kw_only=True):
+    """A line that brings a node, or a person with this role, to the farm: `uses` times within `ttl_s`.
+
+    `net` is the network (CIDR) from which it may be used. A node's `name`, if given, is what it will be called.
+    """
+
+    kind: AccountKind
+    name: str = ""
+    role: AccountRole = "artist"
+    ttl_s: Annotated[float, Meta(ge=1, le=31_536_000)] = 3600
+    uses: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    net: str = ""
+
+
+class ListAccounts(Request, frozen=True, kw_only=True):
+    """A page of accounts by name, from `cursor`; with `pending` those that wait to be approved."""
+
+    kind: AccountKind
+    pending: bool = False
+    cursor: Natural = 0
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 200
+
+
+class AccountVerb(Request, frozen=True, kw_only=True):
+    """revoke an account, rotate its secret, approve one that waits, reject that, or set a person's role.
+
+    `name` is the account's, its id, or the code of one that waits. Answered with Done, or, where somebody has
+    a line to paste, with TheLine.
+    """
+
+    kind: AccountKind
+    name: str
+    verb: AccountVerbName
+    role: AccountRole = "artist"
+
+
+class ListAudit(Request, frozen=True, kw_only=True):
+    """What was done and refused, from `cursor` on, oldest first; waits `wait_s` where there is nothing yet.
+
+    `latest` (in place of a cursor): the last so many.
+    """
+
+    cursor: Natural = 0
+    latest: Natural = 0
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 200
+    wait_s: Seconds = 0
 
 
 class Watch(Request, frozen=True, kw_only=True):
@@ -313,6 +390,54 @@ class Watching(Request, frozen=True, kw_only=True):
     """The watch stands; its number comes with every Changed."""
 
     watch: Natural
+
+
+class You(Request, frozen=True, kw_only=True):
+    """Who the master takes the asker for."""
+
+    name: str
+    role: str
+    account: str = ""
+    peer: str = ""
+
+
+class Ticket(Request, frozen=True, kw_only=True):
+    """A ticket for a slave. `control` is where its port is, "" where it has none that could be reached;
+    `pin` is of the certificate that the port shows, "" for a Unix socket, which takes no ticket."""
+
+    slave: Natural
+    name: str
+    control: str = ""
+    pin: str = ""
+    ticket: bytes = b""
+
+
+class TheLine(Request, frozen=True, kw_only=True):
+    """A line to paste: the only time that its token is shown."""
+
+    line: str
+    expires_at: Seconds
+    note: str = ""
+
+
+class Accounts(Request, frozen=True, kw_only=True):
+    """A page of accounts; `next` is the cursor of the next one, None at the end."""
+
+    accounts: tuple[AccountView, ...]
+    next: Natural | None = None
+
+
+class Audit(Request, frozen=True, kw_only=True):
+    """Rows of the audit; `next` is where to read on, now or later."""
+
+    rows: tuple[AuditView, ...]
+    next: Natural
+
+
+class Findings(Request, frozen=True, kw_only=True):
+    """What was found, in the order in which it is told."""
+
+    findings: tuple[Finding, ...]
 
 
 class Changed(Message, frozen=True, kw_only=True):

@@ -237,6 +237,7 @@ class RunOrder(Value, frozen=True, kw_only=True):
     """All that a slave needs to run one attempt. The frame's numbers are start, start+step ... (count).
 
     `slot` is the lowest number that none of the slave's other attempts had when this one was ordered.
+    `submitter` is who submitted the job, as the master knows them.
     """
 
     key: AttemptKey
@@ -265,6 +266,7 @@ class RunOrder(Value, frozen=True, kw_only=True):
     pad: Natural = 4
     slot: Natural = 0
     success_exit_codes: ExitCodes = (0,)
+    submitter: str = ""
 
 
 class LogEnds(Value, frozen=True, kw_only=True):

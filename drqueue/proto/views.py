@@ -3,6 +3,8 @@
 Field names are what `--json` prints: stable, people script against them.
 """
 
+from typing import Literal
+
 from drqueue.proto.model import (
     Depend,
     FrameStateName,
@@ -16,6 +18,8 @@ from drqueue.proto.model import (
     Value,
     Whole,
 )
+
+FindingState = Literal["ok", "warn", "bad"]
 
 
 class Counts(Value, frozen=True, kw_only=True):
@@ -53,7 +57,8 @@ class LayerView(Value, frozen=True, kw_only=True):
 
 class JobView(Value, frozen=True, kw_only=True):
     """One job. `counts` are pictures, `chunk_counts` the units they are rendered in, whose mean time is
-    `mean_frame_s`; `eta_at` is 0 while nothing can be said; `moved_at`: when one last started or ended."""
+    `mean_frame_s`; `eta_at` is 0 while nothing can be said; `moved_at`: when one last started or ended.
+    `submitter` is who submitted it, as the master knows them; `owner` is what they said."""
 
     id: Whole
     name: str
@@ -81,6 +86,7 @@ class JobView(Value, frozen=True, kw_only=True):
     waits_for: str = ""
     kind: str = "general"
     moved_at: Number = 0
+    submitter: str = ""
 
 
 class FrameView(Value, frozen=True, kw_only=True):
@@ -168,3 +174,52 @@ class Reason(Value, frozen=True, kw_only=True):
     code: str
     text: str
     count: Whole = 0
+
+
+class AccountView(Value, frozen=True, kw_only=True):
+    """One account of a node or a person, or a line that nobody has used up yet.
+
+    `state` is active, pending (waits to be approved: compare `code` with what the node shows), or line (good
+    until `expires_at`, `uses_left` times, from `net`).
+    """
+
+    id: str
+    kind: str
+    name: str
+    role: str
+    state: str
+    created_at: Number
+    created_by: str
+    peer: str = ""
+    linked: bool = False
+    slave: str = ""
+    code: str = ""
+    expires_at: Number = 0
+    uses_left: Whole = 0
+    net: str = ""
+
+
+class AuditView(Value, frozen=True, kw_only=True):
+    """One row of the audit: at which time who, with which role, from where, did what, and what came of it.
+
+    `outcome` is done or the code of the refusal; `count` says how often within a minute.
+    """
+
+    id: Whole
+    at: Number
+    who: str
+    role: str
+    peer: str
+    what: str
+    outcome: str
+    text: str = ""
+    count: Whole = 1
+
+
+class Finding(Value, frozen=True, kw_only=True):
+    """One thing that was looked at: what, how it is (ok, warn or bad), a sentence, what to do about it."""
+
+    what: str
+    state: FindingState
+    text: str
+    advice: str = ""

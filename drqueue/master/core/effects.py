@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from drqueue.proto.ids import FrameKey
-from drqueue.proto.link_messages import Message
+from drqueue.proto.link_messages import Joined, Message, Rejected
 from drqueue.proto.messages import FindLog, ListAttempts, Request
 
 
@@ -64,4 +64,25 @@ class MailFinished:
     mean_s: float
 
 
-Effect = Tell | Answer | Unlink | Publish | AskHistory | MailFinished
+@dataclass(frozen=True, slots=True)
+class AnswerJoin:
+    """Answer whoever asked for an account."""
+
+    link: int
+    message: Joined | Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class CutClients:
+    """Cut the links of clients that showed the secret of these accounts."""
+
+    accounts: frozenset[str]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """The audit has new rows: whoever waits for some is told."""
+
+
+Effect = Tell | Answer | Unlink | Publish | AskHistory | MailFinished | AnswerJoin | CutClients | Audited

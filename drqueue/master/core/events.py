@@ -2,17 +2,29 @@
 
 from dataclasses import dataclass
 
-from drqueue.proto.link_messages import Held, Hello, LimitsNow, LogKept, Report, Status
+from drqueue.proto.link_messages import (
+    Acted,
+    Held,
+    Hello,
+    Join,
+    LimitsNow,
+    LogKept,
+    Report,
+    SecretTaken,
+    Status,
+)
 from drqueue.proto.messages import Request
+from drqueue.proto.roles import Who
 
 
 @dataclass(frozen=True, slots=True)
 class SlaveLinked:
-    """A slave introduced itself on a fresh link, with all that it holds."""
+    """A slave introduced itself on a fresh link, with all that it holds; `who` is proven by the link."""
 
     link: int
     hello: Hello
     held: tuple[Held, ...]
+    who: Who
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +40,41 @@ class SlaveSaid:
     """A message on a slave's link."""
 
     link: int
-    message: Report | Status | LimitsNow | LogKept
+    message: Report | Status | LimitsNow | LogKept | Acted | SecretTaken
 
 
 @dataclass(frozen=True, slots=True)
 class ClientAsked:
-    """A request on a client's link, to be answered with the same `rq`."""
+    """A request on a client's link, to be answered with the same `rq`.
+
+    `who` is proven by the link. `fresh` is a new random token, for requests that make a line.
+    """
 
     client: int
     request: Request
+    who: Who
+    fresh: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinAsked:
+    """Somebody at `peer` asks for an account; `pin` is of the control certificate made for a slave."""
+
+    link: int
+    join: Join
+    peer: str
+    pin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """The shell met something that the audit should know: `count` times within a minute."""
+
+    who: Who
+    what: str
+    outcome: str
+    text: str = ""
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,4 +91,4 @@ class Stopping:
     grant_s: float
 
 
-Event = SlaveLinked | SlaveUnlinked | SlaveSaid | ClientAsked | ClockRead | Stopping
+Event = SlaveLinked | SlaveUnlinked | SlaveSaid | ClientAsked | JoinAsked | Noticed | ClockRead | Stopping

@@ -12,6 +12,7 @@ from typing import Literal
 from msgspec import Struct
 
 from drqueue.proto.ids import AttemptKey
+from drqueue.proto.messages import AccountKind
 from drqueue.proto.model import (
     JobSpec,
     LimitsChange,
@@ -20,6 +21,7 @@ from drqueue.proto.model import (
     OnUnreachable,
     SlaveLimits,
 )
+from drqueue.proto.roles import Role
 
 Outcome = Literal["", "done", "failed", "killed", "requeued", "lost", "superseded", "cancelled"]
 
@@ -36,7 +38,10 @@ class MetaRecord(Record, frozen=True, gc=False):
 
 
 class JobRecord(Record, frozen=True, gc=False, kw_only=True):
-    """A job; `spec` holds its latest priority, limits and ranges. `deleted`: only attempts still end."""
+    """A job; `spec` holds its latest priority, limits and ranges. `deleted`: only attempts still end.
+
+    `submitter` is whose job it is: the proven name of whoever submitted it; "" where nobody knows any more.
+    """
 
     id: int
     token: str
@@ -46,6 +51,7 @@ class JobRecord(Record, frozen=True, gc=False, kw_only=True):
     finished_at: float = 0
     stopped: bool = False
     deleted: bool = False
+    submitter: str = ""
 
 
 class LayerRecord(Record, frozen=True, gc=False, kw_only=True):
@@ -137,7 +143,10 @@ class JobForget(Record, frozen=True, gc=False):
 
 
 class SlaveRecord(Record, frozen=True, gc=False, kw_only=True):
-    """A slave as it last introduced itself. `wish`: limits asked for while it was away."""
+    """A slave as it last introduced itself. `wish`: limits asked for while it was away.
+
+    `account` is that of the node which it belongs to, "" for one of the master's own machine.
+    """
 
     id: int
     identity: str
@@ -150,6 +159,7 @@ class SlaveRecord(Record, frozen=True, gc=False, kw_only=True):
     control: str = ""
     last_heard_at: float = 0
     wish: LimitsChange | None = None
+    account: str = ""
 
 
 class SlaveForget(Record, frozen=True, gc=False):
@@ -165,6 +175,72 @@ class LogRecord(Record, frozen=True, gc=False):
     ends: LogEnds
 
 
+class AccountRecord(Record, frozen=True, gc=False, kw_only=True):
+    """A node's or a person's way in: who shows the secret of `secret_hash` is `name`, with `role`.
+
+    A person has one for each place they log in from. `pending`: it waits to be approved. `next_hash`: a new
+    secret, good from the moment it is shown, and the old one no longer. `pin`: of the certificate that a
+    node's slave shows at its control port. `line`: the hash of the token that it came with.
+    """
+
+    id: str
+    kind: AccountKind
+    name: str
+    role: Role
+    secret_hash: str
+    created_at: float
+    created_by: str
+    pending: bool = False
+    next_hash: str = ""
+    pin: str = ""
+    peer: str = ""
+    identity: str = ""
+    fingerprint: str = ""
+    code: str = ""
+    line: str = ""
+
+
+class AccountForget(Record, frozen=True, gc=False):
+    """Drop an account: its secret opens nothing any more."""
+
+    id: str
+
+
+class LineRecord(Record, frozen=True, gc=False, kw_only=True):
+    """A line that was handed out, by its token's hash. `replaces`: the account whose place it will take."""
+
+    token_hash: str
+    kind: AccountKind
+    name: str
+    role: Role
+    created_at: float
+    created_by: str
+    expires_at: float
+    uses_left: int
+    net: str = ""
+    replaces: str = ""
+
+
+class LineForget(Record, frozen=True, gc=False):
+    """Drop a line that is used up, too old or revoked."""
+
+    token_hash: str
+
+
+class AuditRecord(Record, frozen=True, gc=False, kw_only=True):
+    """A row of the audit. Written once; again with a higher `count` where the same was refused repeatedly."""
+
+    id: int
+    at: float
+    who: str
+    role: str
+    peer: str
+    what: str
+    outcome: str
+    text: str = ""
+    count: int = 1
+
+
 AnyRecord = (
     MetaRecord
     | JobRecord
@@ -176,6 +252,11 @@ AnyRecord = (
     | SlaveRecord
     | SlaveForget
     | LogRecord
+    | AccountRecord
+    | AccountForget
+    | LineRecord
+    | LineForget
+    | AuditRecord
 )
 
 
@@ -200,3 +281,7 @@ class Saved(Struct, frozen=True, kw_only=True):
     live: Iterable[AttemptRecord] = ()
     totals: Iterable[LayerTotals] = ()
     slaves: Iterable[SlaveRecord] = ()
+    accounts: Iterable[AccountRecord] = ()
+    lines: Iterable[LineRecord] = ()
+    #: The highest id in the audit.
+    audited: int = 0
