@@ -212,7 +212,7 @@ class GetTicket(Request, frozen=True, kw_only=True):
 class AddLine(Request, frozen=True, kw_only=True):
     """A line that brings a node, or a person with this role, to the farm: `uses` times within `ttl_s`.
 
-    `net` is the network (CIDR) from which it may be used. A node's `name`, if given, is what it will be called.
+    `net` is the network (CIDR) from which it may be used. A node is called `name`, if that is given.
     """
 
     kind: AccountKind
