@@ -13,7 +13,18 @@ from typing import Any
 from msgspec import structs
 
 from drqueue.master.core.core import Core
-from drqueue.master.core.effects import Answer, AskHistory, Effect, MailFinished, Publish, Tell, Unlink
+from drqueue.master.core.effects import (
+    Answer,
+    AnswerJoin,
+    AskHistory,
+    Audited,
+    CutClients,
+    Effect,
+    MailFinished,
+    Publish,
+    Tell,
+    Unlink,
+)
 from drqueue.master.core.events import (
     ClientAsked,
     ClockRead,
@@ -30,7 +41,17 @@ from drqueue.master.core.turn import Policy
 from drqueue.master.storage.memory import MemoryStorage
 from drqueue.proto.codec import decode, encode
 from drqueue.proto.ids import AttemptKey
-from drqueue.proto.link_messages import Exited, Held, Hello, Message, Orders, Report, Started
+from drqueue.proto.link_messages import (
+    Exited,
+    Held,
+    Hello,
+    Joined,
+    Message,
+    Orders,
+    Rejected,
+    Report,
+    Started,
+)
 from drqueue.proto.messages import (
     ChangeJob,
     FrameVerb,
@@ -49,9 +70,13 @@ from drqueue.proto.messages import (
     Why,
 )
 from drqueue.proto.model import Exit, JobChange, JobSpec, LayerSpec, MachineInfo, RunOrder, SlaveLimits
+from drqueue.proto.roles import Who
 from drqueue.proto.views import FrameView, JobView, LayerView, Reason, SlaveView
 
 WALL = 1_000_000.0
+#: Who asks, and which slaves link, where a test does not care.
+ADMIN = Who(name="admin", role="admin", peer="uid 0")
+LOCAL_NODE = Who(name="local", role="node", peer="uid 0")
 
 
 def a_layer(frames: str = "1-10", **fields: Any) -> LayerSpec:
@@ -103,6 +128,8 @@ class CoreFarm:
         self.published: list[Publish] = []
         self.asked_history: list[AskHistory] = []
         self.mails: list[MailFinished] = []
+        self.joins: dict[int, Joined | Rejected] = {}
+        self.cuts: list[CutClients] = []
         self.saved: list[AnyRecord] = []
         self._ordered: set[AttemptKey] = set()
         self._links = count(1)
@@ -137,6 +164,14 @@ class CoreFarm:
                     self.asked_history.append(effect)
                 case MailFinished():
                     self.mails.append(effect)
+                case AnswerJoin():
+                    message = _travelled(effect.message)
+                    assert isinstance(message, Joined | Rejected)
+                    self.joins[effect.link] = message
+                case CutClients():
+                    self.cuts.append(effect)
+                case Audited():
+                    pass
         return outcome.do
 
     def _check_orders(
@@ -188,15 +223,15 @@ class CoreFarm:
 
     # -- slaves ---------------------------------------------------------------------------------------
 
-    def link(self, name: str = "s1", held: Sequence[Held] = (), **fields: Any) -> int:
+    def link(self, name: str = "s1", held: Sequence[Held] = (), who: Who = LOCAL_NODE, **fields: Any) -> int:
         """A slave says Hello; its link."""
         link = next(self._links)
-        self.step(SlaveLinked(link, a_hello(name, **fields), tuple(held)))
+        self.step(SlaveLinked(link, a_hello(name, **fields), tuple(held), who))
         return link
 
     def link_unchecked(self, name: str, **fields: Any) -> None:
         """A slave links, without looking at all others."""
-        event = SlaveLinked(next(self._links), a_hello(name, **fields), ())
+        event = SlaveLinked(next(self._links), a_hello(name, **fields), (), LOCAL_NODE)
         self.storage.commit(self.core.step([event], self.now).save)
 
     def unlink(self, link: int) -> None:
@@ -275,12 +310,12 @@ class CoreFarm:
 
     # -- clients ----------------------------------------------------------------------------------------
 
-    def ask(self, request: Request) -> Request:
+    def ask(self, request: Request, who: Who = ADMIN, fresh: str = "") -> Request:
         """The answer to a request."""
         request = structs.replace(request, rq=next(self._rq))
         travelled = _travelled(request)
         assert isinstance(travelled, Request)
-        self.step(ClientAsked(1, travelled))
+        self.step(ClientAsked(1, travelled, who, fresh))
         answer = self.answers[1].pop()
         assert answer.rq == request.rq
         return answer
@@ -296,7 +331,7 @@ class CoreFarm:
         """Queue a job without looking at all others: for tests of thousands of jobs or frames."""
         job = self.core.state.next_job
         request = Submit(rq=1, token=f"token-{next(self._tokens):06d}", spec=spec)
-        self.storage.commit(self.core.step([ClientAsked(1, request)], self.now).save)
+        self.storage.commit(self.core.step([ClientAsked(1, request, ADMIN)], self.now).save)
         assert self.core.state.next_job == job + 1
         return job
 

@@ -102,7 +102,7 @@ def test_state_folders() -> None:
     [
         ("lease = 5", "unknown key 'lease' (did you mean 'lease_s'?)"),
         ("keep_dasy = 5", "unknown key 'keep_dasy' (did you mean 'keep_days'?)"),
-        ("[slave]\nx = 1", "unknown key 'slave'; the keys are backoff_max_s, backoff_s, backup_hours"),
+        ("[slave]\nx = 1", "unknown key 'slave'; the keys are address, artist_max_priority, audit_days"),
         ("lease_s = 'soon'", "lease_s must be a number from 0.01 to 31536000, not 'soon'"),
         ("lease_s = nan", "lease_s must be a number"),
         ("lease_s = inf", "lease_s must be a number"),

@@ -26,6 +26,14 @@ class VersionMismatch(DrQueueError):  # noqa: N818
     """Master and client share no version of the protocol; the text says which side to upgrade."""
 
 
+class NotLoggedIn(DrQueueError):  # noqa: N818
+    """There is no login for a master, none that may be used, or the master knows it no more."""
+
+
+class WrongCertificate(DrQueueError):  # noqa: N818
+    """Whoever answers at a master's address shows another certificate than the one that was pinned."""
+
+
 class FarmFailed(DrQueueError):  # noqa: N818
     """A farm on this machine could not be started, or one of its daemons ended."""
 

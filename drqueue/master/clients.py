@@ -44,6 +44,7 @@ from drqueue.proto.messages import (
     Watch,
     Watching,
 )
+from drqueue.proto.roles import Who
 from drqueue.proto.views import AttemptView, FrameView
 
 T = TypeVar("T")
@@ -70,8 +71,9 @@ class Reader(Protocol):
 
 
 class _Client:
-    def __init__(self, channel: Channel, nursery: trio.Nursery) -> None:
+    def __init__(self, channel: Channel, nursery: trio.Nursery, who: Who) -> None:
         self.channel = channel
+        self.who = who
         self.nursery = nursery
         self.room = trio.Semaphore(_UNDER_WAY)
         self.reads = trio.Semaphore(_READS_UNDER_WAY)
@@ -114,18 +116,18 @@ class ClientLinks:
 
     # -- in -----------------------------------------------------------------------------------------
 
-    async def serve(self, channel: Channel, hi: Hi) -> None:
+    async def serve(self, channel: Channel, hi: Hi, who: Who) -> None:
         """One client's link, from after the handshake to its end."""
         number = next(self._numbers)
         channel.label = hi.name or f"client {number}"
         try:
-            await self._converse(number, channel)
+            await self._converse(number, channel, who)
         except Exception as error:  # noqa: BLE001  (a bug met on one link must not take the farm down)
             log.error("a bug ended a client's link", client=channel.label, exc=error)
 
-    async def _converse(self, number: int, channel: Channel) -> None:
+    async def _converse(self, number: int, channel: Channel, who: Who) -> None:
         async with trio.open_nursery() as nursery:
-            client = self._clients[number] = _Client(channel, nursery)
+            client = self._clients[number] = _Client(channel, nursery, who)
             nursery.start_soon(channel.watch_silence, _SILENCE_S)
             try:
                 while True:
@@ -163,7 +165,7 @@ class ClientLinks:
             case _ if self._history.alarm:
                 self._ask_in_alarm(number, client, message)
             case _:
-                self._inbox.put(ClientAsked(number, message))
+                self._inbox.put(ClientAsked(number, message, client.who))
                 await self._inbox.wait_room()
 
     def _watch(self, client: _Client, request: Watch) -> None:
@@ -178,7 +180,7 @@ class ClientLinks:
         if not isinstance(message, READS):
             client.answer(Refusal(rq=message.rq, code="disk-full", text=self._history.alarm))
             return
-        for effect in self._core.peek(number, message):
+        for effect in self._core.peek(number, message, client.who):
             if isinstance(effect, Answer):
                 self.answer(effect)
             elif isinstance(effect, AskHistory):

@@ -23,6 +23,7 @@ from drqueue.master.core.core import Core
 from drqueue.master.core.effects import Answer, AskHistory, Effect, MailFinished, Publish, Tell, Unlink
 from drqueue.master.core.events import ClockRead, Event, Stopping
 from drqueue.master.core.turn import Policy
+from drqueue.master.door import local_roles, local_who, login_name, peer_uid
 from drqueue.master.history import History
 from drqueue.master.housekeeping import Housekeeping
 from drqueue.master.hub import Hub
@@ -32,6 +33,7 @@ from drqueue.master.storage.statedir import OpenState, open_state
 from drqueue.proto.errors import RemoteProtocolError
 from drqueue.proto.handshake import Answerer
 from drqueue.proto.link_messages import Welcome
+from drqueue.proto.roles import Who
 from drqueue.settings import MasterSettings
 from drqueue.unixpath import bind_unix
 
@@ -126,6 +128,7 @@ class _Master:
         self.slaves = SlaveLinks(self._inbox, settings.beat_s, settings.silence_s)
         self._clients = ClientLinks(self._inbox, self._core, self.slaves, self.hub, self._history)
         self._numbers = count(1)
+        self._roles = local_roles(settings.local_roles)
         self._open_links = 0
         self._turned = trio.Event()
         self._turns = 0
@@ -211,10 +214,12 @@ class _Master:
         self._open_links += 1
         try:
             channel = Channel(sock)
+            uid = peer_uid(sock)
+            who = local_who(uid, login_name(uid), os.geteuid(), self._roles)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(channel.pump)
                 try:
-                    await self._serve_link(channel)
+                    await self._serve_link(channel, who)
                 except LinkClosed as end:
                     log.debug("a link ended in the handshake", why=end)
                 except RemoteProtocolError as error:
@@ -226,12 +231,12 @@ class _Master:
         finally:
             self._open_links -= 1
 
-    async def _serve_link(self, channel: Channel) -> None:
+    async def _serve_link(self, channel: Channel, who: Who) -> None:
         hi = await channel.answer(self._answerer)
         if hi is None:
             with trio.move_on_after(_GOODBYE_S):
                 await channel.wait_flushed(_GOODBYE_S)
         elif hi.role == "slave":
-            await self.slaves.serve(next(self._numbers), channel)
+            await self.slaves.serve(next(self._numbers), channel, who)
         else:
-            await self._clients.serve(channel, hi)
+            await self._clients.serve(channel, hi, who)

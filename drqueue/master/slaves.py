@@ -33,6 +33,7 @@ from drqueue.proto.link_messages import (
 )
 from drqueue.proto.messages import Done, LogPart, Refusal, Request, SlaveInfo
 from drqueue.proto.model import Exit
+from drqueue.proto.roles import Who
 
 #: Attempts one slave may hold; far above what a machine can run.
 _HELD_MOST = 20_000
@@ -76,13 +77,13 @@ class SlaveLinks:
 
     # -- in -----------------------------------------------------------------------------------------
 
-    async def serve(self, number: int, channel: Channel) -> None:
+    async def serve(self, number: int, channel: Channel, who: Who) -> None:
         """One slave's link, from after the handshake to its end."""
         link: _Link | None = None
         try:
             hello, held = await self._hear_hello(channel)
             link = self._links[number] = _Link(channel, hello.machine.hostname)
-            self._inbox.put(SlaveLinked(number, hello, held))
+            self._inbox.put(SlaveLinked(number, hello, held, who))
             while True:
                 await self._hear(number, link, await channel.receive())
         except LinkClosed as end:

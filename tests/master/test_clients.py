@@ -59,9 +59,12 @@ from drqueue.proto.messages import (
     Watching,
 )
 from drqueue.proto.model import LimitsChange, LogEnds
+from drqueue.proto.roles import Who
 from tests.builders import WALL, a_hello, a_job, badly, well
 
 T = TypeVar("T")
+
+ROOT = Who(name="root", role="admin", peer="uid 0")
 
 
 class Disk:
@@ -142,9 +145,9 @@ class Rig:
                     hi = await near.answer(answerer)
                     assert hi is not None
                     if role == "slave":
-                        await self.slaves.serve(77, near)
+                        await self.slaves.serve(77, near, ROOT)
                     else:
-                        await self.clients.serve(near, hi)
+                        await self.clients.serve(near, hi, ROOT)
                 self.ended += 1
 
             nursery.start_soon(serve)

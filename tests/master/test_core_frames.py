@@ -15,7 +15,7 @@ from drqueue.proto.link_messages import Held
 from drqueue.proto.messages import FrameVerb, ListAttempts, Refusal
 from drqueue.proto.model import FAILURES, KILLED, NOBODYS, Exit, SlaveLimits
 from drqueue.proto.ranges import Chunks, FrameRange
-from tests.builders import CoreFarm, a_job, badly, well
+from tests.builders import ADMIN, CoreFarm, a_job, badly, well
 
 LONG = 10_000.0
 
@@ -447,7 +447,7 @@ def test_numbers_that_fit_nowhere_are_counted_or_refused(farm: CoreFarm) -> None
 
 def test_the_history_of_a_frame_is_asked_from_the_storage(farm: CoreFarm) -> None:
     farm.submit(a_job("1-20", layer={"chunk": 5}))
-    farm.step(ClientAsked(1, ListAttempts(rq=1, job=0, number=8)))
+    farm.step(ClientAsked(1, ListAttempts(rq=1, job=0, number=8), ADMIN))
     (asked,) = farm.asked_history
     assert (asked.layer, asked.number) == (0, 6)
 
@@ -487,7 +487,7 @@ def test_ten_million_frames_are_named_without_looking_each_up(
 
     monkeypatch.setattr(Chunks, "chunk_of", counted)
     request = FrameVerb(rq=1, job=0, verb="finish", frames=frames)
-    assert farm.core.step([ClientAsked(1, request)], farm.now).do
+    assert farm.core.step([ClientAsked(1, request, ADMIN)], farm.now).do
     assert len(farm.core.state.jobs[0].layers[0].done) > 3_000_000
     assert len(looked_up) <= 2
 
@@ -498,7 +498,7 @@ def test_frames_in_many_pieces_are_named_up_to_a_bound() -> None:
     layer = farm.core.state.jobs[0].layers[0]
     for frames, done in (("1-40002x2", 0), ("1-40000x2", 20_000), ("2-100,5-1000x5", 20_140)):
         request = FrameVerb(rq=1, job=0, verb="finish", frames=frames)
-        effects = farm.core.step([ClientAsked(1, request)], farm.now).do
+        effects = farm.core.step([ClientAsked(1, request, ADMIN)], farm.now).do
         (answer,) = [effect for effect in effects if isinstance(effect, Answer)]
         assert len(layer.done) == done
         assert isinstance(answer.message, Refusal) == (done == 0)

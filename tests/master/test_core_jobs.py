@@ -7,7 +7,7 @@ from drqueue.master.core.records import JobForget
 from drqueue.proto.link_messages import Exited, Held, Report
 from drqueue.proto.messages import GetJob, Job, JobVerb, ListJobs, Submit, Submitted
 from drqueue.proto.model import JobSpec
-from tests.builders import CoreFarm, a_job, a_layer, badly, well
+from tests.builders import ADMIN, CoreFarm, a_job, a_layer, badly, well
 
 TWO_LAYERS = (a_layer("1-2", name="render"), a_layer("1-3", name="comp"))
 
@@ -351,7 +351,7 @@ def test_who_asks_in_the_step_of_the_last_exit_is_told_of_the_whole_end(farm: Co
     link = farm.link()
     farm.submit(a_job("1"))
     news = SlaveSaid(link, Report(exited=(Exited(farm.order(link).key, well()),)))
-    farm.step(news, ClientAsked(1, GetJob(rq=7, job=0)))
+    farm.step(news, ClientAsked(1, GetJob(rq=7, job=0), ADMIN))
     answer = farm.answers[1].pop()
     assert isinstance(answer, Job)
     assert (answer.job.state, answer.job.finished_at > 0) == ("FINISHED", True)

@@ -23,7 +23,7 @@ from drqueue.proto.messages import (
     Unwatch,
 )
 from drqueue.proto.model import Depend, MachineInfo, MachineLoad
-from tests.builders import CoreFarm, a_job, a_layer, badly
+from tests.builders import ADMIN, CoreFarm, a_job, a_layer, badly
 
 DAY = 86400.0
 
@@ -207,7 +207,7 @@ def test_the_log_of_a_live_attempt_lies_at_its_slave(farm: CoreFarm) -> None:
         answer = farm.ask(FindLog(rq=0, job=0, number=7, attempt=attempt))
         assert isinstance(answer, LogPlace)
         assert {name: getattr(answer, name) for name in expected} == expected
-    effects = farm.step(ClientAsked(1, FindLog(rq=1, job=0, number=7, attempt=9)))
+    effects = farm.step(ClientAsked(1, FindLog(rq=1, job=0, number=7, attempt=9), ADMIN))
     assert [type(effect) for effect in effects] == [AskHistory]
     assert farm.refusal(FindLog(rq=0, job=0, number=8)).code == "no-such-frame"
 
@@ -218,7 +218,7 @@ def test_a_request_that_a_master_does_not_answer_is_refused(farm: CoreFarm) -> N
 
 def test_peeking_answers_reads_and_changes_nothing(farm: CoreFarm) -> None:
     farm.submit(a_job("1"))
-    (effect,) = farm.core.peek(4, GetJob(rq=77, job=0))
+    (effect,) = farm.core.peek(4, GetJob(rq=77, job=0), ADMIN)
     assert isinstance(effect, Answer)
     assert (effect.client, effect.message.rq) == (4, 77)
     assert farm.core.step([], farm.now).save == []

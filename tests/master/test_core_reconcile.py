@@ -21,7 +21,7 @@ from drqueue.proto.link_messages import (
 )
 from drqueue.proto.messages import Refusal, SetLimits, SlaveVerb
 from drqueue.proto.model import Exit, LimitsChange, LogEnds, MachineInfo, MachineLoad, SlaveLimits
-from tests.builders import WALL, CoreFarm, a_hello, a_job, badly
+from tests.builders import LOCAL_NODE, WALL, CoreFarm, a_hello, a_job, badly
 
 
 @pytest.fixture
@@ -246,7 +246,7 @@ def test_progress_is_shown_and_bounded(farm: CoreFarm) -> None:
 
 def test_two_links_at_once_in_one_step(farm: CoreFarm) -> None:
     farm.submit(a_job("1-8"))
-    farm.step(SlaveLinked(71, a_hello("a"), ()), SlaveLinked(72, a_hello("b"), ()))
+    farm.step(SlaveLinked(71, a_hello("a"), (), LOCAL_NODE), SlaveLinked(72, a_hello("b"), (), LOCAL_NODE))
     assert len(farm.orders(71)) == len(farm.orders(72)) == 4
 
 

@@ -34,9 +34,11 @@ from drqueue.proto.link_messages import (
 )
 from drqueue.proto.messages import Done, FarmInfo, KillAttempts, LogPart, ReadLog, Refusal, SetLimits
 from drqueue.proto.model import LimitsChange, MachineLoad, RunOrder, SlaveLimits
+from drqueue.proto.roles import Who
 from tests.builders import a_hello
 
 SILENCE_S = 30.0
+WHO = Who(name="n1", role="node", account="0123456789abcdef", peer="192.0.2.1")
 
 
 def a_key(frame: int) -> AttemptKey:
@@ -76,7 +78,7 @@ class Rig:
             async def serve() -> None:
                 async with trio.open_nursery() as link:
                     link.start_soon(near.pump)
-                    await self.slaves.serve(number, near)
+                    await self.slaves.serve(number, near, WHO)
                 self.ended.add(number)
 
             nursery.start_soon(serve)
@@ -129,7 +131,7 @@ async def test_hello_in_parts_is_one_event(rig: Rig) -> None:
         far.send(HelloMore(held=held[3:8], more=True))
         assert await rig.events() == []
         far.send(HelloMore(held=held[8:]))
-        assert await rig.events() == [SlaveLinked(1, hello, held)]
+        assert await rig.events() == [SlaveLinked(1, hello, held, WHO)]
 
 
 async def test_who_never_says_hello_is_dropped(rig: Rig, autojump_clock: MockClock) -> None:

@@ -15,7 +15,18 @@ from random import Random
 
 from drqueue.master.core.attempts import Backoff
 from drqueue.master.core.core import Core
-from drqueue.master.core.effects import Answer, AskHistory, Effect, Publish, Tell, Unlink
+from drqueue.master.core.effects import (
+    Answer,
+    AnswerJoin,
+    AskHistory,
+    Audited,
+    CutClients,
+    Effect,
+    MailFinished,
+    Publish,
+    Tell,
+    Unlink,
+)
 from drqueue.master.core.events import (
     ClientAsked,
     ClockRead,
@@ -48,6 +59,7 @@ from drqueue.proto.link_messages import (
 )
 from drqueue.proto.messages import Done, Refusal, Request, Submit, Submitted
 from drqueue.proto.model import JobSpec, RunOrder
+from tests.builders import ADMIN, LOCAL_NODE
 from tests.sim import faults
 from tests.sim.hosts import Host
 from tests.sim.oracles import Oracle, Violation
@@ -224,7 +236,7 @@ class Master:
                         self._close(link)
                 case Answer(client, answer):
                     self.farm.answer(client, answer)
-                case Publish() | AskHistory():
+                case Publish() | AskHistory() | MailFinished() | Audited() | AnswerJoin() | CutClients():
                     pass
             if self.crash_at == "mid effects":
                 self.farm.crash_master()
@@ -277,7 +289,7 @@ class Master:
             link.linked = True
             self._links[link.number] = link
             link.end.on_message = lambda message: self._hear(link, message)
-            self.put(SlaveLinked(link.number, link.hello, tuple(link.held)))
+            self.put(SlaveLinked(link.number, link.hello, tuple(link.held), LOCAL_NODE))
 
     def _hear(self, link: _Link, message: Message) -> None:
         match message:
@@ -459,7 +471,7 @@ class Farm:
                 self.after(20.0, lambda: then(None) if self._clients.pop(number, None) else None)
             message = decode(encode(request))
             assert isinstance(message, Request)
-            master.put(ClientAsked(number, message))
+            master.put(ClientAsked(number, message, ADMIN))
 
         self.after(self._latency(), arrived)
 

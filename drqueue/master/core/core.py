@@ -28,6 +28,7 @@ from drqueue.master.core.turn import Policy, Turn
 from drqueue.outcome import Outcome
 from drqueue.proto.link_messages import Grant
 from drqueue.proto.messages import Request
+from drqueue.proto.roles import Who
 
 #: At most this many finished jobs are purged in one step.
 _PURGE_AT_ONCE: Final = 10
@@ -86,11 +87,11 @@ class Core:
         save, state.save = state.save, []
         return Outcome(save, turn.take_effects())
 
-    def peek(self, client: int, request: Request) -> Sequence[Effect]:
+    def peek(self, client: int, request: Request, who: Who) -> Sequence[Effect]:
         """Answer one of READS between steps (while a commit cannot end); changes nothing."""
         turn = Turn(self._turn.policy)
         turn.state, turn.now = self._turn.state, self._turn.now
-        on_asked(turn, ClientAsked(client, request))
+        on_asked(turn, ClientAsked(client, request, who))
         return turn.take_effects()
 
     def next_wakeup(self) -> float | None:

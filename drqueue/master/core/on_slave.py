@@ -19,6 +19,7 @@ from drqueue.master.core.records import LogRecord, MetaRecord, SlaveForget, Slav
 from drqueue.master.core.state import Slave
 from drqueue.master.core.turn import Turn
 from drqueue.proto.link_messages import (
+    Acted,
     Beat,
     Exited,
     LimitsNow,
@@ -26,6 +27,7 @@ from drqueue.proto.link_messages import (
     Progressed,
     Registered,
     Report,
+    SecretTaken,
     Started,
     Status,
 )
@@ -181,6 +183,8 @@ def on_said(turn: Turn, event: SlaveSaid) -> None:
         case LogKept(key=key, ends=ends):
             if key.job in turn.state.jobs:
                 turn.state.save.append(LogRecord(key, ends))
+        case Acted() | SecretTaken():
+            pass
 
 
 def _started(turn: Turn, slave: Slave, started: Started) -> None:
