@@ -13,7 +13,7 @@ import ssl
 import stat
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
@@ -349,12 +349,13 @@ def frames_user(frames_as: str | None, own_uid: int | None = None, what: str = "
     """Whom frames run as; None: as whoever the daemon runs as."""
     uid = os.geteuid() if own_uid is None else own_uid
     own = user_name(uid)
-    if frames_as == "root" or (uid == 0 and frames_as in (None, own)):
+    if frames_as == "root" and uid != 0:
         return bad(what, "frames run as root: each can do anything here", "set run_as to a user for frames")
     if frames_as in (None, own):
+        can = "do anything here" if uid == 0 else "read the slave's secret"
         return warn(
             what,
-            f"frames run as {own}, as the slave does: each can read the slave's secret",
+            f"frames run as {own}, as the slave does: each can {can}",
             "run it by the shipped unit, which may change users, and set run_as",
         )
     return ok(what, f"frames run as {frames_as}, the slave as {own}")
@@ -380,7 +381,7 @@ def amount(mb: int) -> str:
     return f"{mb} MB"
 
 
-def listed(names: Collection[str], most: int = _LISTED) -> str:
+def listed(names: Iterable[str], most: int = _LISTED) -> str:
     """A few of many names, in order, and how many more there are."""
     shown = sorted(names)
     more = len(shown) - most

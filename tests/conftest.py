@@ -52,6 +52,7 @@ def own_folder(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixture
     request.config.stash[FOLDER] = base
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(base / "xdg-state"))
+        patch.setenv("XDG_CONFIG_HOME", str(base / "xdg-config"))
         yield
 
 

@@ -11,7 +11,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drqueue import channel as channel_module
+from drqueue import wire
 from drqueue.channel import HANDSHAKE_S, OUTBOX_LIMIT, STALLED_S, Channel, LinkClosed
 from drqueue.proto.connection import Connection
 from drqueue.proto.errors import LocalProtocolError, RemoteProtocolError
@@ -392,7 +392,7 @@ async def test_a_peer_for_whom_too_much_piles_up_is_dropped_at_once() -> None:
 async def test_where_all_links_together_hold_too_much_the_large_ones_go(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(channel_module, "OUTBOXES_LIMIT", 2_000_000)
+    monkeypatch.setattr(wire, "OUTBOXES_LIMIT", 2_000_000)
     async with a_pair() as (greedy, _), a_pair() as (modest, far):
         while Channel.queued_by_all < 1_900_000:
             greedy.send(a_part(0))

@@ -9,10 +9,15 @@ import drqueue.client
 from drqueue.client import AsyncClient, Client
 
 #: For this package's own modules, or what only a trio program needs.
-ONLY_ASYNC = {"linked", "stand_watch", "read", "direct"}
+ONLY_ASYNC = {"linked", "stand_watch", "read", "direct", "direct_at", "direct_here"}
 ONLY_SYNC = {"close"}
 #: How the blocking client calls what the other one returns.
-TWINS = {"Pages": "Iterator", "LogStream": "Stream[bytes]", "Changes": "Stream[Changed]"}
+TWINS = {
+    "Pages": "Iterator",
+    "LogStream": "Stream[bytes]",
+    "Changes": "Stream[Changed]",
+    "AuditRows": "Stream[AuditView]",
+}
 
 
 def methods(cls: type) -> dict[str, inspect.Signature]:

@@ -1,8 +1,10 @@
-"""What systemd is told, over real datagram sockets."""
+"""What systemd is told, over real datagram sockets, and what it hands over, in real processes."""
 
 import os
 import secrets
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,3 +79,72 @@ def test_watchdog_is_pinged_twice_per_timeout(
         else:
             monkeypatch.setenv(name, value)
     assert watchdog_interval() == expected
+
+
+# -- sockets that systemd opened -----------------------------------------------------------------------------
+
+TAKE = """
+import os
+from drqueue.sdnotify import handed_over
+try:
+    for name, sock in handed_over():
+        print(name, sock.family.name, os.get_inheritable(sock.fileno()), sock.getsockname())
+except OSError as error:
+    print("refused:", error)
+print("again:", handed_over(), sorted(name for name in os.environ if name.startswith("LISTEN_")))
+"""
+
+
+def taken(files: list[int], names: str | None = None, pid: str = "$$", count: str = "") -> list[str]:
+    """What a process says that was started as a socket unit starts it, with these descriptors from 3 on."""
+    # A shell that becomes the program knows its pid; high copies keep one descriptor from closing another.
+    high = [os.dup2(file, 60 + at) for at, file in enumerate(files)]
+    moves = " ".join(f"{3 + at}<&{file} {file}<&-" for at, file in enumerate(high))
+    named = f"LISTEN_FDNAMES={names} " if names is not None else ""
+    line = f'LISTEN_PID={pid} LISTEN_FDS={count or len(files)} {named}exec "$0" -c "$1" {moves}'
+    try:
+        done = subprocess.run(
+            ["bash", "-c", line, sys.executable, TAKE],
+            pass_fds=high,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
+        )
+    finally:
+        for file in high:
+            os.close(file)
+    return done.stdout.splitlines()
+
+
+AGAIN = "again: [] []"
+
+
+@pytest.mark.slow
+def test_handed_over_sockets_are_taken_once_with_their_names(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as unix, socket.create_server(("127.0.0.1", 0)) as tcp:
+        unix.bind(path)
+        unix.listen()
+        assert taken([unix.fileno(), tcp.fileno()], "master.socket:net") == [
+            f"master.socket AF_UNIX False {path}",
+            f"net AF_INET False {tcp.getsockname()}",
+            AGAIN,
+        ]
+        # Names are an addition of later versions of systemd.
+        assert taken([unix.fileno()]) == [f" AF_UNIX False {path}", AGAIN]
+        assert taken([unix.fileno()], pid="1") == [AGAIN]
+        assert taken([unix.fileno()], count="x") == [AGAIN]
+
+
+@pytest.mark.slow
+def test_what_is_no_listening_socket_is_refused_in_a_sentence() -> None:
+    with socket.socket(socket.AF_INET) as idle, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
+        listening = "refused: descriptor 3, handed over by systemd, is no listening stream socket"
+        assert taken([idle.fileno()]) == [listening, AGAIN]
+        assert taken([datagram.fileno()]) == [listening, AGAIN]
+    read, write = os.pipe()
+    assert taken([read]) == ["refused: descriptor 3, handed over by systemd, is no socket", AGAIN]
+    os.close(read)
+    os.close(write)
+    assert taken([], count="1") == ["refused: descriptor 3, handed over by systemd, is no socket", AGAIN]

@@ -13,7 +13,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from drqueue.client.async_client import AsyncClient, Did, connect
+    from drqueue.client.asking import Did
+    from drqueue.client.async_client import AsyncClient, connect
     from drqueue.client.errors import (
         AmbiguousSlave,
         BadRequest,
@@ -28,16 +29,29 @@ if TYPE_CHECKING:
         NotAllowed,
         NotFound,
         NotLinked,
+        NotLoggedIn,
         Refused,
         VersionMismatch,
+        WrongCertificate,
     )
     from drqueue.client.sync_client import Client
     from drqueue.proto.ids import AttemptKey
     from drqueue.proto.model import Depend, JobChange, JobSpec, LayerSpec, LimitsChange, Needs
-    from drqueue.proto.views import AttemptView, FrameView, JobView, LayerView, Reason, SlaveView
+    from drqueue.proto.views import (
+        AccountView,
+        AttemptView,
+        AuditView,
+        Finding,
+        FrameView,
+        JobView,
+        LayerView,
+        Reason,
+        SlaveView,
+    )
 
 _HOMES = {
-    "async_client": ("AsyncClient", "Did", "connect"),
+    "asking": ("Did",),
+    "async_client": ("AsyncClient", "connect"),
     "sync_client": ("Client",),
     "errors": (
         "AmbiguousSlave",
@@ -53,12 +67,24 @@ _HOMES = {
         "NotAllowed",
         "NotFound",
         "NotLinked",
+        "NotLoggedIn",
         "Refused",
         "VersionMismatch",
+        "WrongCertificate",
     ),
     "proto.ids": ("AttemptKey",),
     "proto.model": ("Depend", "JobChange", "JobSpec", "LayerSpec", "LimitsChange", "Needs"),
-    "proto.views": ("AttemptView", "FrameView", "JobView", "LayerView", "Reason", "SlaveView"),
+    "proto.views": (
+        "AccountView",
+        "AttemptView",
+        "AuditView",
+        "Finding",
+        "FrameView",
+        "JobView",
+        "LayerView",
+        "Reason",
+        "SlaveView",
+    ),
 }
 _HOME_OF = {
     name: f"drqueue.{home}" if home.startswith("proto.") else f"drqueue.client.{home}"
@@ -67,10 +93,12 @@ _HOME_OF = {
 }
 
 __all__ = [
+    "AccountView",
     "AmbiguousSlave",
     "AsyncClient",
     "AttemptKey",
     "AttemptView",
+    "AuditView",
     "BadRequest",
     "BadState",
     "Client",
@@ -78,6 +106,7 @@ __all__ = [
     "Did",
     "DiskFull",
     "DrQueueError",
+    "Finding",
     "FrameView",
     "JobChange",
     "JobSpec",
@@ -94,10 +123,12 @@ __all__ = [
     "NotAllowed",
     "NotFound",
     "NotLinked",
+    "NotLoggedIn",
     "Reason",
     "Refused",
     "SlaveView",
     "VersionMismatch",
+    "WrongCertificate",
     "connect",
 ]
 

@@ -1,61 +1,31 @@
 """`AsyncClient`: everything a farm can be asked and told, over one link to its master.
 
-Rules: reads, and `submit` by its token, are repeated by themselves when the link breaks; any other
-request whose link breaks before the answer raises MasterUnreachable, for it may have been done. A slave is
-asked directly at its control port where that can be reached, else through the master. Patience is how
-long a call goes on trying while no master answers: none for ordinary calls, an hour for what is meant to
-outlive a restart.
+Rules: as in `asking`. What is about accounts and the audit stands in `accounts`. Patience is none for
+ordinary calls, an hour for what is meant to outlive a restart.
 """
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import TypeVar
 
 import trio
 
-from drqueue.channel import LinkClosed
-from drqueue.client.errors import (
-    DrQueueError,
-    MasterUnreachable,
-    Refused,
-    VersionMismatch,
-)
-from drqueue.client.link import ChangeQueue, Link, LinkLost, dial
+from drqueue.client.accounts import AccountCalls
+from drqueue.client.asking import PAGE, RESTART_PATIENCE_S, Did, broke_off
+from drqueue.client.entrance import Entrance
+from drqueue.client.errors import MasterUnreachable
+from drqueue.client.link import LinkLost
 from drqueue.client.logs import LogStream
 from drqueue.client.specs import prepared, typed
 from drqueue.client.streams import Changes, Pages
 from drqueue.client.waiting import WaitProgress, wait_for
 from drqueue.proto import messages
-from drqueue.proto.errors import RemoteProtocolError
-from drqueue.proto.handshake import HandshakeRejected
 from drqueue.proto.ids import AttemptKey
-from drqueue.proto.link_messages import Message
-from drqueue.proto.messages import FrameVerbName, JobVerbName, Request, SlaveVerbName
+from drqueue.proto.messages import FrameVerbName, JobVerbName, SlaveVerbName
 from drqueue.proto.model import JobChange, JobSpec, LimitsChange
 from drqueue.proto.views import AttemptView, FrameView, JobView, LayerView, Reason, SlaveView
-from drqueue.settings import Address, candidates, default_state_dir
-
-RESTART_PATIENCE_S = 3600.0
-FIRST_PAUSE_S = 0.02
-LONGEST_PAUSE_S = 1.0
-#: A master that restarts is back before this; only then it is worth a word.
-SILENCE_S = 2.0
-PAGE = 500
-NO_NETWORK = "only Unix sockets are spoken so far (localhost, with no port, is this machine)"
-
-A = TypeVar("A", bound=Message)
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Did:
-    """What a verb did: how many things it touched, and what is worth saying about it."""
-
-    count: int
-    note: str = ""
+from drqueue.settings import default_state_dir
 
 
 @asynccontextmanager
@@ -68,15 +38,16 @@ async def connect(
 ) -> AsyncIterator["AsyncClient"]:
     """A client linked to the master at `address`: HOST[:PORT] or unix:PATH.
 
-    The default is DRQUEUE_MASTER, and without that the first on this machine that answers. Raises
-    MasterUnreachable where none answers within `patience_s` seconds, VersionMismatch, SettingsError.
+    The default is DRQUEUE_MASTER, and without that the first on this machine that answers, then the one
+    that was logged in to last. Raises MasterUnreachable where none answers within `patience_s` seconds,
+    NotLoggedIn, WrongCertificate, VersionMismatch, SettingsError.
     `lazily`: the master is dialled when it is first needed; slaves can be asked without one.
     """
     env = os.environ if env is None else env
-    places = candidates(env.get("DRQUEUE_MASTER", "") if address is None else address, env)
+    entrance = Entrance(env.get("DRQUEUE_MASTER", "") if address is None else address, env)
     failure: Exception | KeyboardInterrupt | None = None
     async with trio.open_nursery() as nursery:
-        client = AsyncClient(places, nursery, patience_s, default_state_dir(env))
+        client = AsyncClient(entrance, nursery, patience_s, default_state_dir(env))
         try:
             if not lazily:
                 await client.linked(patience_s)
@@ -89,23 +60,8 @@ async def connect(
         raise failure
 
 
-class AsyncClient:
+class AsyncClient(AccountCalls):
     """A farm's master, and through it the farm. Made by `connect`; any number of tasks may use it at once."""
-
-    def __init__(
-        self, places: Sequence[Address], nursery: trio.Nursery, patience_s: float = 0, state_dir: str = ""
-    ) -> None:
-        self._places = places
-        self._state_dir = state_dir
-        self._nursery = nursery
-        self._patience_s = patience_s
-        self._link: Link | None = None
-        self._direct: dict[str, Link] = {}
-        self._dialling = trio.Lock()
-        #: Called with False when the master has been silent for SILENCE_S while somebody waits for it, and
-        #: with True when it answers again.
-        self.on_silence: Callable[[bool], object] | None = None
-        self._silent = False
 
     # -- jobs -------------------------------------------------------------------------------------
 
@@ -238,10 +194,13 @@ class AsyncClient:
         try:
             return (await self._read(request, messages.SlaveInfo)).slave
         except MasterUnreachable:
-            link = await self.direct(self._local_control(name))
+            link = await self.direct_here(name)
             if link is None:
                 raise
-            return (await self._asked_directly(link, name, request, messages.SlaveInfo)).slave
+            try:
+                return (await link.ask(request, messages.SlaveInfo)).slave
+            except LinkLost as lost:
+                raise broke_off(name, lost) from None
 
     async def set_slave(self, name: str, change: LimitsChange) -> Did:
         """Change what a slave lets the farm use. `name` may be the `unix:PATH` of its control port, too."""
@@ -325,74 +284,7 @@ class AsyncClient:
         """Who this master is and how the farm does."""
         return await self._read(messages.FarmInfo(rq=0), messages.Farm)
 
-    # -- for this package's own modules -------------------------------------------------------------
-
-    async def linked(self, patience_s: float) -> Link:
-        """The link to the master, made anew where it is gone."""
-        began = trio.current_time()
-        pause = FIRST_PAUSE_S
-        while True:
-            try:
-                async with self._dialling:
-                    if self._link is None or self._link.over:
-                        self._link = await self._dial_master()
-                    self._tell_silence(False)
-                    return self._link
-            except MasterUnreachable:
-                if trio.current_time() + pause > began + patience_s:
-                    raise
-                if trio.current_time() - began >= SILENCE_S:
-                    self._tell_silence(True)
-            await trio.sleep(pause)
-            pause = min(pause * 1.5, LONGEST_PAUSE_S)
-
-    def _tell_silence(self, silent: bool) -> None:
-        if silent != self._silent:
-            self._silent = silent
-            if self.on_silence is not None:
-                self.on_silence(not silent)
-
-    async def stand_watch(self, request: messages.Watch, patience_s: float) -> tuple[Link, ChangeQueue]:
-        """A watch that stands, and the link it stands on."""
-
-        async def stand(link: Link) -> tuple[Link, ChangeQueue]:
-            return link, await link.watch(request)
-
-        return await self._retried(stand, patience_s, again=True)
-
-    async def read(self, request: Request, kind: type[A], patience_s: float) -> A:
-        """Ask for something that changes nothing, with a patience of its own."""
-        return await self._ask(request, kind, again=True, patience_s=patience_s)
-
-    async def direct(self, control: str) -> Link | None:
-        """A link to a slave's control port; None where that cannot be reached from here."""
-        if not control.startswith("unix:"):
-            return None
-        async with self._dialling:
-            link = self._direct.get(control)
-            if link is None or link.over:
-                try:
-                    link = await dial(Address("unix", path=control.removeprefix("unix:")), "slave")
-                except (OSError, LinkClosed, RemoteProtocolError, HandshakeRejected):
-                    return None
-                self._direct[control] = link
-                self._nursery.start_soon(link.serve)
-        return link
-
-    def _local_control(self, name: str) -> str:
-        """Where a slave of that name on this machine would listen."""
-        if name.startswith("unix:") or not name or "/" in name:
-            return name
-        return f"unix:{os.path.join(self._state_dir, f'slave-{name}', 'control.sock')}"
-
-    # -- asking -----------------------------------------------------------------------------------
-
-    async def _read(self, request: Request, kind: type[A]) -> A:
-        return await self._ask(request, kind, again=True)
-
-    async def _do(self, request: Request) -> Did:
-        done = await self._ask(request, messages.Done, again=False)
-        return Did(done.count, done.note)
+    # -- verbs ------------------------------------------------------------------------------------
 
     async def _job_verb(self, job: int, verb: JobVerbName) -> Did:
         return await self._do(messages.JobVerb(rq=0, job=job, verb=verb))
@@ -404,73 +296,3 @@ class AsyncClient:
 
     async def _slave_verb(self, name: str, verb: SlaveVerbName) -> Did:
         return await self._do(messages.SlaveVerb(rq=0, slave=name, verb=verb))
-
-    async def _tell_slave(self, name: str, directly: Request, relayed: Request) -> Did:
-        control = name if name.startswith("unix:") else (await self.slave(name)).control
-        link = await self.direct(control)
-        if link is None:
-            if name.startswith("unix:"):
-                raise DrQueueError(f"no slave answers at {name}")
-            return await self._do(relayed)
-        done = await self._asked_directly(link, name, directly, messages.Done)
-        return Did(done.count, done.note)
-
-    async def _asked_directly(self, link: Link, name: str, request: Request, kind: type[A]) -> A:
-        try:
-            return await link.ask(request, kind)
-        except LinkLost as lost:
-            raise DrQueueError(f"the link to slave {name} broke before it answered ({lost})") from None
-
-    async def _ask(
-        self, request: Request, kind: type[A], *, again: bool, patience_s: float | None = None
-    ) -> A:
-        patience_s = self._patience_s if patience_s is None else patience_s
-        return await self._retried(lambda link: link.ask(request, kind), patience_s, again=again)
-
-    async def _retried(self, use: Callable[[Link], Awaitable[T]], patience_s: float, *, again: bool) -> T:
-        deadline = trio.current_time() + patience_s
-        pause = 0.0
-        while True:
-            link = await self.linked(max(0.0, deadline - trio.current_time()))
-            try:
-                return await use(link)
-            except LinkLost as lost:
-                if lost.sent and not again:
-                    raise MasterUnreachable(
-                        f"the link to the master broke before it answered ({lost}): look whether it was done"
-                    ) from None
-                # Once more at once, for a master that was just restarted; from then on with pauses.
-                if pause and trio.current_time() + pause > deadline:
-                    raise MasterUnreachable(f"the link to the master keeps breaking ({lost})") from None
-            await trio.sleep(pause)
-            pause = min(max(pause * 1.5, FIRST_PAUSE_S), LONGEST_PAUSE_S)
-
-    async def _dial_master(self) -> Link:
-        tried = []
-        nobody = True
-        for place in self._places:
-            if place.kind != "unix":
-                if len(self._places) == 1:
-                    raise MasterUnreachable(f"no master answers at {place}: {NO_NETWORK}")
-                continue
-            try:
-                link = await dial(place)
-            except HandshakeRejected as error:
-                if error.code == "version":
-                    raise VersionMismatch(error.text) from None
-                if not error.retry:
-                    raise Refused(error.code, f"{place}: {error.text}") from None
-                nobody = False
-                tried.append(f"{place} ({error.text})")
-            except (FileNotFoundError, ConnectionRefusedError):
-                tried.append(str(place))
-            except OSError as error:
-                nobody = False
-                tried.append(f"{place} ({error.strerror or error})")
-            except (LinkClosed, RemoteProtocolError) as error:
-                nobody = False
-                tried.append(f"{place} ({error})")
-            else:
-                self._nursery.start_soon(link.serve)
-                return link
-        raise MasterUnreachable(f"no master answers at {' or '.join(tried)}", nobody=nobody)

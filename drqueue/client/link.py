@@ -5,9 +5,7 @@ who wait hear `LinkLost`. Changes go into the queue of their watch: at most `BAC
 says "resync". Reconnecting is not done here.
 """
 
-import errno
 import itertools
-import socket
 from collections import deque
 from typing import TypeVar
 
@@ -17,18 +15,17 @@ import trio
 from drqueue import __version__
 from drqueue.channel import Channel, LinkClosed
 from drqueue.client.errors import BadRequest, DrQueueError, refused
+from drqueue.dialling import CONNECT_S, open_channel
 from drqueue.proto.errors import LocalProtocolError, RemoteProtocolError
 from drqueue.proto.handshake import Dialler
 from drqueue.proto.link_messages import Beat, Message, Peer, Rejected, Welcome
 from drqueue.proto.messages import Changed, Refusal, Request, Unwatch, Watch, Watching
 from drqueue.settings import Address
-from drqueue.unixpath import connect_unix
 
 SOFTWARE = f"drqueue {__version__}"
 BEAT_S = 10.0
 SILENCE_S = 30.0
 BACKLOG = 256
-CONNECT_S = 5.0
 
 A = TypeVar("A", bound=Message)
 
@@ -83,8 +80,9 @@ class _Waiter:
 class Link:
     """Requests out, answers and changes in. `serve` must run in a task as long as the link is used."""
 
-    def __init__(self, channel: Channel, welcome: Welcome) -> None:
+    def __init__(self, channel: Channel, welcome: Welcome, address: Address) -> None:
         self.welcome = welcome
+        self.address = address
         self._channel = channel
         self._numbers = itertools.count()
         self._open: dict[int, _Waiter] = {}
@@ -95,6 +93,11 @@ class Link:
     def over(self) -> bool:
         """True once the link is gone."""
         return bool(self._over) or self._channel.closed
+
+    @property
+    def local(self) -> bool:
+        """Whether it is a Unix socket's: then the other side is this machine."""
+        return self.address.kind == "unix"
 
     def close(self) -> None:
         """Give the link up; whoever waits hears LinkLost."""
@@ -201,25 +204,23 @@ class Link:
         self._watches.clear()
 
 
-async def dial(address: Address, expect: Peer = "master") -> Link:
-    """A new link, past its handshake. Raises OSError, LinkClosed, RemoteProtocolError, HandshakeRejected."""
-    channel = Channel(await _connect(address), str(address))
+async def dial(
+    address: Address,
+    expect: Peer = "master",
+    *,
+    pin: str = "",
+    secret: str = "",
+    ticket: bytes = b"",
+    timeout_s: float = CONNECT_S,
+) -> Link:
+    """A new link, past its handshake; over TCP with the pin of the peer's certificate, and what lets in.
+
+    Raises OSError, PinMismatch, LinkClosed, RemoteProtocolError, HandshakeRejected.
+    """
+    channel = await open_channel(address, pin=pin, timeout_s=timeout_s)
     try:
-        welcome = await channel.dial(Dialler("client", SOFTWARE, expect=expect))
+        welcome = await channel.dial(Dialler("client", SOFTWARE, expect=expect, secret=secret, ticket=ticket))
     except BaseException:
         channel.close()
         raise
-    return Link(channel, welcome)
-
-
-async def _connect(address: Address) -> socket.socket:
-    if address.kind != "unix":
-        raise OSError(errno.EPROTONOSUPPORT, "only Unix sockets are spoken so far")
-    with trio.move_on_after(CONNECT_S):
-        while True:
-            try:
-                return connect_unix(address.path, blocking=False)
-            except BlockingIOError:
-                # The listener is alive, its queue is full; the kernel offers no event for room in it.
-                await trio.sleep(0.01)
-    raise TimeoutError(errno.ETIMEDOUT, f"it takes no new links (tried for {CONNECT_S:.0f} s)")
+    return Link(channel, welcome, address)

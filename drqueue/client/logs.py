@@ -183,7 +183,10 @@ class LogStream:
 
     async def _reach(self, place: messages.LogPlace) -> Link | None:
         """A link to whoever can read this log: the slave, or the master where it can ask the slave."""
-        link = await self._client.direct(place.control) if place.control else None
+        try:
+            link = await self._client.direct_at(place.slave, place.control)
+        except NotFound:
+            link = None  # forgotten, or called otherwise, just now
         if link is None and place.linked:
             link = await self._client.linked(self._patience_s)
         return link

@@ -14,13 +14,24 @@ from typing import Generic, Self, TypeVar
 
 import trio
 
-from drqueue.client.async_client import RESTART_PATIENCE_S, AsyncClient, Did, connect
+from drqueue.client.asking import RESTART_PATIENCE_S, Did
+from drqueue.client.async_client import AsyncClient, connect
 from drqueue.client.errors import DrQueueError
 from drqueue.client.waiting import WaitProgress
 from drqueue.proto.ids import AttemptKey
-from drqueue.proto.messages import Changed, Farm
+from drqueue.proto.messages import AccountKind, AccountRole, Changed, Farm, TheLine, You
 from drqueue.proto.model import JobChange, JobSpec, LimitsChange
-from drqueue.proto.views import AttemptView, FrameView, JobView, LayerView, Reason, SlaveView
+from drqueue.proto.views import (
+    AccountView,
+    AttemptView,
+    AuditView,
+    Finding,
+    FrameView,
+    JobView,
+    LayerView,
+    Reason,
+    SlaveView,
+)
 
 T = TypeVar("T")
 
@@ -345,3 +356,65 @@ class Client:
     def farm_info(self) -> Farm:
         """Who this master is and how the farm does."""
         return self._portal.call(self._client.farm_info)
+
+    # -- who may use it -----------------------------------------------------------------------------
+
+    def whoami(self) -> You:
+        """Who the master takes this client for."""
+        return self._portal.call(self._client.whoami)
+
+    def add_line(
+        self,
+        kind: AccountKind,
+        *,
+        name: str = "",
+        role: AccountRole = "artist",
+        ttl_s: float = 3600,
+        uses: int = 1,
+        net: str = "",
+    ) -> TheLine:
+        """A line that brings a node, or the person `name` in this role, to the farm.
+
+        It is good for `ttl_s` seconds and `uses` times, from the network `net` (CIDR) if that is given, and
+        never shown again.
+        """
+        return self._portal.call(
+            lambda: self._client.add_line(kind, name=name, role=role, ttl_s=ttl_s, uses=uses, net=net)
+        )
+
+    def accounts(self, kind: AccountKind, *, pending: bool = False) -> tuple[AccountView, ...]:
+        """Accounts of nodes or of people, and lines not used up; with `pending` what waits for approval."""
+        return self._portal.call(lambda: self._client.accounts(kind, pending=pending))
+
+    def revoke_account(self, kind: AccountKind, name: str) -> Did:
+        """Take an account away, and all its links and lines."""
+        return self._portal.call(lambda: self._client.revoke_account(kind, name))
+
+    def rotate_account(self, kind: AccountKind, name: str) -> Did | TheLine:
+        """Have an account get a new secret; a line where somebody has to paste one for that."""
+        return self._portal.call(lambda: self._client.rotate_account(kind, name))
+
+    def approve_node(self, name: str) -> Did:
+        """Let in a node that waits; `name` is the code that it shows, or its name."""
+        return self._portal.call(lambda: self._client.approve_node(name))
+
+    def reject_node(self, name: str) -> Did:
+        """Turn away a node that waits."""
+        return self._portal.call(lambda: self._client.reject_node(name))
+
+    def set_role(self, name: str, role: AccountRole) -> Did:
+        """Give a person another role."""
+        return self._portal.call(lambda: self._client.set_role(name, role))
+
+    def audit(self, latest: int = 100) -> tuple[AuditView, ...]:
+        """The last so many rows of what was done and refused, oldest first."""
+        return self._portal.call(lambda: self._client.audit(latest))
+
+    def follow_audit(self, latest: int = 0, *, patience_s: float = RESTART_PATIENCE_S) -> Stream[AuditView]:
+        """Rows of the audit as they are written, after the last so many that are there."""
+        source = self._client.follow_audit(latest, patience_s=patience_s)
+        return Stream(self._portal, source, source.aclose)
+
+    def examine(self, slave: str = "") -> tuple[Finding, ...]:
+        """What is well and what is not with the master and its machine, or with the slave of that name."""
+        return self._portal.call(lambda: self._client.examine(slave))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from drqueue import log
-from drqueue.access import Access, AccessError, read_access, write_access
+from drqueue.access import Access, read_access, write_access
 from drqueue.address import DEFAULT_PORT, Address
 from drqueue.master.core.records import AccountForget, AccountRecord, AnyRecord
 from drqueue.proto import lines
@@ -42,7 +42,7 @@ def prepare(
     """The admin of a master that starts, with the accounts that it has. Raises AccessError."""
     path = os.path.join(state_dir, ADMIN_FILE)
     found = read_access(path)
-    if not found:
+    if not found or found[0].farm != farm:
         return _new(path, accounts, farm, address, pin, wall)
     way = found[0]
     shown = lines.secret_hash(way.secret)

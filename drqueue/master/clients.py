@@ -6,13 +6,11 @@ full, reads are answered from the state and writes refused. A client that does n
 not read either; whatever it does, or this side does wrong about it, ends its own link at most.
 """
 
-from collections.abc import Callable
 from itertools import count
 from math import inf
-from typing import Protocol, TypeVar
 
 import trio
-from msgspec import msgpack, structs
+from msgspec import structs
 
 from drqueue import log
 from drqueue.channel import Channel, LinkClosed
@@ -22,10 +20,9 @@ from drqueue.master.core.core import Core
 from drqueue.master.core.effects import Answer, AskHistory
 from drqueue.master.core.events import ClientAsked, Event
 from drqueue.master.core.on_client import READS
-from drqueue.master.core.records import AttemptRecord
 from drqueue.master.hub import Hub, TooManyWatches
+from drqueue.master.past import Reader, attempt_view, fill_frames, latest, wants_history
 from drqueue.master.slaves import NotLinked, SlaveLinks
-from drqueue.master.storage import Storage
 from drqueue.proto.errors import LocalProtocolError, RemoteProtocolError
 from drqueue.proto.link_messages import Beat, Hi, Message
 from drqueue.proto.messages import (
@@ -45,9 +42,6 @@ from drqueue.proto.messages import (
     Watching,
 )
 from drqueue.proto.roles import Who
-from drqueue.proto.views import AttemptView, FrameView
-
-T = TypeVar("T")
 
 #: Requests of one client under way at once; its reader waits beyond that.
 _UNDER_WAY = 256
@@ -57,17 +51,6 @@ _READS_UNDER_WAY = 24
 _LAG_BYTES = 1024 * 1024
 #: A client says a word every 10 s; one that says none for so long is gone.
 _SILENCE_S = 30.0
-#: Bytes that the attempts at one frame take in an answer; of more, the latest are shown.
-_ATTEMPTS_BYTES = 224 * 1024
-
-
-class Reader(Protocol):
-    """How the history is asked: in the storage's own thread."""
-
-    alarm: str
-
-    async def read(self, ask: Callable[[Storage], T]) -> T:
-        """Run `ask` there and return what it returns."""
 
 
 class _Client:
@@ -170,7 +153,7 @@ class ClientLinks:
 
     def _watch(self, client: _Client, request: Watch) -> None:
         try:
-            number = self._hub.watch(client.channel, request)
+            number = self._hub.watch(client.channel, request, client.who.role)
         except TooManyWatches as error:
             client.answer(Refusal(rq=request.rq, code="too-many", text=str(error)))
         else:
@@ -194,7 +177,7 @@ class ClientLinks:
         if client is None:
             return
         message = effect.message
-        if isinstance(message, Frames) and any(_wants_history(view) for view in message.frames):
+        if isinstance(message, Frames) and any(wants_history(view) for view in message.frames):
             client.nursery.start_soon(self._answer_frames, client, message)
         elif isinstance(message, Farm):
             client.answer(structs.replace(message, alarm=self._history.alarm))
@@ -217,7 +200,7 @@ class ClientLinks:
         )
         if not isinstance(request, FindLog):
             views = tuple(attempt_view(row) for row in rows)
-            client.answer(Attempts(rq=request.rq, attempts=_latest(views)))
+            client.answer(Attempts(rq=request.rq, attempts=latest(views)))
             return
         rows = [row for row in rows if request.attempt in (None, row.attempt)]
         if not rows:
@@ -269,78 +252,3 @@ class ClientLinks:
         with trio.move_on_after(timeout_s):
             for client in list(self._clients.values()):
                 await client.channel.wait_flushed(inf)
-
-
-def _latest(views: tuple[AttemptView, ...]) -> tuple[AttemptView, ...]:
-    """As many of the last ones as fit into an answer."""
-    room = _ATTEMPTS_BYTES
-    for at in range(len(views) - 1, -1, -1):
-        room -= len(msgpack.encode(views[at]))
-        if room < 0:
-            return views[at + 1 :]
-    return views
-
-
-def _wants_history(view: FrameView) -> bool:
-    return view.state in ("DONE", "FAILED", "CANCELLED") or (view.state == "WAITING" and view.attempt > 0)
-
-
-async def fill_frames(history: Reader, views: tuple[FrameView, ...]) -> tuple[FrameView, ...]:
-    """Add the latest attempt, from the history, to views of frames that do not run."""
-    wanted: dict[tuple[int, int], list[int]] = {}
-    for view in views:
-        if _wants_history(view):
-            wanted.setdefault((view.job, view.layer), []).append(view.number)
-    found: dict[tuple[int, int, int], AttemptRecord] = {}
-    for (job, layer), numbers in wanted.items():
-        rows = await history.read(
-            lambda storage, job=job, layer=layer, numbers=numbers: storage.latest_attempts(  # type: ignore[misc]
-                job, layer, numbers
-            )
-        )
-        found.update({(job, layer, number): row for number, row in rows.items()})
-    return tuple(_filled(view, found.get((view.job, view.layer, view.number))) for view in views)
-
-
-def _filled(view: FrameView, row: AttemptRecord | None) -> FrameView:
-    if row is None or not _wants_history(view):
-        return view
-    return structs.replace(
-        view,
-        attempt=row.attempt,
-        slave=row.slave_name,
-        slave_id=row.slave,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        code=row.code,
-        signal=row.signal,
-        reason=row.reason,
-        text=row.text,
-        cpu_s=row.cpu_s,
-        peak_mb=row.peak_mb,
-        progress=1.0 if view.state == "DONE" else 0.0,
-    )
-
-
-def attempt_view(row: AttemptRecord) -> AttemptView:
-    """A row of the history as clients see it."""
-    return AttemptView(
-        job=row.job,
-        layer=row.layer,
-        frame=row.frame,
-        number=row.number,
-        attempt=row.attempt,
-        slave=row.slave_name,
-        slave_id=row.slave,
-        assigned_at=row.assigned_at,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        outcome=row.outcome,
-        code=row.code,
-        signal=row.signal,
-        reason=row.reason,
-        text=row.text,
-        cpu_s=row.cpu_s,
-        peak_mb=row.peak_mb,
-        log_bytes=row.log_bytes,
-    )

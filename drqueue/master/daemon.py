@@ -17,7 +17,7 @@ import trio
 import drqueue
 from drqueue import engine, log, sdnotify
 from drqueue.channel import Channel, LinkClosed
-from drqueue.master.clients import ClientLinks, fill_frames
+from drqueue.master.clients import ClientLinks
 from drqueue.master.core.attempts import Backoff
 from drqueue.master.core.core import Core
 from drqueue.master.core.effects import Answer, AskHistory, Effect, MailFinished, Publish, Tell, Unlink
@@ -28,6 +28,7 @@ from drqueue.master.history import History
 from drqueue.master.housekeeping import Housekeeping
 from drqueue.master.hub import Hub
 from drqueue.master.mailer import Mailer
+from drqueue.master.past import fill_frames
 from drqueue.master.slaves import SlaveLinks
 from drqueue.master.storage.statedir import OpenState, open_state
 from drqueue.proto.errors import RemoteProtocolError

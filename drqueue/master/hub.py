@@ -5,7 +5,7 @@ known without delay; in the long run it is 4 a second.
 
 A watcher has a set of changed keys, at most one entry each, never a queue of changes: whoever reads
 slowly gets fewer, later states, and above `KEYS_MOST` keys the advice to list anew. The core never
-waits for anyone here.
+waits for anyone here. What a watcher's role may not see is taken out of its news.
 """
 
 from collections.abc import Awaitable, Callable
@@ -20,6 +20,8 @@ from drqueue.master.core.state import FarmState
 from drqueue.proto.errors import LocalProtocolError
 from drqueue.proto.ids import FrameKey
 from drqueue.proto.messages import Changed, Watch
+from drqueue.proto.roles import Role
+from drqueue.proto.shown import shown
 from drqueue.proto.views import FrameView
 
 INTERVAL_S = 0.25
@@ -37,8 +39,9 @@ class TooManyWatches(Exception):  # noqa: N818  (an answer, not a fault)
 
 
 class _Watcher:
-    def __init__(self, number: int, channel: Channel, wants: Watch) -> None:
+    def __init__(self, number: int, channel: Channel, wants: Watch, role: Role) -> None:
         self.number = number
+        self.role = role
         self.channel = channel
         self.wants = wants
         self.jobs: set[int] = set()
@@ -86,14 +89,14 @@ class Hub:
         self._next = 1
         self._news = trio.Event()
 
-    def watch(self, channel: Channel, wants: Watch) -> int:
-        """A new watch; its number. Raises TooManyWatches."""
+    def watch(self, channel: Channel, wants: Watch, role: Role) -> int:
+        """A new watch of somebody with this role; its number. Raises TooManyWatches."""
         mine = self._of_link.setdefault(channel, set())
         if len(mine) >= WATCHES_MOST:
             raise TooManyWatches(f"a client may watch {WATCHES_MOST} things at once: end a watch first")
         number = self._next
         self._next += 1
-        self._watchers[number] = _Watcher(number, channel, wants)
+        self._watchers[number] = _Watcher(number, channel, wants, role)
         mine.add(number)
         return number
 
@@ -161,17 +164,15 @@ class Hub:
         parts = max(1, *(-(-len(one) // _PART) for one in lists))
         for part in range(parts):
             cut = slice(part * _PART, (part + 1) * _PART)
-            _send(
-                watcher.channel,
-                structs.replace(
-                    news,
-                    jobs=tuple(job_views[cut]),
-                    jobs_gone=tuple(jobs_gone[cut]),
-                    frames=tuple(frame_views[cut]),
-                    slaves=tuple(slave_views[cut]),
-                    slaves_gone=tuple(slaves_gone[cut]),
-                ),
+            one = structs.replace(
+                news,
+                jobs=tuple(job_views[cut]),
+                jobs_gone=tuple(jobs_gone[cut]),
+                frames=tuple(frame_views[cut]),
+                slaves=tuple(slave_views[cut]),
+                slaves_gone=tuple(slaves_gone[cut]),
             )
+            _send(watcher.channel, shown(one, watcher.role))
 
 
 def _frame_views(state: FarmState, keys: list[FrameKey]) -> tuple[FrameView, ...]:

@@ -1,6 +1,7 @@
 """The keeper's frames: it reaps them, knows their strays, measures them, trims their logs, kills their trees.
 
 Standard library only, without `typing`: the keeper imports this by path and has to stay small.
+*Helpers* are processes of the keeper's own (they remove trees as other users), and nobody's strays.
 The process that runs this is a child subreaper: whatever loses its parent becomes its child, a *stray*. A
 stray is somebody's by the processes and sessions seen at the last look, by its DRQUEUE_ATTEMPT, or because
 nobody else ran when it was born; otherwise it lives until all who ran then have ended.
@@ -82,6 +83,7 @@ class Frames:
         self.leaders: dict[int, Attempt] = {}
         self.closing: list[Attempt] = []
         self.strays: dict[int, Stray] = {}
+        self.helpers: set[int] = set()
         self.next_tick = self.next_sample = 0.0
         self.hurry = False
         self.own = -1
@@ -90,7 +92,13 @@ class Frames:
             self.own = os.open(f"/proc/{me}/task/{me}/children", os.O_RDONLY | os.O_CLOEXEC)
 
     def __len__(self) -> int:
-        return len(self.leaders) + len(self.closing) + len(self.strays)
+        return len(self.leaders) + len(self.closing) + len(self.strays) + len(self.helpers)
+
+    def help(self, pid: int) -> None:
+        """Take a process of the keeper's own into care."""
+        if not self:
+            self.next_tick = time.monotonic() + TICK_S
+        self.helpers.add(pid)
 
     def add(self, attempt: Attempt) -> None:
         """Take a just started attempt into care."""
@@ -135,6 +143,10 @@ class Frames:
                 attempt.status = status
                 attempt.end = time.time()
                 self.closing.append(attempt)
+            elif pid in self.helpers:
+                self.helpers.remove(pid)
+                if status:
+                    print(f"helper {pid} failed: status {status}", file=sys.stderr, flush=True)
             else:
                 stray = self.strays.pop(pid, None)
                 attempt = stray.owner if stray is not None else self.owner_seen(pid)
@@ -177,7 +189,7 @@ class Frames:
     def find_strays(self) -> None:
         """Find the keeper's children that it did not start, and whose they are."""
         for pid in self.own_children():
-            if pid not in self.leaders and pid not in self.strays:
+            if pid not in self.leaders and pid not in self.strays and pid not in self.helpers:
                 self.strays[pid] = Stray(pid, proctree.birth(pid))
         for stray in self.strays.values():
             if stray.owner is None:

@@ -3,21 +3,28 @@
     python -I -S keeper.py STATE_DIR [LINGER_SECONDS]
 
 This file only settles in; `keeper_loop` serves the daemon, `frames` watches the processes, `spawning` starts
-them, `proctree` reads /proc. (Python keeps no bytecode of a file it runs by path, and compiling a long one
-would cost two megabytes for good.)
+them, `privileges` makes them another user's, `notes` keeps which those are, `proctree` reads /proc. (Python
+keeps no bytecode of a file it runs by path, and compiling a long one would cost two megabytes for good.)
 
-Rules of these five: standard library only, imported at start (the package may be replaced under a running
+Rules of these seven: standard library only, imported at start (the package may be replaced under a running
 keeper); one thread; nothing waits for the daemon; nothing a connection sends can end it.
 
 One keeper per state directory: it holds the lock on `keeper.lock` and listens on `keeper.sock`; a socket
 given as standard input is its first connection. It serves one daemon at a time, the newest, in lines of
-JSON. The daemon greets with {"v": 1}, the keeper answers {"is": "keeper", "v": 1, "pid": its own}, tells
-all that it holds, and ends that with {"is": "held"}. A key is [job, layer, frame, attempt].
+JSON. The daemon greets with {"v": 1}, the keeper answers {"is": "keeper", "v": 1, "pid": its own, "users":
+whether it may change users}, tells all that it holds, and ends that with {"is": "held"}. A key is
+[job, layer, frame, attempt].
 
     do: launch   key argv env cwd umask log cap scratch      is: started  key pid birth at
-        signal   key kill                                        failed   key reason text
-        forget   key                                             ended    key code signal cpu peak
-        shutdown grace                                                    start end log reason
+        launch-as   the same, and as                             failed   key reason text
+        remove-as   paths as                                     ended    key code signal cpu peak
+        signal   key kill                                                 start end log reason
+        forget   key
+        shutdown grace
+
+`as` is [uid, gid, [further groups]]. These are verbs of their own, and no field of launch: a keeper that
+knows nothing of users closes the connection instead of starting a frame as its own. A scratch directory is
+made where it is missing; another user's must be new. What is to be removed is not answered for.
 
 A result (failed, ended) is held until it is forgotten. Without daemon and frames it ends after
 LINGER_SECONDS, results or not; on shutdown, or TERM, as soon as all trees are gone.
@@ -112,7 +119,7 @@ def main() -> None:
     take_lock()
     frames.become_subreaper()
     linger_s = float(sys.argv[2]) if len(sys.argv) > 2 else 60.0
-    keeper = keeper_loop.Keeper(linger_s, open_socket(), signals())
+    keeper = keeper_loop.Keeper(linger_s, open_socket(), signals(), state_dir)
     os.chdir("/")
     if first is not None:
         keeper.welcome(first)

@@ -14,9 +14,11 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from drqueue.slave import frames, spawning
+    from drqueue.slave import frames, notes, privileges, spawning
 else:  # keeper.py, the only importer, made this folder importable
     import frames
+    import notes
+    import privileges
     import spawning
 
 VERSION = 1
@@ -24,6 +26,7 @@ MAX_LINE = 8 << 20  # more than the kernel takes as arguments and environment
 MAX_UNREAD = 32 << 20  # a daemon that reads nothing is dropped; it learns all of it when it comes back
 MAX_HELD = 100_000
 MAX_CALLERS = 8
+MAX_HELPERS = 64
 SPARE_FDS = 48
 DEAF_S = 0.25
 
@@ -51,8 +54,11 @@ class Caller:
 class Keeper:
     """The loop and the connections; `run` returns when it may end."""
 
-    def __init__(self, linger_s: float, listener: socket.socket, wake: socket.socket) -> None:
+    def __init__(self, linger_s: float, listener: socket.socket, wake: socket.socket, state_dir: str) -> None:
         self.linger_s = linger_s
+        self.changes_users = privileges.may_change_users()
+        privileges.keep_to_self()
+        self.notes = notes.Notes(state_dir)
         self.attempts: dict[frames.Key, frames.Attempt] = {}
         self.frames = frames.Frames(self.ended)
         self.callers: dict[int, Caller] = {}
@@ -107,6 +113,8 @@ class Keeper:
         if self.stop_at is not None and time.monotonic() >= self.stop_at:
             for attempt in self.frames.leaders.values():
                 attempt.killing = True
+            for pid in self.frames.helpers:
+                os.kill(pid, signal.SIGKILL)  # not reaped yet: the number is still its own
         self.frames.tick()
         if not self.frames:
             self.idle_since = time.monotonic()
@@ -181,7 +189,11 @@ class Keeper:
             return
         do = message.get("do")
         if do == "launch":
-            self.launch(message)
+            self.launch(message, None)
+        elif do == "launch-as":
+            self.launch(message, user_of(message))
+        elif do == "remove-as":
+            self.remove(message, user_of(message))
         elif do == "signal":
             self.signal(key_of(message), message.get("kill") is True)
         elif do == "forget":
@@ -198,7 +210,8 @@ class Keeper:
         if self.daemon is not None:
             self.drop(self.daemon)
         self.daemon = caller
-        self.tell(_encode({"is": "keeper", "v": VERSION, "pid": os.getpid()}))
+        greeting = {"is": "keeper", "v": VERSION, "pid": os.getpid(), "users": self.changes_users}
+        self.tell(_encode(greeting))
         for attempt in self.attempts.values():
             self.tell(attempt.line)
         self.tell('{"is":"held"}')
@@ -225,7 +238,7 @@ class Keeper:
 
     # --- requests
 
-    def launch(self, message: Message) -> None:
+    def launch(self, message: Message, user: privileges.User | None) -> None:
         key = key_of(message)
         known = self.attempts.get(key)
         if known is not None:
@@ -241,7 +254,13 @@ class Keeper:
             attempt.log = spawning.open_log(log)
             attempt.start = time.time()
             scratch = message.get("scratch") is True
-            attempt.pid, attempt.birth = spawning.spawn(argv, env, cwd, attempt.log, umask, scratch)
+            if user is None:
+                attempt.pid, attempt.birth = spawning.spawn(argv, env, cwd, attempt.log, umask, scratch)
+            else:
+                note = (self.notes.ready(), attempt.mark)
+                attempt.pid, attempt.birth = spawning.spawn_as(
+                    user, argv, env, cwd, attempt.log, umask, scratch, note
+                )
         except spawning.LaunchError as error:
             if attempt.log >= 0:
                 os.close(attempt.log)
@@ -254,6 +273,20 @@ class Keeper:
                 f'"at":{attempt.start!r}}}'
             )
         self.tell(attempt.line)
+
+    def remove(self, message: Message, user: privileges.User) -> None:
+        """Have trees removed; whoever asked looks again later, so that a failure needs no answer."""
+        paths = message.get("paths")
+        if not isinstance(paths, list) or not all(
+            isinstance(path, str) and path[:1] == "/" for path in paths
+        ):
+            raise BadMessageError("bad paths")
+        if self.stop_at is not None or len(self.frames.helpers) >= MAX_HELPERS or not paths:
+            return
+        try:
+            self.frames.help(spawning.remove_as(user, paths))
+        except spawning.LaunchError as error:
+            print(f"nothing can be removed: {error.text}", file=sys.stderr, flush=True)
 
     def ended(self, attempt: frames.Attempt, log_size: int) -> None:
         code = os.waitstatus_to_exitcode(attempt.status)
@@ -293,6 +326,16 @@ def key_of(message: Message) -> frames.Key:
     if not isinstance(key, list) or len(key) != 4 or any(type(part) is not int for part in key):
         raise BadMessageError("bad key")
     return (key[0], key[1], key[2], key[3])
+
+
+def user_of(message: Message) -> privileges.User:
+    user = message.get("as")
+    if not isinstance(user, list) or len(user) != 3 or not isinstance(user[2], list):
+        raise BadMessageError("bad user")
+    uid, gid, groups = user
+    if any(type(number) is not int or not 0 <= number < 0xFFFFFFFF for number in (uid, gid, *groups)):
+        raise BadMessageError("bad user")
+    return uid, gid, tuple(groups)
 
 
 def launch_fields(message: Message) -> tuple[list[str], dict[str, str], str, str, int, int]:

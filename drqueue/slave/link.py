@@ -3,17 +3,18 @@
 Rules: a link that drops ends no frame. Messages go to the core as events, in order; what the core wants
 sent goes out in one write for each batch, and only on the link that it was meant for. Silence ends a
 link, also one that the machine slept through, in which trio's clock stands still: what lay in the socket
-meanwhile is old news. What goes wrong is logged once, not at every try.
+meanwhile is old news. What goes wrong is logged once, not at every try. A way in that is kept while the
+daemon runs is taken at once. A new secret is on the disk before its hash is told.
 """
 
 import random
-import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import trio
 
 from drqueue import log
+from drqueue.access import Access, AccessError
 from drqueue.channel import Channel, LinkClosed
 from drqueue.engine import Inbox
 from drqueue.proto.errors import LocalProtocolError, RemoteProtocolError
@@ -25,19 +26,28 @@ from drqueue.proto.link_messages import (
     Hello,
     HelloMore,
     Message,
+    NewSecret,
     Orders,
     Registered,
     Rejected,
+    SecretTaken,
+    TicketKey,
+    Welcome,
 )
 from drqueue.proto.messages import Request
-from drqueue.settings import Address
+from drqueue.slave import credentials
 from drqueue.slave.core.events import Event, Granted, Heard, Linked, OrdersCame, RegisteredAs, Unlinked
 from drqueue.slave.requests import LinkRequests, Requests
+from drqueue.slave.routes import NotJoined, Route, Routes
 from drqueue.unixpath import connect_unix
 
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.2, 10.0
 #: Pause after a no that another try can hardly turn into a yes.
 REJECTED_S = 60.0
+#: Between dials, access.json is looked at this often.
+LOOK_S = 1.0
+#: A master that does not know a secret says so; one that was kept before it may still be good.
+NO_ACCOUNT = "no-account"
 #: Attempts in one part of a Hello.
 HELD_PART = 1000
 #: Before Registered names the farm's own rhythm.
@@ -48,12 +58,19 @@ def _boottime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+class Untrusted(Exception):  # noqa: N818  (what was found, not a fault)
+    """Whoever answers there is not the master that this slave joined."""
+
+
 class Link:
-    """Dials the first of `addresses` that answers; `hello` introduces the slave with the first part held."""
+    """Dials the first of `routes` that answers; `hello` introduces the slave with the first part held.
+
+    `on_ticket_key` is given each key for tickets, with the farm that it is of.
+    """
 
     def __init__(
         self,
-        addresses: Sequence[Address],
+        routes: Routes,
         inbox: Inbox[Event],
         requests: Requests,
         hello: Callable[[tuple[Held, ...], bool], Hello],
@@ -61,16 +78,18 @@ class Link:
         software: str,
         name: str,
         on_registered: Callable[[], None] = lambda: None,
+        on_ticket_key: Callable[[TicketKey, str], None] = lambda key, farm: None,
         rng: Callable[[], float] = random.random,
         boottime: Callable[[], float] = _boottime,
     ) -> None:
-        self._addresses = addresses
+        self._routes = routes
         self._inbox = inbox
         self._requests = requests
         self._hello = hello
         self._software = software
         self._name = name
         self._on_registered = on_registered
+        self.on_ticket_key = on_ticket_key
         self._rng = rng
         self.boottime = boottime
         self._number = 0
@@ -78,7 +97,12 @@ class Link:
         self._out: list[Message] = []
         self._backoff_s = BACKOFF_FIRST_S
         self._said = ""
+        self._stamp: tuple[int, ...] = ()
+        self._rotating = trio.Lock()
+        self._untold = ""
         self.address = ""
+        self.access: Access | None = None
+        self.welcome: Welcome | None = None
         self.registered = False
 
     # -- for the core's effects: sync -------------------------------------------------------------
@@ -92,6 +116,11 @@ class Link:
     def number(self) -> int:
         """The number of the link that stands, 0 for none."""
         return self._number if self._channel is not None else 0
+
+    @property
+    def own_host(self) -> str:
+        """This machine's address on the link that stands; "" where it is a Unix socket, or there is none."""
+        return self._channel.own_host if self._channel is not None else ""
 
     def send(self, link: int, message: Message) -> None:
         """Queue a message for a link until `flush`; where that link is gone, nothing happens."""
@@ -132,6 +161,13 @@ class Link:
             pause_s = 0.0
             try:
                 await self._one_link()
+            except NotJoined as error:
+                self._say(str(error))
+            except AccessError as error:
+                self._say(f"this slave cannot get into its farm: {error}")
+            except Untrusted as error:
+                self._say(f"NOT LINKED: {error}", grave=True)
+                pause_s = REJECTED_S
             except HandshakeRejected as no:
                 self._say(f"the master refuses this slave: {no}")
                 pause_s = 0.0 if no.retry else REJECTED_S
@@ -140,57 +176,118 @@ class Link:
             except LinkClosed as error:
                 self._say(f"the link to the master is gone: {error}")
             except OSError as error:
-                self._say(f"no master answers: {error.strerror or error}")
+                self._say(self._routes.silence() or f"no master answers: {error.strerror or error}")
             except Exception as error:  # noqa: BLE001  (frames run on, whatever is wrong about the link)
-                self._say(f"a bug ended the link to the master: {error!r}", error)
+                self._say(f"a bug ended the link to the master: {error!r}", bug=error)
             # Jitter: a thousand slaves do not come back in the same instant.
-            await trio.sleep(max(pause_s, self._backoff_s) * (0.5 + self._rng()))
+            await self._pause(max(pause_s, self._backoff_s) * (0.5 + self._rng()))
             self._backoff_s = min(2 * self._backoff_s, BACKOFF_MOST_S)
 
-    def _say(self, text: str, bug: Exception | None = None) -> None:
+    async def _pause(self, seconds: float) -> None:
+        """Wait that long, or until there may be another way in."""
+        until = trio.current_time() + seconds
+        while (left := until - trio.current_time()) > 0:
+            await trio.sleep(min(LOOK_S, left))
+            if self._routes.stamp() != self._stamp:
+                self._backoff_s = BACKOFF_FIRST_S
+                return
+
+    def look(self) -> None:
+        """Give the link up where the slave joined another farm, or anew, since it was dialled."""
+        if self._channel is None or self._routes.stamp() == self._stamp:
+            return
+        self._stamp = self._routes.stamp()
+        try:
+            first = self._routes.now()[0]
+        except (NotJoined, AccessError):
+            return  # the link that stands needs neither
+        former = self.access
+        same = first.access is former or (
+            first.access is not None and former is not None and credentials.same_door(first.access, former)
+        )
+        if not same and first.access is not None:
+            self._channel.close(f"this slave joined {first.address} as {first.access.name}")
+
+    def _say(self, text: str, *, grave: bool = False, bug: Exception | None = None) -> None:
         if text == self._said:
             return
         self._said = text
-        if bug is None:
-            log.warning(text, address=self.address)
-        else:
+        if bug is not None or grave:
             log.error(text, address=self.address, exc=bug)
+        else:
+            log.warning(text, address=self.address)
 
-    def _dial(self) -> socket.socket:
-        """A socket to the first master that answers; raises the first address's OSError otherwise."""
-        failure: OSError | None = None
-        for address in self._addresses:
-            if address.kind != "unix":
-                continue
-            self.address = str(address)
-            try:
-                return connect_unix(address.path, blocking=False)
-            except OSError as error:
-                failure = failure or error
-        raise failure or OSError("its address is no Unix socket")
+    async def _open(self, route: Route) -> Channel:
+        """A channel to whoever answers there. Raises OSError, Untrusted."""
+        address, access = route
+        self.address = str(address)
+        if access is None:
+            return Channel(connect_unix(address.path, blocking=False), "master")
+        # Late: a slave whose master is on its own machine does without TLS.
+        from drqueue.dialling import open_channel
+        from drqueue.tls import PinMismatch
+
+        try:
+            return await open_channel(address, pin=access.pin, label="master")
+        except PinMismatch as error:
+            raise Untrusted(str(error)) from None
 
     async def _one_link(self) -> None:
-        async with Channel(self._dial(), "master") as channel:
+        """One link, from the dial to its end: with the first route that answers, and whose secret is taken."""
+        self._stamp = self._routes.stamp()
+        routes = self._routes.now()
+        failure: OSError | None = None
+        for at, route in enumerate(routes):
+            former = any(other.address == route.address for other in routes[at + 1 :])
             dialled_at = self.boottime()
-            welcome = await channel.dial(Dialler("slave", self._software, self._name))
-            if self.boottime() - dialled_at > SILENCE_S:
-                raise LinkClosed("the machine slept during the handshake")
-            self._number += 1
-            self._channel = channel
-            self._out.clear()
             try:
-                self._inbox.put(Linked(self._number, welcome.farm, welcome.epoch))
-                await self._converse(channel)
-            finally:
-                self._channel = None
-                self.registered = False
-                self._inbox.put(Unlinked(self._number))
+                channel = await self._open(route)
+            except OSError as error:
+                failure = failure or error
+                continue
+            async with channel:
+                secret = route.access.secret if route.access is not None else ""
+                try:
+                    welcome = await channel.dial(Dialler("slave", self._software, self._name, secret=secret))
+                except HandshakeRejected as no:
+                    if former and no.code == NO_ACCOUNT:
+                        continue
+                    raise
+                if self.boottime() - dialled_at > SILENCE_S:
+                    raise LinkClosed("the machine slept during the handshake")
+                await self._linked(channel, route, welcome)
+                return
+        raise failure or OSError("no address to dial is known")
+
+    async def _linked(self, channel: Channel, route: Route, welcome: Welcome) -> None:
+        self._untold = await self._accepted(route.access)
+        self._number += 1
+        self._channel, self.access, self.welcome = channel, route.access, welcome
+        self._out.clear()
+        try:
+            self._inbox.put(Linked(self._number, welcome.farm, welcome.epoch))
+            await self._converse(channel)
+        finally:
+            self._channel = self.access = self.welcome = None
+            self.registered = False
+            self._inbox.put(Unlinked(self._number))
+
+    async def _accepted(self, access: Access | None) -> str:
+        """The master took this secret: forget older ones. The hash of a newer one that it does not know."""
+        if access is None:
+            return ""
+        try:
+            return await trio.to_thread.run_sync(credentials.accepted, self._routes.state_dir, access)
+        except AccessError as error:
+            self._say(str(error))
+            return ""
 
     async def _converse(self, channel: Channel) -> None:
         ended: LinkClosed | RemoteProtocolError | HandshakeRejected | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(channel.pump)
-            reader = _Reader(self, channel, self._inbox, self._requests.for_link(nursery, channel.send))
+            requests = self._requests.for_link(nursery, channel.send)
+            reader = _Reader(self, channel, self._inbox, requests, nursery)
             nursery.start_soon(reader.watch)
             try:
                 await reader.read()
@@ -206,14 +303,39 @@ class Link:
         self._backoff_s = BACKOFF_FIRST_S
         self._said = ""
         log.event("linked to the master", address=self.address, slave=message.slave, name=message.name)
+        if self._untold and self._channel is not None:
+            self._channel.send(SecretTaken(secret_hash=self._untold))
         self._on_registered()
+
+    async def rotate(self, channel: Channel) -> None:
+        """Make a new secret, keep it, then tell its hash."""
+        access = self.access
+        if access is None:
+            log.warning("the master wants a new secret, but this link needs none")
+            return
+        async with self._rotating:
+            try:
+                taken = await trio.to_thread.run_sync(credentials.rotate, self._routes.state_dir, access)
+            except AccessError as error:
+                log.error("a new secret could not be kept: the old one stays", error=error)
+                return
+        log.event("took a new secret, as the master asked", address=self.address)
+        channel.send(SecretTaken(secret_hash=taken))
 
 
 class _Reader:
     """Reads one link's messages, and watches over its silence."""
 
-    def __init__(self, link: Link, channel: Channel, inbox: Inbox[Event], requests: LinkRequests) -> None:
+    def __init__(
+        self,
+        link: Link,
+        channel: Channel,
+        inbox: Inbox[Event],
+        requests: LinkRequests,
+        nursery: trio.Nursery,
+    ) -> None:
         self._link = link
+        self._nursery = nursery
         self._channel = channel
         self._inbox = inbox
         self._requests = requests
@@ -261,6 +383,11 @@ class _Reader:
             case Beat(echo=echo):
                 if echo:
                     self._channel.send(Beat())
+            case TicketKey():
+                welcome = self._link.welcome
+                self._link.on_ticket_key(message, welcome.farm if welcome is not None else "")
+            case NewSecret():
+                self._nursery.start_soon(self._link.rotate, self._channel)
             case Request():
                 self._requests.handle(message)
             case _:

@@ -4,6 +4,8 @@ They are no children of anybody here, so their exit status cannot be learnt. The
 birth, by descent, and by the DRQUEUE_ATTEMPT they were started with. Another farm on this machine may use the
 same number for an attempt of its own: a process found by DRQUEUE_ATTEMPT alone counts only where its output
 goes into this slave's state directory, or where it shares DRQUEUE_MASTER and DRQUEUE_COMPID with a known one.
+Another user's environment and descriptors are closed to a slave that is not root: its frames are known by the
+keeper's notes, by descent, and by the session that their main process leads.
 """
 
 import os
@@ -13,7 +15,7 @@ from collections.abc import Iterable
 import trio
 
 from drqueue.proto.ids import AttemptKey
-from drqueue.slave import proctree
+from drqueue.slave import notes, proctree
 
 KILL_EVERY_S = 0.05
 _FARM = (b"DRQUEUE_ATTEMPT=", b"DRQUEUE_MASTER=", b"DRQUEUE_COMPID=")
@@ -30,6 +32,7 @@ class Orphan:
         self.started_at = _wall(birth)
         self.killing = False
         self._state_dir = state_dir
+        self._owner = _owner(pid) if pid and proctree.alive(pid, birth) else -1
         self._marks = _marks(pid) if pid else set()
         self._seen: dict[int, int] = {}
 
@@ -38,11 +41,20 @@ class Orphan:
         roots = [self.pid] if self.pid and proctree.alive(self.pid, self.birth) else []
         roots += [pid for pid, birth in self._seen.items() if proctree.alive(pid, birth)]
         for pid in proctree.processes():
-            if pid not in roots and proctree.attempt_of(pid) == str(self.key) and self._is_ours(pid):
+            if pid in roots:
+                continue
+            if self._in_session(pid) or (proctree.attempt_of(pid) == str(self.key) and self._is_ours(pid)):
                 roots.append(pid)
         found = [pid for pid in proctree.descendants(roots) if pid != os.getpid()]
         self._seen = {pid: proctree.birth(pid) for pid in found}
         return [pid for pid, birth in self._seen.items() if proctree.alive(pid, birth)]
+
+    def _in_session(self, pid: int) -> bool:
+        """Whether it is in the main process's session: while any is, nobody else gets that number."""
+        if self._owner < 0:
+            return False
+        info = proctree.look(pid)
+        return info is not None and info.session == self.pid and _owner(pid) == self._owner
 
     def _is_ours(self, pid: int) -> bool:
         if len(self._marks) > 1 and self._marks == _marks(pid):
@@ -56,6 +68,7 @@ class Orphan:
         """Kill until nothing is found."""
         while True:
             if not proctree.kill(self.members):
+                self._owner = -1  # the number may be anybody's from now on
                 return
             await trio.sleep(KILL_EVERY_S)
 
@@ -81,6 +94,10 @@ def find_orphans(keys: Iterable[AttemptKey], state_dir: str) -> dict[AttemptKey,
     found: dict[AttemptKey, Orphan] = {}
     if not wanted:
         return found
+    for mark, pid, birth in notes.running(state_dir):
+        key = wanted.get(mark)
+        if key is not None:
+            found[key] = Orphan(key, pid, birth, state_dir)
     for pid in proctree.processes():
         key = wanted.get(proctree.attempt_of(pid))
         if key is None or not writes_into(pid, state_dir):
@@ -102,6 +119,14 @@ def writes_into(pid: int, state_dir: str) -> bool:
         if path.startswith(os.path.realpath(state_dir) + "/"):
             return True
     return False
+
+
+def _owner(pid: int) -> int:
+    """The uid of a process; -1 when it is gone."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return -1
 
 
 def is_kept(pid: int) -> bool:

@@ -2,22 +2,31 @@
 
 Standard library only, without `typing`: the keeper imports this by path and has to stay small.
 It changes the process's working directory and umask for the moment of the spawn: one thread only.
+
+The keeper's own user's commands are started by posix_spawn, which copies nothing of the keeper. Another
+user's go by a fork that changes to that user before it looks at any path: what the user may not see or run,
+it cannot. Between the change and the exec nobody but root may look into it, since the change makes it
+undumpable; stopping it there costs the launch (START_S), not the keeper.
 """
 
 import errno
 import os
+import select
 import signal
 import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from drqueue.slave import proctree
+    from drqueue.slave import privileges, proctree
 else:  # keeper.py made this folder importable
+    import privileges
     import proctree
 
 NO_COMMAND, NO_CWD, SPAWN_FAILED = "no-command", "no-cwd", "spawn-failed"
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 DEFAULT_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+START_S = 10.0
+REMOVER = "/bin/rm"  # it follows no link, whatever changes below it meanwhile
 
 
 class LaunchError(Exception):
@@ -73,6 +82,116 @@ def spawn(
     finally:
         os.umask(own_umask)
         os.chdir("/")  # a keeper must not keep a file system busy
+
+
+def spawn_as(
+    user: privileges.User,
+    argv: list[str],
+    env: dict[str, str],
+    cwd: str,
+    output: int,
+    umask: int,
+    scratch: bool,
+    note: tuple[int, str] | None = None,
+) -> tuple[int, int]:
+    """Start a command as another user; as `spawn`, but a scratch directory must not exist yet.
+
+    `note` is a file and a key: before the command can begin, a line of key, process id and birth is in it.
+    """
+    pipe = pid = -1
+    try:
+        pipe, writing = os.pipe()
+        # No handler of the keeper's may run in the child, which shares its wake-up socket.
+        masked = signal.pthread_sigmask(signal.SIG_SETMASK, DEFAULT_SIGNALS)
+        try:
+            before = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // _TICK_NS
+            pid = os.fork()
+            if pid == 0:
+                _run_as(user, argv, env, cwd, output, umask, scratch, note, writing)
+            after = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // _TICK_NS
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+            os.close(writing)
+        _wait_for_start(pid, pipe, argv[0])
+        return pid, before if before == after else proctree.birth(pid)
+    except OSError as error:
+        raise LaunchError(SPAWN_FAILED, f"cannot start {argv[0]}: {why(error)}") from None
+    finally:
+        if pipe >= 0:
+            os.close(pipe)
+
+
+def remove_as(user: privileges.User, paths: list[str]) -> int:
+    """Start a process that removes trees as that user; its process id."""
+    with open(os.devnull, "wb") as null:
+        return spawn_as(user, [REMOVER, "-rf", "--", *paths], {}, "/", null.fileno(), 0o077, False)[0]
+
+
+def _wait_for_start(pid: int, pipe: int, name: str) -> None:
+    """Wait until the child runs its program; raise what it says where it cannot."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    if not poll.poll(START_S * 1000):
+        os.kill(pid, signal.SIGKILL)  # reaped as any other child, whenever it is gone
+        raise LaunchError(SPAWN_FAILED, f"{name} did not start within {START_S:.0f} s")
+    said = os.read(pipe, 65536)
+    if said:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        reason, _, text = said.decode("utf-8", "replace").partition(" ")
+        raise LaunchError(reason, text)
+
+
+def _run_as(
+    user: privileges.User,
+    argv: list[str],
+    env: dict[str, str],
+    cwd: str,
+    output: int,
+    umask: int,
+    scratch: bool,
+    note: tuple[int, str] | None,
+    pipe: int,
+) -> None:
+    """The child's way from the fork to its program; it never returns."""
+    program = argv[0]
+    try:
+        os.setsid()
+        if note is not None:
+            os.write(note[0], f"{note[1]} {os.getpid()} {proctree.birth(os.getpid())}\n".encode())
+        signal.set_wakeup_fd(-1)
+        for signo in DEFAULT_SIGNALS:
+            signal.signal(signo, signal.SIG_DFL)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        privileges.become(user)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        _enter(cwd, scratch)
+        os.umask(umask)
+        program = find_program(program, env)
+        os.execve(program, argv, env)
+    except LaunchError as error:
+        failure = error
+    except (OSError, ValueError) as error:
+        failure = _explain(program, error)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, a second keeper must not come of it
+        failure = LaunchError(SPAWN_FAILED, f"cannot start {program}: {error!r}")
+    try:
+        os.write(pipe, f"{failure.reason} {failure.text}".encode()[:60_000])
+    finally:
+        os._exit(127)
+
+
+def _enter(cwd: str, scratch: bool) -> None:
+    """Go to the working directory; one that is to be made must be new, or somebody else laid it there."""
+    try:
+        if scratch:
+            os.mkdir(cwd, 0o700)
+        os.chdir(cwd)
+    except (OSError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError) and not scratch
+        text = "does not exist on this node" if missing else f"cannot be used: {why(error)}"
+        raise LaunchError(NO_CWD, f"the working directory {cwd} {text}") from None
 
 
 def find_program(name: str, env: dict[str, str]) -> str:

@@ -3,6 +3,9 @@
 Rules of this file: `launch`, `signal_tree`, `forget` and `flush` never wait; whoever issues them calls
 `flush` once after the batch, or nothing leaves. Events go to `deliver`, which must not call back into the
 supervisor. What a keeper holds outlives this object: cancelling `run` ends no frame, only `shutdown` does.
+
+A keeper of an earlier start may not be able to change users. Frames that need that wait until all that it runs
+has ended; then it is sent away, and another is started.
 """
 
 import fcntl
@@ -12,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -46,6 +50,7 @@ Where = tuple[int, int] | None  # process id and birth; None while nothing but t
 class _Greeting(msgspec.Struct, tag="keeper", tag_field="is"):
     v: int
     pid: int
+    users: bool = False
 
 
 class _Held(msgspec.Struct, tag="held", tag_field="is"):
@@ -106,6 +111,8 @@ class Supervisor:
         self._late: dict[AttemptKey, bool] = {}  # signals for the lost
         self._orphans: dict[AttemptKey, Orphan] = {}
         self._greeted = False
+        self._changes_users = True  # whether the keeper does, as far as it said anything
+        self._waiting: deque[Launch] = deque()  # for a keeper that does
         self._stop: float | None = None  # grace in seconds, once stopping
         self._wanted = trio.Event()
         self._ready = trio.Event()
@@ -151,20 +158,31 @@ class Supervisor:
         if len(self._out) > MAX_UNSENT:
             self._deliver(LaunchFailed(order.key, SPAWN_FAILED, "the keeper does not read its orders"))
             return
+        if order.user is not None and not self._changes_users:
+            if not self._waiting:
+                log.warning("frames wait for those of an earlier start to end: its keeper changes no users")
+            self._waiting.append(order)
+            self._send_away()
+            return
         self._held[order.key] = None
-        self._order(
-            {
-                "do": "launch",
-                "key": order.key,
-                "argv": order.argv,
-                "env": order.env,
-                "cwd": order.cwd,
-                "umask": order.umask,
-                "log": order.log_path,
-                "cap": order.log_cap,
-                "scratch": order.scratch,
-            }
-        )
+        message: dict[str, object] = {
+            "do": "launch",
+            "key": order.key,
+            "argv": order.argv,
+            "env": order.env,
+            "cwd": order.cwd,
+            "umask": order.umask,
+            "log": order.log_path,
+            "cap": order.log_cap,
+            "scratch": order.scratch,
+        }
+        self._order(message if order.user is None else {**message, "do": "launch-as", "as": order.user})
+
+    def remove_as(self, paths: list[str], user: tuple[int, int, tuple[int, ...]]) -> None:
+        """Have trees removed as another user, sometime; nothing tells when, or whether that worked."""
+        if self._stop is None and self._changes_users:
+            self._order({"do": "remove-as", "paths": paths, "as": user})
+            self.flush()
 
     def signal_tree(self, key: AttemptKey, kill: bool) -> None:
         """Send TERM, or KILL until nothing is left, to all of an attempt's processes."""
@@ -177,6 +195,8 @@ class Supervisor:
             self._late[key] = kill
         elif key in self._held:
             self._order({"do": "signal", "key": key, "kill": kill})
+        else:
+            self._fail_waiting("stopped before it was started", key)
 
     def forget(self, key: AttemptKey) -> None:
         """An attempt's end is noted for good."""
@@ -200,6 +220,7 @@ class Supervisor:
         """End all frames (TERM, and KILL after `grace_s`; orphans KILL at once) and the keeper."""
         self._stop = grace_s
         self._wanted.set()
+        self._fail_waiting("the slave is shutting down")
         for orphan in self._orphans.values():
             if self._nursery is not None:
                 self._nursery.start_soon(orphan.kill)
@@ -341,6 +362,10 @@ class Supervisor:
             return
         self._lost |= self._held
         self._held = {}
+        self._changes_users = True
+        waiting, self._waiting = self._waiting, deque()
+        for order in waiting:
+            self.launch(order)
 
     async def _read(self, sock: socket.socket) -> None:
         received = b""
@@ -367,9 +392,11 @@ class Supervisor:
         match report:
             case _Greeting():
                 self._greeted = True
+                self._changes_users = report.users
             case _Held():
                 self._adopt_lost()
                 self._ready.set()
+                self._send_away()
             case _Started():
                 key = self._found(report.key)
                 self._held[key] = (report.pid, report.birth)
@@ -381,6 +408,7 @@ class Supervisor:
                 key = self._found(report.key)
                 self._held.pop(key, None)
                 self._deliver(LaunchFailed(key, report.reason, report.text))
+                self._send_away()
             case _Ended():
                 key = self._found(report.key)
                 self._held.pop(key, None)
@@ -397,6 +425,20 @@ class Supervisor:
                         report.reason,
                     )
                 )
+                self._send_away()
+
+    def _send_away(self) -> None:
+        """End a keeper that frames wait to be rid of, once it runs nothing."""
+        if self._waiting and not self._held and self._sock is not None:
+            self._order({"do": "shutdown", "grace": 0})
+            self.flush()
+
+    def _fail_waiting(self, text: str, key: AttemptKey | None = None) -> None:
+        """Tell that waiting frames, or the one of that key, were never started."""
+        failed = [order for order in self._waiting if key in (None, order.key)]
+        for order in failed:
+            self._waiting.remove(order)
+            self._deliver(LaunchFailed(order.key, SPAWN_FAILED, text))
 
     def _found(self, raw: Key) -> AttemptKey:
         key = AttemptKey(*raw)

@@ -70,6 +70,7 @@ def master(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Peer]:
             rq=asked.rq, frames=(frame_view(1, "DONE"), frame_view(2, "FAILED", text="exit 1"))
         ),
         messages.ListSlaves: lambda _, asked: messages.Slaves(rq=asked.rq, slaves=(slave_view("s1"),)),
+        messages.GetTicket: lambda _, asked: messages.Ticket(rq=asked.rq, slave=0, name=asked.slave),
         messages.GetSlave: lambda _, asked: messages.SlaveInfo(rq=asked.rq, slave=slave_view(asked.slave)),
         messages.Why: lambda _, asked: messages.Reasons(
             rq=asked.rq, reasons=(Reason(code="stopped", text="it is stopped"),)

@@ -28,7 +28,7 @@ from drqueue.client import (
 from drqueue.client.link import BACKLOG
 from drqueue.proto import messages
 from drqueue.proto.link_messages import Rejected
-from tests.client.peer import Peer, job_view, serving, slave_view, soon
+from tests.client.peer import Peer, job_view, serving, soon
 
 SPEC = JobSpec(name="test", owner="ann", layers=(LayerSpec(argv=("true",), cwd="/"),))
 
@@ -251,14 +251,14 @@ async def test_a_slave_is_told_directly_where_its_port_answers(master: Peer, tmp
     slave = Peer(str(tmp_path / "control.sock"), "slave")
     slave.on[messages.SetLimits] = lambda _, asked: messages.Done(rq=asked.rq, count=1)
     slave.on[messages.KillAttempts] = lambda _, asked: messages.Done(rq=asked.rq, count=2)
-    master.on[messages.GetSlave] = lambda _, asked: messages.SlaveInfo(
-        rq=asked.rq, slave=slave_view("s1", slave.address)
+    master.on[messages.GetTicket] = lambda _, asked: messages.Ticket(
+        rq=asked.rq, slave=0, name="s1", control=slave.address
     )
     async with serving(master, slave), connect(master.address) as farm:
         await soon(farm.set_slave("s1", LimitsChange(max_cpus=2, max_load=None)))
         assert (await soon(farm.kill_attempts("s1", job=3))).count == 2
         assert (await soon(farm.disable_slave(slave.address))).count == 1
-    assert master.kinds() == ["GetSlave", "GetSlave"]
+    assert master.kinds() == ["GetTicket", "GetTicket"]
     first, _, third = slave.heard
     assert isinstance(first, messages.SetLimits)
     assert first.slave == ""
@@ -268,8 +268,8 @@ async def test_a_slave_is_told_directly_where_its_port_answers(master: Peer, tmp
 
 
 async def test_a_slave_out_of_reach_is_told_through_the_master(master: Peer, tmp_path: Path) -> None:
-    master.on[messages.GetSlave] = lambda _, asked: messages.SlaveInfo(
-        rq=asked.rq, slave=slave_view("s1", f"unix:{tmp_path}/gone.sock")
+    master.on[messages.GetTicket] = lambda _, asked: messages.Ticket(
+        rq=asked.rq, slave=0, name="s1", control=f"unix:{tmp_path}/gone.sock"
     )
     master.on[messages.SetLimits] = lambda _, asked: messages.Done(rq=asked.rq, count=1)
     async with serving(master), connect(master.address) as farm:
@@ -280,8 +280,8 @@ async def test_a_slave_out_of_reach_is_told_through_the_master(master: Peer, tmp
 
 
 async def test_a_master_at_a_slaves_port_is_not_taken_for_the_slave(master: Peer) -> None:
-    master.on[messages.GetSlave] = lambda _, asked: messages.SlaveInfo(
-        rq=asked.rq, slave=slave_view("s1", master.address)
+    master.on[messages.GetTicket] = lambda _, asked: messages.Ticket(
+        rq=asked.rq, slave=0, name="s1", control=master.address
     )
     master.on[messages.SetLimits] = lambda _, asked: messages.Done(rq=asked.rq)
     async with serving(master), connect(master.address) as farm:

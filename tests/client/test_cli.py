@@ -315,7 +315,8 @@ def test_no_master_is_one_sentence_and_status_69(drqueue: Command, tmp_path: Pat
     )
     assert drqueue("jobs", "--master", f"unix:{tmp_path}/x").status == 69
     said = drqueue("jobs", "--master", "node7:1234")
-    assert (said.status, "up`" in said.err, ") (" in said.err) == (69, False, False)
+    assert (said.status, "up`" in said.err, ") (" in said.err) == (3, False, False)
+    assert said.err.startswith("drqueue: there is no login for node7:1234 in ")
     # It is there, and no master: another one would not help.
     (tmp_path / "loop").symlink_to("loop")
     said = drqueue("jobs", "--master", f"unix:{tmp_path}/loop")

@@ -6,7 +6,7 @@ from typing import Any
 import click
 import pytest
 
-from drqueue.client import async_client, link
+from drqueue.client import asking, entrance, link
 from drqueue.client.cli import output, wait
 from drqueue.client.cli.common import _OTHER_WORDS, DURATION, MEMORY
 from drqueue.client.cli.frames import note
@@ -270,7 +270,7 @@ def test_a_silent_master_is_told_once_and_its_return_too(
     master: Peer, drqueue: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The link breaks, and the next few dials fail."""
-    monkeypatch.setattr(async_client, "SILENCE_S", 0.05)
+    monkeypatch.setattr(asking, "SILENCE_S", 0.05)
     dials = []
     dial = link.dial
 
@@ -280,7 +280,7 @@ def test_a_silent_master_is_told_once_and_its_return_too(
             raise ConnectionRefusedError
         return await dial(*arguments)
 
-    monkeypatch.setattr(async_client, "dial", sometimes)
+    monkeypatch.setattr(entrance, "dial", sometimes)
     master.on[messages.Watch] = lambda channel, asked: (
         channel.close() if len(dials) == 1 else messages.Watching(rq=asked.rq, watch=1)
     )

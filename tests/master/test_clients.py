@@ -17,7 +17,7 @@ from trio.testing import MockClock
 from drqueue import engine
 from drqueue.channel import Channel, LinkClosed
 from drqueue.engine import Inbox
-from drqueue.master.clients import ClientLinks, fill_frames
+from drqueue.master.clients import ClientLinks
 from drqueue.master.core import queries
 from drqueue.master.core.core import Core
 from drqueue.master.core.effects import Answer, AskHistory, Effect, Publish, Tell, Unlink
@@ -25,6 +25,7 @@ from drqueue.master.core.events import Event
 from drqueue.master.core.records import AnyRecord, AttemptRecord, LogRecord
 from drqueue.master.core.turn import Policy
 from drqueue.master.hub import Hub
+from drqueue.master.past import fill_frames
 from drqueue.master.slaves import SlaveLinks
 from drqueue.master.storage import Storage
 from drqueue.master.storage.memory import MemoryStorage

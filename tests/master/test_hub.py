@@ -68,7 +68,7 @@ async def watched(nursery: trio.Nursery) -> AsyncIterator[Watched]:
 
 
 async def test_a_watcher_of_jobs_hears_their_latest_state(watched: Watched) -> None:
-    number = watched.hub.watch(watched.near, Watch(rq=0, jobs=True))
+    number = watched.hub.watch(watched.near, Watch(rq=0, jobs=True), "artist")
     job = watched.farm.submit(a_job("1-3"))
     watched.publish()
     news = await watched.changed()
@@ -79,7 +79,7 @@ async def test_changes_are_coalesced_after_a_burst(
     watched: Watched, autojump_clock: trio.testing.MockClock
 ) -> None:
     """The first BURST pieces of news go out at once; then one each quarter of a second."""
-    watched.hub.watch(watched.near, Watch(rq=0, jobs=True))
+    watched.hub.watch(watched.near, Watch(rq=0, jobs=True), "artist")
     start = trio.current_time()
     for _ in range(BURST):
         watched.farm.submit()
@@ -97,7 +97,7 @@ async def test_changes_are_coalesced_after_a_burst(
 
 
 async def test_a_deleted_job_is_gone(watched: Watched) -> None:
-    watched.hub.watch(watched.near, Watch(rq=0, jobs=True))
+    watched.hub.watch(watched.near, Watch(rq=0, jobs=True), "artist")
     job = watched.farm.submit()
     watched.farm.published.clear()
     watched.farm.verb(job, "delete")
@@ -109,7 +109,7 @@ async def test_a_watcher_of_one_job_hears_of_its_frames_alone(watched: Watched) 
     link = watched.farm.link()
     mine = watched.farm.submit(a_job("1-2"))
     other = watched.farm.submit(a_job("1-2"))
-    watched.hub.watch(watched.near, Watch(rq=0, job=mine))
+    watched.hub.watch(watched.near, Watch(rq=0, job=mine), "artist")
     watched.farm.published.clear()
     for order in watched.farm.orders(link):
         watched.farm.exited(link, order.key)
@@ -121,7 +121,7 @@ async def test_a_watcher_of_one_job_hears_of_its_frames_alone(watched: Watched) 
 
 
 async def test_too_many_changes_are_a_resync(watched: Watched) -> None:
-    watched.hub.watch(watched.near, Watch(rq=0, job=0))
+    watched.hub.watch(watched.near, Watch(rq=0, job=0), "artist")
     watched.farm.submit(a_job(f"1-{2 * KEYS_MOST}"))
     keys = frozenset(FrameKey(0, 0, index) for index in range(KEYS_MOST + 1))
     watched.hub.publish(Publish(frozenset(), keys, frozenset()))
@@ -132,7 +132,7 @@ async def test_too_many_changes_are_a_resync(watched: Watched) -> None:
 
 async def test_news_larger_than_a_packet_come_in_several(watched: Watched) -> None:
     """Jobs with a thousand dependencies each, all changed at once."""
-    watched.hub.watch(watched.near, Watch(rq=0, jobs=True))
+    watched.hub.watch(watched.near, Watch(rq=0, jobs=True), "artist")
     first = watched.farm.submit()
     depends = tuple(Depend(first) for _ in range(1000))
     jobs = {watched.farm.submit(a_job(depends=depends)) for _ in range(60)}
@@ -145,7 +145,7 @@ async def test_news_larger_than_a_packet_come_in_several(watched: Watched) -> No
 async def test_a_link_that_is_gone_takes_its_watches_along(
     watched: Watched, autojump_clock: trio.testing.MockClock
 ) -> None:
-    number = watched.hub.watch(watched.near, Watch(rq=0, jobs=True))
+    number = watched.hub.watch(watched.near, Watch(rq=0, jobs=True), "artist")
     watched.hub.drop(watched.near)
     assert not watched.hub.unwatch(number, watched.near)
     watched.farm.submit()
@@ -155,21 +155,21 @@ async def test_a_link_that_is_gone_takes_its_watches_along(
 
 async def test_a_link_has_no_more_watches_than_it_may(watched: Watched) -> None:
     """One beyond is refused in a sentence; one that ends makes room, and another link has its own."""
-    mine = [watched.hub.watch(watched.near, Watch(rq=0, job=n)) for n in range(WATCHES_MOST)]
+    mine = [watched.hub.watch(watched.near, Watch(rq=0, job=n), "artist") for n in range(WATCHES_MOST)]
     assert len(set(mine)) == WATCHES_MOST
     with pytest.raises(TooManyWatches, match="may watch 100 things at once"):
-        watched.hub.watch(watched.near, Watch(rq=0, jobs=True))
-    watched.hub.watch(watched.far, Watch(rq=0, jobs=True))
+        watched.hub.watch(watched.near, Watch(rq=0, jobs=True), "artist")
+    watched.hub.watch(watched.far, Watch(rq=0, jobs=True), "artist")
     assert watched.hub.unwatch(mine[3], watched.near)
     assert not watched.hub.unwatch(mine[3], watched.near)
-    watched.hub.watch(watched.near, Watch(rq=0, jobs=True))
+    watched.hub.watch(watched.near, Watch(rq=0, jobs=True), "artist")
     with pytest.raises(TooManyWatches):
-        watched.hub.watch(watched.near, Watch(rq=0, slaves=True))
+        watched.hub.watch(watched.near, Watch(rq=0, slaves=True), "artist")
     watched.hub.drop(watched.near)
-    watched.hub.watch(watched.near, Watch(rq=0, jobs=True))
+    watched.hub.watch(watched.near, Watch(rq=0, jobs=True), "artist")
 
 
 async def test_nobody_ends_the_watch_of_another(watched: Watched) -> None:
-    number = watched.hub.watch(watched.near, Watch(rq=0, jobs=True))
+    number = watched.hub.watch(watched.near, Watch(rq=0, jobs=True), "artist")
     assert not watched.hub.unwatch(number, watched.far)
     assert watched.hub.unwatch(number, watched.near)

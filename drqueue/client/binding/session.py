@@ -24,7 +24,15 @@ from drqueue.client.binding.constants import (
     DRE_NOTREGISTERED,
     error_text,
 )
-from drqueue.client.errors import DrQueueError, MasterUnreachable, NotFound, Refused, VersionMismatch
+from drqueue.client.errors import (
+    DrQueueError,
+    MasterUnreachable,
+    NotFound,
+    NotLoggedIn,
+    Refused,
+    VersionMismatch,
+    WrongCertificate,
+)
 from drqueue.client.link import LinkLost
 from drqueue.client.sync_client import Portal
 from drqueue.settings import SettingsError
@@ -39,7 +47,9 @@ PATIENCE_S = 4.0
 #: Clients that are kept; beyond that the one unused for longest is closed.
 KEPT = 8
 #: The variables that say where a master is.
-_PLACES = ("DRQUEUE_MASTER", "DRQUEUE_STATE_DIR", "XDG_STATE_HOME", "HOME")
+_PLACES = (
+    "DRQUEUE_MASTER", "DRQUEUE_STATE_DIR", "DRQUEUE_ACCESS", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "HOME",
+)  # fmt: skip
 
 T = TypeVar("T")
 
@@ -153,7 +163,7 @@ atexit.register(close)
 
 def _failure(error: Exception) -> RequestError:
     match error:
-        case MasterUnreachable() | SettingsError():
+        case MasterUnreachable() | NotLoggedIn() | WrongCertificate() | SettingsError():
             code = DRE_CONNMASTER
         case VersionMismatch():
             code = DRE_DIFVERSION

@@ -5,7 +5,8 @@ Rules of this file: as in `requests`. A slave goes by its name, its host's name 
 from here, the master passes the request on. A slave answers once it has done what it was asked.
 """
 
-from drqueue.client.async_client import AsyncClient, Did
+from drqueue.client.asking import Did
+from drqueue.client.async_client import AsyncClient
 from drqueue.client.binding import constants as c
 from drqueue.client.binding.fetch import NOT_REGISTERED
 from drqueue.client.binding.fields import u8, u16, u32
@@ -134,7 +135,7 @@ async def _view(client: AsyncClient, host: str) -> SlaveView:
     """The slave as it shows itself; as the master knows it where it cannot be asked from here."""
     _check(host)
     known = None if host.startswith("unix:") else await client.slave(host)
-    link = await client.direct(host if known is None else known.control)
+    link = await client.direct(host)
     if link is not None:
         return (await link.ask(messages.GetSlave(rq=0), messages.SlaveInfo)).slave
     if known is None or not known.linked:

@@ -11,7 +11,8 @@ from drqueue.client.cli.output import Cell, Column, Table
 from drqueue.client.cli.words import ending, many, runs
 
 if TYPE_CHECKING:
-    from drqueue.client.async_client import AsyncClient, Did
+    from drqueue.client.asking import Did
+    from drqueue.client.async_client import AsyncClient
     from drqueue.proto.views import AttemptView, FrameView
 
 STATES = ("WAITING", "BLOCKED", "ASSIGNED", "RUNNING", "DONE", "FAILED", "CANCELLED")
@@ -198,7 +199,7 @@ def requeue(job_id: int, names: tuple[str, str] | None, now: bool, states: tuple
         return
 
     async def use(farm: "AsyncClient") -> "Did":
-        from drqueue.client.async_client import Did
+        from drqueue.client.asking import Did
 
         numbers: dict[str, list[int]] = {}
         async for view in farm.each_frame(job_id, states=states):

@@ -13,7 +13,8 @@ from drqueue.client.cli.output import Cell, Column, Table
 from drqueue.client.cli.words import many, told_failures
 
 if TYPE_CHECKING:
-    from drqueue.client.async_client import AsyncClient, Did
+    from drqueue.client.asking import Did
+    from drqueue.client.async_client import AsyncClient
     from drqueue.proto.model import JobSpec
     from drqueue.proto.views import JobView, LayerView
 
@@ -77,13 +78,18 @@ def _bad(number: int) -> Cell:
 def job(job_id: int) -> None:
     """Show one job and its layers.
 
-    With --json, `spec` is the job as it was submitted, with all that was changed since.
+    With --json, `spec` is the job as it was submitted, with all that was changed since; viewers get none.
     """
+    from drqueue.client.errors import NotAllowed
+
     options = asked()
 
-    async def use(farm: "AsyncClient") -> "tuple[JobView, tuple[LayerView, ...], JobSpec, list[str]]":
+    async def use(farm: "AsyncClient") -> "tuple[JobView, tuple[LayerView, ...], JobSpec | None, list[str]]":
         view, layers = await farm.job(job_id)
-        spec = await farm.spec(job_id)
+        try:
+            spec = await farm.spec(job_id)
+        except NotAllowed:
+            spec = None
         failed = [] if options.json else await told_failures(farm, view, several=len(layers) > 1)
         return view, layers, spec, failed
 
@@ -92,7 +98,8 @@ def job(job_id: int) -> None:
         output.show_json({**output.plain(view), "layers": layers, "spec": spec})
         return
     output.show(job_lines(view, spec, failed))
-    for layer, layer_spec in zip(layers, spec.layers, strict=True):
+    specs = (None,) * len(layers) if spec is None else spec.layers
+    for layer, layer_spec in zip(layers, specs, strict=True):
         print()
         output.show(layer_lines(layer, layer_spec))
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from drqueue.proto.model import Depend, JobSpec, LayerSpec, Needs
     from drqueue.proto.views import JobView, LayerView
 
+#: In place of a command.
+NOT_SHOWN = "(not shown to viewers)"
 #: Lines that a command may take, for what calls a renderer often stands below two lines of its script;
 #: those of a parameter's value, or of variables.
 _COMMAND_LINES = 4
@@ -22,18 +24,19 @@ _VARIABLES = 6
 _VARIABLE_WIDTH = 40
 
 
-def job_lines(view: "JobView", spec: "JobSpec", failed: list[str]) -> list[str]:
-    """A job; `failed`: what there is to say about frames that failed."""
+def job_lines(view: "JobView", spec: "JobSpec | None", failed: list[str]) -> list[str]:
+    """A job; `failed`: what there is to say about frames that failed; without `spec` what anybody may see."""
     from drqueue.proto.model import GENERAL
 
-    of_kind = spec.kind != GENERAL
+    of_kind = view.kind != GENERAL
     return output.fields(
         (
             ("job", str(view.id)),
             ("name", view.name),
             ("owner", view.owner),
+            ("submitted by", view.submitter if view.submitter != view.owner else ""),
             ("project", view.project),
-            ("kind", spec.kind if of_kind else ""),
+            ("kind", view.kind if of_kind else ""),
             ("state", _state(view)),
             ("waits for", view.waits_for),
             *(
@@ -56,32 +59,43 @@ def job_lines(view: "JobView", spec: "JobSpec", failed: list[str]) -> list[str]:
             ("max per slave", str(view.max_per_slave or "")),
             ("blocked on", ", ".join(view.blocked_hosts)),
             ("unreachable", view.on_unreachable if view.on_unreachable != "lease" else ""),
-            ("lease", output.duration(spec.lease_s) if spec.lease_s else ""),
-            ("at its end", ", ".join(_at_its_end(spec))),
-            ("environment", _environment(spec.env)),
-            *(_params(spec.params) if of_kind else ()),
+            *_given(spec),
         )
     )
 
 
-def layer_lines(layer: "LayerView", spec: "LayerSpec") -> list[str]:
-    """A layer of a job."""
+def _given(spec: "JobSpec | None") -> list[tuple[str, str | Cell]]:
+    """What stands in a job as it was given alone."""
+    from drqueue.proto.model import GENERAL
+
+    if spec is None:
+        return []
+    return [
+        ("lease", output.duration(spec.lease_s) if spec.lease_s else ""),
+        ("at its end", ", ".join(_at_its_end(spec))),
+        ("environment", _environment(spec.env)),
+        *(_params(spec.params) if spec.kind != GENERAL else ()),
+    ]
+
+
+def layer_lines(layer: "LayerView", spec: "LayerSpec | None") -> list[str]:
+    """A layer of a job; without `spec` what anybody may see."""
     from drqueue.proto.model import NODE_HOME, LayerSpec
 
     cwd = f"{NODE_HOME} (home of the slave's user)" if layer.cwd == NODE_HOME else layer.cwd
     return output.fields(
         (
             ("layer", Cell(layer.name, "bold")),
-            ("command", Cell(layer.command, most=_COMMAND_LINES)),
+            ("command", Cell(layer.command or ("" if spec else NOT_SHOWN), most=_COMMAND_LINES)),
             ("range", f"{layer.frames}{f' in chunks of {layer.chunk}' if layer.chunk > 1 else ''}"),
             ("frames", counts_text(layer.counts)),
             ("needs", ", ".join(_needs(layer.needs))),
             ("retries", str(layer.retries)),
             ("time limit", output.duration(layer.timeout_s) if layer.timeout_s else ""),
-            ("success", _success(spec)),
-            ("pad", many(spec.pad, "digit") if spec.pad != LayerSpec().pad else ""),
+            ("success", _success(spec) if spec else ""),
+            ("pad", many(spec.pad, "digit") if spec and spec.pad != LayerSpec().pad else ""),
             ("cwd", cwd),
-            ("environment", _environment(spec.env)),
+            ("environment", _environment(spec.env) if spec else ""),
             ("outputs", ", ".join(layer.outputs)),
             ("after", ", ".join(layer.after)),
         )

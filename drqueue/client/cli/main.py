@@ -22,6 +22,7 @@ from drqueue.client.errors import (
     MasterUnreachable,
     NotAllowed,
     NotFound,
+    NotLoggedIn,
 )
 
 OK, FAILED, USAGE, NOT_FOUND, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 69, 130
@@ -57,6 +58,7 @@ COMMANDS = {
     "slaves": Entry("slaves", "slaves", "List slaves."),
     "slave": Entry("slaves", "slave", "Show a slave, or enable, disable, limit, forget one."),
     "farm": Entry("farminfo", "farm", "Say who the master is and how the farm does."),
+    "doctor": Entry("doctor", "doctor", "Say what is well and what is not with the farm."),
     "classic": Entry("classic", "classic", "Run one of the original's tools: sendjob, cjob, jobinfo ..."),
     "help": Entry("help", "help_", "Explain drqueue, or one command."),
     "completion": Entry("completion", "completion", "Print the shell's completion script."),
@@ -183,7 +185,7 @@ def _advised(error: DrQueueError) -> str:
 def _status(error: DrQueueError) -> int:
     if isinstance(error, MasterUnreachable):
         return UNREACHABLE
-    if isinstance(error, (NotFound, NotAllowed)):
+    if isinstance(error, (NotFound, NotAllowed, NotLoggedIn)):
         return NOT_FOUND
     return USAGE if isinstance(error, BadRequest) else FAILED
 

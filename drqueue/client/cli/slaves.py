@@ -12,7 +12,7 @@ from drqueue.client.cli.output import Column, Table
 from drqueue.client.cli.words import many
 
 if TYPE_CHECKING:
-    from drqueue.client.async_client import Did
+    from drqueue.client.asking import Did
     from drqueue.proto.views import SlaveView
 
 

@@ -67,8 +67,19 @@ class JoinAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretShown:
+    """A link was opened with the secret of this hash, which is the account's next one."""
+
+    account: str
+    secret_hash: str
+
+
+@dataclass(frozen=True, slots=True)
 class Noticed:
-    """The shell met something that the audit should know: `count` times within a minute."""
+    """The shell did or met something that the audit should know, `count` times.
+
+    Done for somebody: outcome "done", a row of its own. Anything else is counted with what is the same.
+    """
 
     who: Who
     what: str
@@ -91,4 +102,14 @@ class Stopping:
     grant_s: float
 
 
-Event = SlaveLinked | SlaveUnlinked | SlaveSaid | ClientAsked | JoinAsked | Noticed | ClockRead | Stopping
+Event = (
+    SlaveLinked
+    | SlaveUnlinked
+    | SlaveSaid
+    | ClientAsked
+    | JoinAsked
+    | SecretShown
+    | Noticed
+    | ClockRead
+    | Stopping
+)

@@ -19,11 +19,16 @@ from drqueue.proto.model import Depend, JobSpec
 _FEW = 1000
 
 
-def submit(turn: Turn, token: str, spec: JobSpec) -> Job:
+def submit(turn: Turn, token: str, spec: JobSpec, submitter: str) -> Job:
     """A new job; the spec was checked."""
     state = turn.state
     record = JobRecord(
-        id=state.next_job, token=token, spec=spec, submitted_at=turn.wall, stopped=spec.stopped
+        id=state.next_job,
+        token=token,
+        spec=spec,
+        submitted_at=turn.wall,
+        stopped=spec.stopped,
+        submitter=submitter,
     )
     state.next_job += 1
     job = state.add_job(record)
@@ -79,7 +84,7 @@ def settle(turn: Turn, job: Job) -> None:
     if job.deleted:
         if not job.live and not any(job.on_slave.values()):
             state.drop_job(job)
-            state.save += [state.gone_tokens.add(job.id, job.token), JobForget(job.id)]
+            state.save += [state.gone_tokens.add(job.id, job.token, job.submitter), JobForget(job.id)]
         return
     finished = not job.unfinished
     if finished != job.finished:

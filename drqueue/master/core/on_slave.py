@@ -11,17 +11,21 @@ The reconcile table, for each attempt when a slave says Hello:
 | anything                     | ended, not noted   | its report follows: apply if current, note   |
 """
 
+from msgspec import structs
+
 from drqueue.master.core.attempts import end
 from drqueue.master.core.events import SlaveLinked, SlaveSaid, SlaveUnlinked
 from drqueue.master.core.layer import Attempt
 from drqueue.master.core.leases import give_up_at
 from drqueue.master.core.records import LogRecord, MetaRecord, SlaveForget, SlaveRecord
+from drqueue.master.core.rights import current
 from drqueue.master.core.state import Slave
 from drqueue.master.core.turn import Turn
 from drqueue.proto.link_messages import (
     Acted,
     Beat,
     Exited,
+    Hello,
     LimitsNow,
     LogKept,
     Progressed,
@@ -33,16 +37,33 @@ from drqueue.proto.link_messages import (
 )
 from drqueue.proto.messages import SetLimits
 from drqueue.proto.model import Exit, SlaveLimits
+from drqueue.proto.roles import Who
 from drqueue.proto.rules import changed, needed
 
 #: Slaves that a master knows; a farm of any size is far below.
 SLAVES_MOST = 20_000
+#: Exits of one link of which the logs may still come; a slave sends no more.
+_LOGS_MOST = 2000
+#: Seconds after which it is said how late a slave told of something.
+_LATE_S = 60.0
 
 
 def on_linked(turn: Turn, event: SlaveLinked) -> None:
     """A slave says Hello: register it, then reconcile what it holds with what it should."""
     state, hello = turn.state, event.hello
+    who = current(turn, event.who)
+    if who is None or (who.account and who.role != "node"):
+        text = "this node's access was revoked: join again" if who is None else "this is no node's account"
+        turn.unlink(event.link, "revoked", text, retry=False)
+        turn.noticed(event.who, f"link slave {hello.name}", "revoked", text)
+        return
     slave = state.identities.get(hello.identity)
+    if slave is not None and not _may_be(slave, who, hello):
+        _refuse_identity(turn, event, who, slave)
+        return
+    other = state.bound.get(who.account) if who.account else None
+    if slave is None and other is not None and other.link is not None:
+        slave = other
     if slave is not None and slave.link is not None:
         # The first link is asked for a sign of life; the shell drops it if none comes.
         turn.tell(slave.link, Beat(echo=True))
@@ -76,6 +97,7 @@ def on_linked(turn: Turn, event: SlaveLinked) -> None:
                 memory_mb=hello.memory_mb,
             )
         )
+        turn.did(who, f"slave {slave.name} is new, its number is {slave.id}")
         state.next_slave += 1
         state.save.append(MetaRecord("next_slave", str(state.next_slave)))
     elif slave.name != hello.name and not _is_suffixed(slave.name, hello.name):
@@ -90,7 +112,8 @@ def on_linked(turn: Turn, event: SlaveLinked) -> None:
     slave.heard, slave.heard_at = turn.now, turn.wall
     state.links[event.link] = slave
     state.silent.pop(slave.id, None)
-    state.save.append(slave.record())
+    slave.may_keep.clear()
+    state.bind(slave, who.account)
     state.changed_slaves.add(slave.id)
     turn.tell(
         event.link,
@@ -101,11 +124,30 @@ def on_linked(turn: Turn, event: SlaveLinked) -> None:
             silence_s=turn.policy.silence_s,
         ),
     )
+    turn.ticket_key(slave)
     if slave.wish is not None:
         turn.tell(event.link, SetLimits(rq=0, change=needed(hello.limits, slave.wish)))
     _reconcile(turn, slave, event)
     end_grant(turn)
     state.want_schedule = True
+
+
+def _may_be(slave: Slave, who: Who, hello: Hello) -> bool:
+    """Whether this link may speak for a slave: it is of the slave's account, or the same machine's, and
+    none or this machine's own socket was what either came by."""
+    if slave.account == who.account:
+        return True
+    same = bool(hello.fingerprint) and slave.fingerprint == hello.fingerprint
+    return same and not (slave.account and who.account)
+
+
+def _refuse_identity(turn: Turn, event: SlaveLinked, who: Who, slave: Slave) -> None:
+    text = (
+        f"slave {slave.name} (id {slave.id}) belongs to another node, or was on another machine: "
+        "revoke that node, or forget that slave, if it is gone"
+    )
+    turn.unlink(event.link, "not-yours", text, retry=False)
+    turn.noticed(who, f"link slave {event.hello.name} as slave {slave.name}", "not-yours", text)
 
 
 def _reconcile(turn: Turn, slave: Slave, event: SlaveLinked) -> None:
@@ -150,8 +192,21 @@ def on_unlinked(turn: Turn, event: SlaveUnlinked) -> None:
     slave = turn.state.links.pop(event.link, None)
     if slave is None:
         return
-    slave.link = None
     slave.heard = min(event.heard, turn.now)
+    _unlinked(turn, slave)
+
+
+def cut_off(turn: Turn, slave: Slave, code: str, text: str) -> None:
+    """Cut a slave's link, if it has one: what comes over it counts no longer."""
+    if slave.link is not None:
+        turn.unlink(slave.link, code, text, retry=False)
+        del turn.state.links[slave.link]
+        _unlinked(turn, slave)
+
+
+def _unlinked(turn: Turn, slave: Slave) -> None:
+    slave.link = None
+    slave.may_keep.clear()
     slave.heard_at = turn.state.wall(slave.heard)
     turn.state.silent[slave.id] = slave
     turn.state.save.append(slave.record())
@@ -181,10 +236,36 @@ def on_said(turn: Turn, event: SlaveSaid) -> None:
         case LimitsNow(limits=limits):
             _limits(turn, slave, limits)
         case LogKept(key=key, ends=ends):
-            if key.job in turn.state.jobs:
+            # A node's word counts for its own attempts alone, once.
+            if key in slave.may_keep and key.job in turn.state.jobs:
+                del slave.may_keep[key]
                 turn.state.save.append(LogRecord(key, ends))
-        case Acted() | SecretTaken():
-            pass
+        case Acted() as acted:
+            _acted(turn, slave, acted)
+        case SecretTaken(secret_hash=secret_hash):
+            _secret_taken(turn, slave, secret_hash)
+
+
+def _acted(turn: Turn, slave: Slave, acted: Acted) -> None:
+    """What a slave says was done or refused at its own port: the audit says that it is the slave's word."""
+    said_by = Who(name=acted.who, role="node", peer=f"slave {slave.name} says: {acted.peer}")
+    late = turn.wall - acted.at
+    text = f"{late:.0f} s before this was written" if late >= _LATE_S else ""
+    turn.noticed(said_by, f"slave {slave.name}: {acted.what} ({acted.role})", acted.outcome, text)
+
+
+def _secret_taken(turn: Turn, slave: Slave, secret_hash: str) -> None:
+    """A node's new secret: good from when it is shown, and the old one no longer."""
+    register = turn.state.register
+    account = register.accounts.get(slave.account)
+    if account is None or secret_hash in (account.secret_hash, account.next_hash):
+        return
+    who = Who(name=account.name, role=account.role, account=account.id, peer=account.peer)
+    if register.with_hash(secret_hash) is not None:
+        turn.noticed(who, f"node {account.name}: new secret", "bad-secret", "another account has this secret")
+        return
+    register.put(structs.replace(account, next_hash=secret_hash), turn.state.save)
+    turn.noticed(who, f"node {account.name}: new secret", "done")
 
 
 def _started(turn: Turn, slave: Slave, started: Started) -> None:
@@ -201,6 +282,9 @@ def _exited(turn: Turn, slave: Slave, link: int, exited: Exited) -> None:
     attempt = slave.live.get(exited.key)
     if attempt is not None:
         _over(turn, attempt, exited.exit)
+        slave.may_keep[exited.key] = None
+        if len(slave.may_keep) > _LOGS_MOST:
+            del slave.may_keep[next(iter(slave.may_keep))]
     turn.noted(link, exited.key)
 
 

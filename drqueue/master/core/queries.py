@@ -172,6 +172,7 @@ def job_view(job: Job, wall: float) -> JobView:
         waits_for=job.waits_for if not job.finished else "",
         kind=spec.kind,
         moved_at=job.moved_at,
+        submitter=job.submitter,
     )
 
 

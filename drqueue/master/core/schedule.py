@@ -199,6 +199,7 @@ def order(attempt: Attempt) -> RunOrder:
         on_unreachable=attempt.on_unreachable,
         job_name=job.spec.name,
         owner=job.spec.owner,
+        submitter=job.submitter,
         pool=job.spec.pool,
         layer_name=spec.name,
         range_start=start,

@@ -7,8 +7,10 @@ Nothing here decides anything; it counts, and keeps every index true. What frame
 from collections.abc import Iterator
 from math import exp
 
+from drqueue.master.core.audit import AuditTrail
 from drqueue.master.core.layer import Attempt, Layer
 from drqueue.master.core.records import AnyRecord, JobRecord, SlaveRecord
+from drqueue.master.core.register import Register
 from drqueue.master.core.tokens import GoneTokens
 from drqueue.proto.ids import AttemptKey, FrameKey
 from drqueue.proto.model import (
@@ -44,6 +46,7 @@ class Job:
         "state",
         "stopped",
         "submitted_at",
+        "submitter",
         "token",
         "waits_for",
     )
@@ -60,6 +63,7 @@ class Job:
         self.moved_at = max(record.submitted_at, record.started_at, record.finished_at)
         self.stopped = record.stopped
         self.deleted = record.deleted
+        self.submitter = record.submitter
         self.finished = record.finished_at > 0
         self.live = 0
         #: Live attempts of this job by slave id.
@@ -126,6 +130,7 @@ class Job:
             finished_at=self.finished_at,
             stopped=self.stopped,
             deleted=self.deleted,
+            submitter=self.submitter,
         )
 
 
@@ -133,12 +138,14 @@ class Slave:
     """One slave, linked or not."""
 
     __slots__ = (
+        "account",
         "ahead",
         "control",
         "cores",
         "fingerprint",
         "frames_done",
         "frames_failed",
+        "generation",
         "greeted",
         "heard",
         "heard_at",
@@ -150,6 +157,7 @@ class Slave:
         "load",
         "lost",
         "machine",
+        "may_keep",
         "memory_mb",
         "name",
         "own_load",
@@ -172,6 +180,12 @@ class Slave:
         self.control = record.control
         self.heard_at = record.last_heard_at
         self.wish: LimitsChange | None = record.wish
+        #: The account of its node, "" where it is of the master's own machine.
+        self.account = record.account
+        #: How often a key for tickets was told since this master started.
+        self.generation = 0
+        #: Exits that were applied on this very link, of which the logs may come.
+        self.may_keep: dict[AttemptKey, None] = {}
         self.link: int | None = None
         self.load = MachineLoad()
         #: What its frames' cores amount to in `load1`, and when that was reckoned (the core's clock).
@@ -220,6 +234,7 @@ class Slave:
             control=self.control,
             last_heard_at=self.heard_at,
             wish=self.wish,
+            account=self.account,
         )
 
 
@@ -234,6 +249,8 @@ class FarmState:
         self.gone_tokens = GoneTokens()
         self.links: dict[int, Slave] = {}
         self.identities: dict[str, Slave] = {}
+        #: Which slave is bound to an account: one to each.
+        self.bound: dict[str, Slave] = {}
         #: Jobs with frames WAITING and not delayed.
         self.hungry: dict[int, Job] = {}
         #: Which jobs depend on a job.
@@ -246,6 +263,8 @@ class FarmState:
         self.timed: set[int] = set()
         #: Jobs of which attempts ended or frames came back in this step.
         self.unsettled: set[int] = set()
+        self.register = Register()
+        self.audit = AuditTrail()
         self.next_job = 0
         self.next_slave = 0
         self.served = 0
@@ -291,13 +310,27 @@ class FarmState:
         slave = Slave(record)
         self.slaves[slave.id] = slave
         self.identities[slave.identity] = slave
+        if slave.account:
+            self.bound[slave.account] = slave
         return slave
+
+    def bind(self, slave: Slave, account: str) -> None:
+        """A slave belongs to this account from now on ("": to none), and whichever did no longer does."""
+        former = self.bound.get(account)
+        if former is not None and former is not slave:
+            self.bind(former, "")
+        self.bound.pop(slave.account, None)
+        slave.account = account
+        if account:
+            self.bound[account] = slave
+        self.save.append(slave.record())
 
     def drop_slave(self, slave: Slave) -> None:
         """Forget a slave without live attempts."""
         del self.slaves[slave.id]
         self.silent.pop(slave.id, None)
         del self.identities[slave.identity]
+        self.bound.pop(slave.account, None)
 
     def book(self, attempt: Attempt) -> None:
         """An attempt takes its slave's resources and its places in the limits."""

@@ -4,16 +4,30 @@ Handlers get a Turn and speak through it; the core empties it at the end of each
 a slave is gathered into one Orders message per step.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from drqueue.master.core.attempts import Backoff
-from drqueue.master.core.effects import Answer, AskHistory, Effect, MailFinished, Publish, Tell, Unlink
+from drqueue.master.core.effects import (
+    Answer,
+    AnswerJoin,
+    AskHistory,
+    Audited,
+    CutClients,
+    Effect,
+    MailFinished,
+    Publish,
+    Tell,
+    Unlink,
+)
 from drqueue.master.core.layer import Attempt
 from drqueue.master.core.state import FarmState, Slave
 from drqueue.proto.ids import AttemptKey
-from drqueue.proto.link_messages import Message, Orders, Stop
+from drqueue.proto.link_messages import Joined, Message, Orders, Rejected, Stop, TicketKey
 from drqueue.proto.messages import Done, FindLog, ListAttempts, Refusal, Request
 from drqueue.proto.model import RunOrder
+from drqueue.proto.roles import Who
+from drqueue.proto.tickets import slave_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +43,14 @@ class Policy:
     backoff: Backoff = field(default_factory=Backoff)
     beat_s: float = 10.0
     silence_s: float = 30.0
+    #: Highest priority that an artist may give a job.
+    artist_max_priority: int = 1000
+    #: What join lines say of where the master listens; "" and 0 where it does not, on the network.
+    line_host: str = ""
+    line_port: int = 0
+    line_pin: str = ""
+    #: What keys for tickets are made from, random for each start; empty: no slave is told one.
+    ticket_seed: bytes = b""
 
 
 @dataclass(slots=True)
@@ -45,6 +67,8 @@ class Turn:
         self.policy = policy
         self.state = FarmState()
         self.now = 0.0
+        #: It only answers, between two steps: nothing may be changed, nothing is written down.
+        self.peeking = False
         self._do: list[Effect] = []
         self._drafts: dict[int, _Draft] = {}
 
@@ -96,6 +120,14 @@ class Turn:
         """Turn a slave away."""
         self._do.append(Unlink(link, code, text, retry))
 
+    def ticket_key(self, slave: Slave, *, only: bool = False) -> None:
+        """Tell a linked slave its next key for tickets; with `only`, none before it is good any more."""
+        if slave.link is None or not self.policy.ticket_seed:
+            return
+        slave.generation += 1
+        key = slave_key(self.policy.ticket_seed, slave.id, slave.generation)
+        self.tell(slave.link, TicketKey(key=key, now=self.wall, only=only))
+
     # -- to clients -------------------------------------------------------------------------------
 
     def answer(self, client: int, message: Request) -> None:
@@ -113,6 +145,29 @@ class Turn:
     def ask_history(self, client: int, request: FindLog | ListAttempts, layer: int, number: int) -> None:
         """Let the history of attempts answer."""
         self._do.append(AskHistory(client, request, layer, number))
+
+    def answer_join(self, link: int, message: Joined | Rejected) -> None:
+        """Answer whoever asked for an account."""
+        self._do.append(AnswerJoin(link, message))
+
+    def cut(self, accounts: Collection[str], text: str) -> None:
+        """Cut the links of clients that showed the secret of these accounts."""
+        if accounts:
+            self._do.append(CutClients(frozenset(accounts), text))
+
+    # -- to the audit -------------------------------------------------------------------------------
+
+    def did(self, who: Who, what: str, text: str = "", outcome: str = "done") -> None:
+        """Somebody did something."""
+        if not self.peeking:
+            self.state.audit.done(who, what, outcome, text, self.wall, self.state.save)
+
+    def noticed(self, who: Who, what: str, outcome: str, text: str = "", times: int = 1) -> None:
+        """Something was refused, or met, that may happen often."""
+        if not self.peeking:
+            self.state.audit.count(
+                who, what, outcome, text, self.wall, self.state.save, now=self.now, times=times
+            )
 
     # -- to people ----------------------------------------------------------------------------------
 
@@ -132,6 +187,9 @@ class Turn:
         ]
         # Registered (in _do) must reach a slave before its first orders.
         do = [*self._do, *do]
+        if state.audit.news:
+            state.audit.news = False
+            do.append(Audited())
         self._do, self._drafts = [], {}
         if state.changed_jobs or state.changed_frames or state.changed_slaves:
             do.append(

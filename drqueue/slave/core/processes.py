@@ -24,7 +24,8 @@ class Launch:
 
     `env` is the whole environment; it must hold DRQUEUE_ATTEMPT=str(key), by which strays are known.
     `log_cap` is in bytes. With `scratch` the working directory is made first (0700) where it is missing;
-    whoever asked for it removes it.
+    whoever asked for it removes it. `user` is another user that it runs as (uid, gid, further groups); then a
+    scratch directory must not be there yet.
     """
 
     key: AttemptKey
@@ -35,6 +36,7 @@ class Launch:
     log_cap: int
     umask: int = 0o022
     scratch: bool = False
+    user: tuple[int, int, tuple[int, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,117 @@
+"""Where a master is looked for, and what is shown to be let in.
+
+Rules: a Unix socket needs no login, the kernel says who asks. The network is entered only with a way in of
+`access.json`, and nothing is dialled for which there is none. Where no master is named, the newest way in
+comes after the sockets on this machine. The file is read at each dialling: somebody may have logged in.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+
+from drqueue.access import Access, AccessError, access_path, find_access, read_access
+from drqueue.channel import LinkClosed
+from drqueue.client.errors import (
+    MasterUnreachable,
+    NotLoggedIn,
+    VersionMismatch,
+    WrongCertificate,
+    refused,
+)
+from drqueue.client.link import Link, dial
+from drqueue.proto.errors import RemoteProtocolError
+from drqueue.proto.handshake import HandshakeRejected
+from drqueue.settings import Address, candidates
+from drqueue.tls import PinMismatch
+
+ASK_FOR_A_LINE = "ask an admin for a line (drqueue user add NAME) and use it: drqueue login LINE"
+#: Other addresses that are named where there is no login for one.
+_NAMED = 3
+
+
+class Entrance:
+    """The places where one master may be. Raises SettingsError for an address that is none."""
+
+    def __init__(self, named: str, env: Mapping[str, str]) -> None:
+        self._places = candidates(named, env)
+        self._named = bool(named.strip())
+        self._access_path = access_path(env)
+
+    async def dial(self) -> Link:
+        """A link to the first of them that answers; `Link.serve` is the caller's to start.
+
+        Raises MasterUnreachable, NotLoggedIn, WrongCertificate, VersionMismatch, Refused.
+        """
+        tried: list[str] = []
+        nobody = True
+        for place, way in self._tries():
+            try:
+                return await _dial(place, way)
+            except HandshakeRejected as error:
+                if not error.retry:
+                    raise rejected(place, error) from None
+                why = error.text
+            except (FileNotFoundError, ConnectionRefusedError) as error:
+                if way is None:
+                    tried.append(str(place))
+                    continue
+                why = error.strerror or str(error)
+            except OSError as error:
+                why = error.strerror or str(error)
+            except (LinkClosed, RemoteProtocolError) as error:
+                why = str(error)
+            nobody = False
+            tried.append(f"{place} ({why})")
+        raise MasterUnreachable(f"no master answers at {' or '.join(tried)}", nobody=nobody)
+
+    def _tries(self) -> Iterator[tuple[Address, Access | None]]:
+        yield from ((place, None) for place in self._places if place.kind == "unix")
+        places = [place for place in self._places if place.kind != "unix"]
+        if not places:
+            return
+        try:
+            ways = read_access(self._access_path)
+        except AccessError as error:
+            raise NotLoggedIn(str(error)) from None
+        if not self._named:
+            places = [*(way.address for way in ways[:1]), *places]
+        for place in dict.fromkeys(places):
+            way = find_access(ways, place)
+            if way is not None:
+                yield place, way
+            elif len(self._places) == 1:
+                others = ", ".join(str(each.address) for each in ways[:_NAMED])
+                only = f", only for {others}" if others else ""
+                file = shortened(self._access_path)
+                raise NotLoggedIn(f"there is no login for {place} in {file}{only}: {ASK_FOR_A_LINE}")
+
+
+async def _dial(place: Address, way: Access | None) -> Link:
+    if way is None:
+        return await dial(place)
+    try:
+        return await dial(place, pin=way.pin, secret=way.secret)
+    except PinMismatch:
+        raise wrong_certificate(place) from None
+
+
+def wrong_certificate(place: Address) -> WrongCertificate:
+    """The error about a master that is another than it was."""
+    return WrongCertificate(
+        f"the master at {place} shows another certificate than the one you logged in with: another farm has"
+        " its address now, or somebody sits in between; ask its admin, and log in anew if it was set up anew"
+    )
+
+
+def rejected(place: Address, error: HandshakeRejected) -> Exception:
+    """The error about a master that says no for good."""
+    if error.code == "version":
+        return VersionMismatch(error.text)
+    if error.code == "no-account":
+        return NotLoggedIn(f"{place}: {error.text}: {ASK_FOR_A_LINE}")
+    return refused(error.code, f"{place}: {error.text}")
+
+
+def shortened(path: str) -> str:
+    """A path as people write it, with ~ for their own folder."""
+    home = os.path.join(os.path.expanduser("~"), "")
+    return f"~/{path.removeprefix(home)}" if path.startswith(home) else path
