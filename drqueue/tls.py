@@ -91,11 +91,11 @@ class TlsSession:
             self._incoming.write(data[start : start + _SLICE])
             try:
                 while self._incoming.pending and not self.ended:
-                    plain.append(self._ssl.read(_SLICE))
+                    part = self._ssl.read(_SLICE)
+                    plain.append(part)
+                    self.ended = not part
             except ssl.SSLWantReadError:
                 continue
-            except ssl.SSLZeroReturnError:
-                self.ended = True
             except ssl.SSLError as error:
                 raise self._failed(error) from error
         return plain[0] if len(plain) == 1 else b"".join(plain)

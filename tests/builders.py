@@ -29,13 +29,14 @@ from drqueue.master.core.events import (
     ClientAsked,
     ClockRead,
     Event,
+    JoinAsked,
     SlaveLinked,
     SlaveSaid,
     SlaveUnlinked,
     Stopping,
 )
 from drqueue.master.core.invariants import check
-from drqueue.master.core.records import AnyRecord, AttemptRecord
+from drqueue.master.core.records import AnyRecord, AttemptRecord, AuditRecord
 from drqueue.master.core.state import FarmState
 from drqueue.master.core.turn import Policy
 from drqueue.master.storage.memory import MemoryStorage
@@ -45,6 +46,7 @@ from drqueue.proto.link_messages import (
     Exited,
     Held,
     Hello,
+    Join,
     Joined,
     Message,
     Orders,
@@ -233,6 +235,18 @@ class CoreFarm:
         """A slave links, without looking at all others."""
         event = SlaveLinked(next(self._links), a_hello(name, **fields), (), LOCAL_NODE)
         self.storage.commit(self.core.step([event], self.now).save)
+
+    def join(self, join: Join, peer: str = "192.0.2.7:5000", pin: str = "") -> Joined | Rejected:
+        """The answer to somebody who asks for an account."""
+        link = next(self._links)
+        travelled = _travelled(join)
+        assert isinstance(travelled, Join)
+        self.step(JoinAsked(link, travelled, peer, pin))
+        return self.joins.pop(link)
+
+    def audited(self, after: int = 0) -> list[AuditRecord]:
+        """The audit's rows, oldest first."""
+        return self.storage.audit(after, 10_000)
 
     def unlink(self, link: int) -> None:
         """Its link drops."""
@@ -426,7 +440,10 @@ def picture(state: FarmState) -> dict[str, Any]:
         "frames": frames,
         "sums": sums,
         "jobs": {
-            j.id: (j.spec, j.token, j.stopped, j.deleted, j.finished, j.waits_for, j.live, j.on_slave)
+            j.id: (
+                *(j.spec, j.token, j.submitter, j.stopped, j.deleted, j.finished, j.waits_for),
+                *(j.live, j.on_slave),
+            )
             for j in state.jobs.values()
         },
         "attempts": {
@@ -434,11 +451,19 @@ def picture(state: FarmState) -> dict[str, Any]:
             for key, a in state.attempts.items()
         },
         "slaves": {
-            s.id: (s.name, s.identity, s.limits, s.wish, sorted(s.live)) for s in state.slaves.values()
+            s.id: (s.name, s.identity, s.account, s.limits, s.wish, sorted(s.live))
+            for s in state.slaves.values()
         },
+        "ways in": (
+            state.register.accounts,
+            state.register.pending,
+            state.register.lines,
+            state.register.by_hash,
+        ),
         "what was counted": (
             state.next_job,
             state.next_slave,
+            state.audit.last,
             {token: number for token, number in state.tokens.items() if number in state.jobs},
         ),
     }

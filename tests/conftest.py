@@ -43,6 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for variable in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM"):
         os.environ.pop(variable, None)
     os.environ[SESSION_VARIABLE] = secrets.token_hex(8)
+    # As root, a slave would want another user for its frames.
+    os.environ["DRQUEUE_RUN_AS"] = "self"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -341,7 +341,7 @@ async def test_limits_at_the_start(tmp_path: Path) -> None:
     master = ScriptedMaster(str(tmp_path / "m.sock"))
 
     async def limits(**given: object) -> SlaveLimits:
-        settings = SlaveSettings(name="s", state_dir=str(state), cores=4, **given)  # type: ignore[arg-type]
+        settings = SlaveSettings(name="s", state_dir=str(state), cores=4, run_as="self", **given)  # type: ignore[arg-type]
         daemon = Daemon(settings, [Address("unix", path=master.path)], kill_frames_on_exit=True)
         async with trio.open_nursery() as nursery:
             await nursery.start(lambda task_status: daemon.serve(task_status=task_status))

@@ -219,6 +219,8 @@ def daemon_env(env: Mapping[str, str]) -> dict[str, str]:
     kept = {key: value for key, value in env.items() if key != "NOTIFY_SOCKET"}
     for field_name in _NOT_INHERITED:
         kept.pop(f"DRQUEUE_{field_name}", None)
+    # Whoever types is trusted with what the frames may do: they are theirs.
+    kept.setdefault("DRQUEUE_RUN_AS", "self")
     if kept.get("PATH"):
         kept.setdefault("DRQUEUE_PATH", kept["PATH"])
     return kept

@@ -41,8 +41,9 @@ def make_certificate(common_name: str) -> tuple[str, str]:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     key = ec.generate_private_key(ec.SECP256R1())
-    # The standard has 64 characters for a common name.
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name[:64] or "drqueue")])
+    # The standard has 64 bytes for a common name.
+    common = common_name.encode("utf-8", "replace")[:64].decode("utf-8", "ignore")
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common or "drqueue")])
     now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -66,7 +67,7 @@ def make_certificate(common_name: str) -> tuple[str, str]:
 
 
 def load_or_make(state_dir: str) -> MasterIdentity:
-    """The master's identity from its (locked) state directory, made where there is none. Raises StateError."""
+    """The master's identity from its (locked) state directory; made where there is none. StateError."""
     certificate = os.path.join(state_dir, CERTIFICATE_FILE)
     key = os.path.join(state_dir, KEY_FILE)
     try:

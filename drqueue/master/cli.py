@@ -18,6 +18,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "-c", "--config", metavar="FILE", help="settings file: FILE.toml, or FILE.conf of DrQueue 0.x"
     )
+    parser.add_argument(
+        "--listen", metavar="HOST:PORT", help="listen on the network, too, by TLS (0.0.0.0: everywhere)"
+    )
     parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
     parser.add_argument(
         "--print-settings", action="store_true", help="show every setting, its value and its source"
@@ -28,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
         loaded = load(
             MasterSettings,
             config=args.config,
-            flags={"state_dir": args.state_dir, "log_level": args.log_level},
+            flags={"state_dir": args.state_dir, "listen": args.listen, "log_level": args.log_level},
             search=True,
         )
     except SettingsError as error:
@@ -45,17 +48,21 @@ def main(argv: list[str] | None = None) -> None:
 
 def _run(settings: MasterSettings) -> int:
     # Late, so that --help and --print-settings need neither trio nor sqlite3.
+    from drqueue.access import AccessError
     from drqueue.master.daemon import run
     from drqueue.master.storage import StorageError
     from drqueue.statefile import StateError
 
     try:
         run(settings)
-    except (StateError, StorageError, OSError) as error:
+    except SettingsError as error:
+        print(f"drqueue-master: {error}", file=sys.stderr)
+        return 2
+    except (StateError, StorageError, AccessError, OSError) as error:
         print(f"drqueue-master: {error}", file=sys.stderr)
         return 1
     except BaseExceptionGroup as group:
-        fatal, rest = group.split((StateError, StorageError))
+        fatal, rest = group.split((StateError, StorageError, AccessError))
         if fatal is None or rest is not None:
             raise
         print(f"drqueue-master: {_first(fatal)}", file=sys.stderr)

@@ -1,13 +1,17 @@
 """Clients' links: requests in, answers out. Decides nothing.
 
 Most requests are events for the core. What only the history knows is added on the way out, and what
-concerns a slave itself (limits, kills, logs) is passed on to it where it is linked. While the disk is
-full, reads are answered from the state and writes refused. A client that does not read its answers is
-not read either; whatever it does, or this side does wrong about it, ends its own link at most.
+concerns a slave itself (limits, kills, logs) is passed on to it where it is linked. Rights are asked of the
+core's table at the moment at which something is done here, and what somebody may not see is taken out of the
+answer as it leaves, by what they are then. While the disk is full, reads are answered from the state and
+writes refused. A client that does not read its answers is not read either; whatever it does, or this side
+does wrong about it, ends its own link at most.
 """
 
+import secrets
 from itertools import count
 from math import inf
+from typing import TypeVar
 
 import trio
 from msgspec import structs
@@ -17,21 +21,29 @@ from drqueue.channel import Channel, LinkClosed
 from drqueue.engine import Inbox
 from drqueue.master.core import queries
 from drqueue.master.core.core import Core
-from drqueue.master.core.effects import Answer, AskHistory
-from drqueue.master.core.events import ClientAsked, Event
-from drqueue.master.core.on_client import READS
+from drqueue.master.core.effects import Answer, AskHistory, CutClients
+from drqueue.master.core.events import ClientAsked, Event, Noticed
+from drqueue.master.core.on_look import READS
+from drqueue.master.core.rights import NOT_ALLOWED, Refused, current
+from drqueue.master.core.wording import described
+from drqueue.master.desk import Desk, seen
 from drqueue.master.hub import Hub, TooManyWatches
 from drqueue.master.past import Reader, attempt_view, fill_frames, latest, wants_history
 from drqueue.master.slaves import NotLinked, SlaveLinks
+from drqueue.proto import lines
 from drqueue.proto.errors import LocalProtocolError, RemoteProtocolError
 from drqueue.proto.link_messages import Beat, Hi, Message
 from drqueue.proto.messages import (
+    AccountVerb,
+    AddLine,
     Attempts,
     Done,
+    Examine,
     Farm,
     FindLog,
     Frames,
     KillAttempts,
+    ListAudit,
     LogPlace,
     ReadLog,
     Refusal,
@@ -47,10 +59,17 @@ from drqueue.proto.roles import Who
 _UNDER_WAY = 256
 #: Of these, so many whose answers may fill a packet: together they fit into a link's outbox.
 _READS_UNDER_WAY = 24
+_LARGE = (*READS, ListAudit, Examine)
 #: A client with this many bytes of answers unsent is not read until it has fetched them.
 _LAG_BYTES = 1024 * 1024
 #: A client says a word every 10 s; one that says none for so long is gone.
 _SILENCE_S = 30.0
+
+
+M = TypeVar("M", bound=Message)
+
+#: Somebody whose account is gone, until their link is.
+NOBODY = Who(name="", role="viewer")
 
 
 class _Client:
@@ -67,7 +86,7 @@ class _Client:
         """Return once there is room for one more request."""
         if self.channel.queued > _LAG_BYTES:
             await self.channel.wait_flushed(inf)
-        room = self.reads if isinstance(request, READS) else self.room
+        room = self.reads if isinstance(request, _LARGE) else self.room
         await room.acquire()
         self.open[request.rq] = room
 
@@ -87,9 +106,10 @@ class ClientLinks:
     """All linked clients."""
 
     def __init__(
-        self, inbox: Inbox[Event], core: Core, slaves: SlaveLinks, hub: Hub, history: Reader
+        self, inbox: Inbox[Event], core: Core, slaves: SlaveLinks, hub: Hub, history: Reader, desk: Desk
     ) -> None:
         self._inbox = inbox
+        self._desk = desk
         self._core = core
         self._slaves = slaves
         self._hub = hub
@@ -97,12 +117,16 @@ class ClientLinks:
         self._clients: dict[int, _Client] = {}
         self._numbers = count(1)
 
+    def __len__(self) -> int:
+        """How many are linked."""
+        return len(self._clients)
+
     # -- in -----------------------------------------------------------------------------------------
 
     async def serve(self, channel: Channel, hi: Hi, who: Who) -> None:
         """One client's link, from after the handshake to its end."""
         number = next(self._numbers)
-        channel.label = hi.name or f"client {number}"
+        channel.label = f"{who.name} {hi.name}".strip() or f"client {number}"
         try:
             await self._converse(number, channel, who)
         except Exception as error:  # noqa: BLE001  (a bug met on one link must not take the farm down)
@@ -111,6 +135,9 @@ class ClientLinks:
     async def _converse(self, number: int, channel: Channel, who: Who) -> None:
         async with trio.open_nursery() as nursery:
             client = self._clients[number] = _Client(channel, nursery, who)
+            if current(self._core.turn, who) is None:
+                # Revoked between the handshake and here, when nothing was there to be cut yet.
+                channel.reject(NOT_ALLOWED, "your account was revoked", retry=False)
             nursery.start_soon(channel.watch_silence, _SILENCE_S)
             try:
                 while True:
@@ -136,32 +163,61 @@ class ClientLinks:
             raise RemoteProtocolError(f"request {message.rq} is open already")
         await client.admit(message)
         match message:
-            case Watch():
-                self._watch(client, message)
-            case Unwatch():
-                found = self._hub.unwatch(message.watch, client.channel)
-                client.answer(Done(rq=message.rq, count=int(found)))
-            case ReadLog() | KillAttempts():
+            case Watch() | Unwatch():
+                try:
+                    self._say(client, self._answered(client, message))
+                except Refused as error:
+                    self._refuse(client, message, error.code, str(error))
+            case ListAudit() | Examine(slave=""):
+                client.nursery.start_soon(self._look_up, client, message)
+            case ReadLog() | KillAttempts() | Examine():
                 client.nursery.start_soon(self._relay, client, message)
             case SetLimits() if self._linked(message.slave) is not None:
                 client.nursery.start_soon(self._relay, client, message)
             case _ if self._history.alarm:
                 self._ask_in_alarm(number, client, message)
             case _:
-                self._inbox.put(ClientAsked(number, message, client.who))
+                fresh = ""
+                if isinstance(message, AddLine | AccountVerb):
+                    fresh = lines.encoded(secrets.token_bytes(lines.TOKEN_BYTES))
+                self._inbox.put(ClientAsked(number, message, client.who, fresh))
                 await self._inbox.wait_room()
 
-    def _watch(self, client: _Client, request: Watch) -> None:
+    def _allowed(self, client: _Client, request: Request) -> Who:
+        """Whoever asks, as they are now, where they may ask this. Raises Refused, which is audited."""
+        refused = self._core.refusal(client.who, request)
+        if refused is not None:
+            self._inbox.put(Noticed(client.who, described(request), *refused))
+            raise Refused(*refused)
+        return current(self._core.turn, client.who) or client.who
+
+    def _answered(self, client: _Client, request: Watch | Unwatch) -> Request:
+        """The answer to what needs nothing but the state. Raises Refused."""
+        self._allowed(client, request)
+        match request:
+            case Watch():
+                try:
+                    watch = self._hub.watch(client.channel, request, lambda news: self._seen(client, news))
+                except TooManyWatches as error:
+                    raise Refused("too-many", str(error)) from None
+                return Watching(rq=request.rq, watch=watch)
+            case Unwatch():
+                found = self._hub.unwatch(request.watch, client.channel)
+                return Done(rq=request.rq, count=int(found))
+
+    async def _look_up(self, client: _Client, request: ListAudit | Examine) -> None:
         try:
-            number = self._hub.watch(client.channel, request, client.who.role)
-        except TooManyWatches as error:
-            client.answer(Refusal(rq=request.rq, code="too-many", text=str(error)))
-        else:
-            client.answer(Watching(rq=request.rq, watch=number))
+            self._allowed(client, request)
+            if isinstance(request, Examine):
+                self._say(client, await self._desk.examine(request))
+            else:
+                self._say(client, await self._desk.audit(request))
+        except Refused as error:
+            self._refuse(client, request, error.code, str(error))
 
     def _ask_in_alarm(self, number: int, client: _Client, message: Request) -> None:
         if not isinstance(message, READS):
-            client.answer(Refusal(rq=message.rq, code="disk-full", text=self._history.alarm))
+            self._refuse(client, message, "disk-full", self._history.alarm)
             return
         for effect in self._core.peek(number, message, client.who):
             if isinstance(effect, Answer):
@@ -180,12 +236,30 @@ class ClientLinks:
         if isinstance(message, Frames) and any(wants_history(view) for view in message.frames):
             client.nursery.start_soon(self._answer_frames, client, message)
         elif isinstance(message, Farm):
-            client.answer(structs.replace(message, alarm=self._history.alarm))
+            self._say(client, structs.replace(message, alarm=self._history.alarm))
         else:
-            client.answer(message)
+            self._say(client, message)
+
+    def _say(self, client: _Client, message: Request) -> None:
+        client.answer(self._seen(client, message))
+
+    def _seen(self, client: _Client, message: M) -> M:
+        """What is left of a message for this client, as they are now."""
+        return seen(message, current(self._core.turn, client.who) or NOBODY)
+
+    def _refuse(self, client: _Client, request: Request, code: str, text: str) -> None:
+        client.answer(Refusal(rq=request.rq, code=code, text=text))
+
+    def cut(self, effect: CutClients) -> None:
+        """Tell the clients of these accounts why they go, and close their links at once."""
+        for client in list(self._clients.values()):
+            if client.who.account in effect.accounts:
+                log.event("client cut off", client=client.channel.label, why=effect.text)
+                client.channel.reject(NOT_ALLOWED, effect.text, retry=False)
 
     async def _answer_frames(self, client: _Client, message: Frames) -> None:
-        client.answer(structs.replace(message, frames=await fill_frames(self._history, message.frames)))
+        views = await fill_frames(self._history, message.frames)
+        self._say(client, structs.replace(message, frames=views))
 
     def ask_history(self, effect: AskHistory) -> None:
         """Answer from the history of attempts."""
@@ -200,29 +274,28 @@ class ClientLinks:
         )
         if not isinstance(request, FindLog):
             views = tuple(attempt_view(row) for row in rows)
-            client.answer(Attempts(rq=request.rq, attempts=latest(views)))
+            self._say(client, Attempts(rq=request.rq, attempts=latest(views)))
             return
         rows = [row for row in rows if request.attempt in (None, row.attempt)]
         if not rows:
             which = "no attempt yet" if request.attempt is None else f"no attempt {request.attempt}"
             text = f"frame {request.number} of job {request.job} has {which}"
-            client.answer(Refusal(rq=request.rq, code="no-such-attempt", text=text))
+            self._refuse(client, request, "no-such-attempt", text)
             return
         row = rows[-1]
         kept = await self._history.read(lambda storage: storage.log(row.key))
         slave = self._core.state.slaves.get(row.slave)
-        client.answer(
-            LogPlace(
-                rq=request.rq,
-                key=row.key,
-                number=row.number,
-                slave=row.slave_name if slave is None else slave.name,
-                control="" if slave is None else slave.control,
-                linked=slave is not None and slave.link is not None,
-                over=bool(row.outcome),
-                kept=kept,
-            )
+        place = LogPlace(
+            rq=request.rq,
+            key=row.key,
+            number=row.number,
+            slave=row.slave_name if slave is None else slave.name,
+            control="" if slave is None else slave.control,
+            linked=slave is not None and slave.link is not None,
+            over=bool(row.outcome),
+            kept=kept,
         )
+        self._say(client, place)
 
     # -- to slaves ------------------------------------------------------------------------------------
 
@@ -231,21 +304,36 @@ class ClientLinks:
         found = queries.find_slaves(self._core.state, who)
         return found[0].link if len(found) == 1 else None
 
-    async def _relay(self, client: _Client, request: ReadLog | KillAttempts | SetLimits) -> None:
-        link = self._linked(request.slave)
-        if link is None and isinstance(request, ReadLog) and not request.slave:
-            attempt = self._core.state.attempts.get(request.key)
-            link = attempt.slave.link if attempt is not None else None
-        wait_s = request.wait_s if isinstance(request, ReadLog) else 0.0
+    async def _relay(self, client: _Client, request: ReadLog | KillAttempts | SetLimits | Examine) -> None:
         try:
+            who = self._allowed(client, request)
+            link = self._linked(request.slave)
+            if link is None and isinstance(request, ReadLog) and not request.slave:
+                attempt = self._core.state.attempts.get(request.key)
+                link = attempt.slave.link if attempt is not None else None
             if link is None:
                 raise NotLinked
-            client.answer(await self._slaves.ask(link, request, wait_s))
+            self._say(client, await self._passed_on(who, link, request))
+        except Refused as error:
+            self._refuse(client, request, error.code, str(error))
         except NotLinked:
-            who = request.slave or "that attempt's"
-            client.answer(
-                Refusal(rq=request.rq, code="not-linked", text=f"slave {who} is not linked to the master")
-            )
+            whose = request.slave or "that attempt's"
+            self._refuse(client, request, "not-linked", f"slave {whose} is not linked to the master")
+
+    async def _passed_on(self, who: Who, link: int, request: Request) -> Request:
+        """A slave's answer; what changes something there is audited, whatever becomes of the answer."""
+        if not isinstance(request, KillAttempts | SetLimits):
+            wait_s = request.wait_s if isinstance(request, ReadLog) else 0.0
+            return await self._slaves.ask(link, request, wait_s)
+        outcome, text = "unknown", "the slave did not say whether it did it"
+        try:
+            answer = await self._slaves.ask(link, request)
+            outcome, text = "done", ""
+            if isinstance(answer, Refusal):
+                outcome, text = answer.code, answer.text
+            return answer
+        finally:
+            self._inbox.put(Noticed(who, described(request), outcome, text))
 
     async def flush(self, timeout_s: float) -> None:
         """Return once the last words are with the kernel."""

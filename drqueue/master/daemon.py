@@ -1,74 +1,96 @@
 """The master's wiring and lifetime: state directory, core, engine, links, signals, graceful stop.
 
-Start: lock and open the state, restore the core, listen, say READY. Stop (TERM or INT): leases are
+Start: lock and open the state, listen, restore the core, say READY. Stop (TERM or INT): leases are
 stretched and that is committed and said, then the engine ends, then links and storage close. Frames
 run on: no stop of the master ends one. USR1 asks for a backup at once.
 """
 
-import os
+import secrets
 import signal
 import socket
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import count
 
 import trio
+from msgspec import structs
 
 import drqueue
 from drqueue import engine, log, sdnotify
-from drqueue.channel import Channel, LinkClosed
+from drqueue.address import Address
+from drqueue.channel import Channel
+from drqueue.master.admin import ADMIN_FILE, MAKER, NAME, Admin, prepare, with_rows
+from drqueue.master.certificate import load_or_make
 from drqueue.master.clients import ClientLinks
+from drqueue.master.core import queries
 from drqueue.master.core.attempts import Backoff
 from drqueue.master.core.core import Core
-from drqueue.master.core.effects import Answer, AskHistory, Effect, MailFinished, Publish, Tell, Unlink
-from drqueue.master.core.events import ClockRead, Event, Stopping
+from drqueue.master.core.effects import (
+    Answer,
+    AnswerJoin,
+    AskHistory,
+    Audited,
+    CutClients,
+    Effect,
+    MailFinished,
+    Publish,
+    Tell,
+    Unlink,
+)
+from drqueue.master.core.events import ClockRead, Event, Noticed, Stopping
+from drqueue.master.core.records import Saved
 from drqueue.master.core.turn import Policy
-from drqueue.master.door import local_roles, local_who, login_name, peer_uid
+from drqueue.master.desk import Desk
+from drqueue.master.door import Door
+from drqueue.master.examine import examine
+from drqueue.master.gate import Caller, Gate, Serve, nothing_more
 from drqueue.master.history import History
 from drqueue.master.housekeeping import Housekeeping
 from drqueue.master.hub import Hub
+from drqueue.master.listening import listeners, place, reached_at
 from drqueue.master.mailer import Mailer
 from drqueue.master.past import fill_frames
 from drqueue.master.slaves import SlaveLinks
 from drqueue.master.storage.statedir import OpenState, open_state
-from drqueue.proto.errors import RemoteProtocolError
 from drqueue.proto.handshake import Answerer
-from drqueue.proto.link_messages import Welcome
+from drqueue.proto.link_messages import Join, Message, Welcome
 from drqueue.proto.roles import Who
+from drqueue.proto.tickets import KEY_BYTES
+from drqueue.proto.views import Finding
 from drqueue.settings import MasterSettings
-from drqueue.unixpath import bind_unix
 
 _CLOCK_S = 5.0
 _GOODBYE_S = 2.0
-#: Links at once; far above what a farm has, below what descriptors allow.
-_LINKS_MOST = 20_000
+#: Who did what the master does of itself.
+MYSELF = Who(name=MAKER, role="admin")
 
 
 def run(settings: MasterSettings) -> None:
-    """Run a master until it is told to stop; raises StateError, StorageError, OSError (the socket)."""
+    """Run a master until it is told to stop.
+
+    Raises StateError, StorageError, AccessError, SettingsError, OSError (a place to listen at is taken).
+    """
     # Until its receiver stands: the check of a large database takes a while, and a signal would end it.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     opened = open_state(settings.state_dir)
     try:
-        listener = bind_unix(settings.socket, settings.socket_mode)
-        try:
-            trio.run(serve, settings, opened, [listener])
-        finally:
-            listener.close()
-            os.unlink(settings.socket)
+        with listeners(settings) as sockets:
+            trio.run(serve, settings, opened, sockets)
     finally:
         opened.close()
 
 
-async def serve(settings: MasterSettings, opened: OpenState, listeners: Sequence[socket.socket]) -> None:
+async def serve(settings: MasterSettings, opened: OpenState, sockets: Sequence[socket.socket]) -> None:
     """The master over an open state and listening sockets; returns after TERM or INT."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1) as signals:
-        master = _Master(settings, opened)
+        master = _Master(settings, opened, sockets)
         async with trio.open_nursery() as links:
             async with trio.open_nursery() as inner:
-                for listener in listeners:
+                for listener in sockets:
                     listener.setblocking(False)
-                    inner.start_soon(master.accept, listener, links)
+                    inner.start_soon(master.gate.accept, listener, links)
+                inner.start_soon(master.gate.tell)
                 inner.start_soon(master.tick)
                 inner.start_soon(master.housekeeping.purge)
                 inner.start_soon(master.housekeeping.backups)
@@ -78,7 +100,13 @@ async def serve(settings: MasterSettings, opened: OpenState, listeners: Sequence
                 inner.start_soon(master.hub.run)
                 inner.start_soon(master.run_engine)
                 sdnotify.notify("READY=1", f"STATUS=epoch {opened.epoch}")
-                log.event("master is up", farm=opened.farm, epoch=opened.epoch, socket=settings.socket)
+                log.event(
+                    "master is up",
+                    farm=opened.farm,
+                    epoch=opened.epoch,
+                    at=", ".join(map(place, sockets)),
+                    pin=master.identity.pin,
+                )
                 if opened.restored:
                     log.event("the database was restored: ids go on above all that were handed out")
                 async for number in signals:
@@ -97,16 +125,18 @@ async def serve(settings: MasterSettings, opened: OpenState, listeners: Sequence
 class _Master:
     """What the tasks share."""
 
-    def __init__(self, settings: MasterSettings, opened: OpenState) -> None:
+    def __init__(
+        self, settings: MasterSettings, opened: OpenState, sockets: Sequence[socket.socket] = ()
+    ) -> None:
+        self._settings = settings
+        self._places = [place(sock) for sock in sockets]
+        self.identity = load_or_make(settings.state_dir)
         self._inbox: engine.Inbox[Event] = engine.Inbox()
         self._history = History(opened.storage)
         self.housekeeping = Housekeeping(settings, self._history)
         self.mailer = Mailer(settings.mail_command)
         software = f"drqueue {drqueue.__version__}"
-        self._answerer = Answerer(
-            Welcome(version=1, peer="master", software=software, farm=opened.farm, epoch=opened.epoch),
-            ("client", "slave"),
-        )
+        others_dial = reached_at(settings, sockets)
         policy = Policy(
             farm=opened.farm,
             epoch=opened.epoch,
@@ -117,20 +147,35 @@ class _Master:
             backoff=Backoff(settings.backoff_s, settings.backoff_max_s),
             beat_s=settings.beat_s,
             silence_s=settings.silence_s,
+            artist_max_priority=settings.artist_max_priority,
+            line_host=others_dial.host if others_dial.port else "",
+            line_port=others_dial.port,
+            line_pin=self.identity.pin,
+            ticket_seed=secrets.token_bytes(KEY_BYTES),
         )
-        self._core = Core(
-            policy,
-            opened.storage.load(),
-            trio.current_time(),
-            time.time(),
-            from_backup=opened.restored,
+        wall = time.time()
+        admin, saved = _settle_admin(
+            settings, opened, opened.storage.load(), others_dial, self.identity.pin, wall
         )
+        self._core = Core(policy, saved, trio.current_time(), wall, from_backup=opened.restored)
+        if admin.save:
+            # The core has read all that there was; from now on there may be more.
+            opened.storage.commit(admin.save)
+            self._inbox.put(Noticed(MYSELF, f"user {NAME}: new access, in {ADMIN_FILE}", "done"))
+        admin.write()
         self.hub = Hub(lambda: self._core.state, lambda views: fill_frames(self._history, views))
         self.slaves = SlaveLinks(self._inbox, settings.beat_s, settings.silence_s)
-        self._clients = ClientLinks(self._inbox, self._core, self.slaves, self.hub, self._history)
+        self._desk = Desk(self._history, self._examine)
+        self._clients = ClientLinks(self._inbox, self._core, self.slaves, self.hub, self._history, self._desk)
+        welcome = Welcome(version=1, peer="master", software=software, farm=opened.farm, epoch=opened.epoch)
+        self._door = Door(
+            Answerer(welcome, ("client", "slave")),
+            lambda: self._core.state.register,
+            self._inbox,
+            settings.local_roles,
+        )
+        self.gate = Gate(self._admit, self._noticed, self.identity.context())
         self._numbers = count(1)
-        self._roles = local_roles(settings.local_roles)
-        self._open_links = 0
         self._turned = trio.Event()
         self._turns = 0
 
@@ -153,6 +198,12 @@ class _Master:
                 self.slaves.unlink(effect)
             case MailFinished():
                 self.mailer.send(effect)
+            case AnswerJoin():
+                self._door.answer_join(effect)
+            case CutClients():
+                self._clients.cut(effect)
+            case Audited():
+                self._desk.audited()
 
     def _after_turn(self) -> None:
         self._turns += 1
@@ -193,51 +244,48 @@ class _Master:
 
     # -- links ------------------------------------------------------------------------------------------
 
-    async def accept(self, listener: socket.socket, links: trio.Nursery) -> None:
-        """Take every link that comes."""
-        while True:
-            await trio.lowlevel.wait_readable(listener)
-            try:
-                sock, _address = listener.accept()
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                # Out of descriptors: those in use come back when links close.
-                log.warning("cannot accept a link", why=error)
-                await trio.sleep(0.1)
-                continue
-            if self._open_links >= _LINKS_MOST:
-                sock.close()
-                continue
-            links.start_soon(self._link, sock)
+    async def _admit(self, channel: Channel, message: Message, caller: Caller) -> Serve | None:
+        """Judge a link's first message; how it is served from then on."""
+        if isinstance(message, Join):
+            return nothing_more if await self._door.join(channel, message, caller) else None
+        entered = await self._door.enter(channel, message, caller)
+        if entered is None:
+            return None
+        hi, who = entered
+        if hi.role == "slave":
+            return partial(self.slaves.serve, next(self._numbers), channel, who, hi.software)
+        return partial(self._clients.serve, channel, hi, who)
 
-    async def _link(self, sock: socket.socket) -> None:
-        self._open_links += 1
-        try:
-            channel = Channel(sock)
-            uid = peer_uid(sock)
-            who = local_who(uid, login_name(uid), os.geteuid(), self._roles)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(channel.pump)
-                try:
-                    await self._serve_link(channel, who)
-                except LinkClosed as end:
-                    log.debug("a link ended in the handshake", why=end)
-                except RemoteProtocolError as error:
-                    log.warning("a peer broke the protocol in the handshake", error=error)
-                finally:
-                    channel.close()
-        except Exception as error:  # noqa: BLE001  (a bug met on one link must not take the farm down)
-            log.error("a bug ended a link", exc=error)
-        finally:
-            self._open_links -= 1
+    def _noticed(self, address: str, what: str, times: int) -> None:
+        """What failed before anybody was trusted, for the audit."""
+        # Whom the door refused it has told of itself, and better.
+        if what != "refused":
+            stranger = Who(name="", role="viewer", peer=address)
+            self._inbox.put(Noticed(stranger, "open a link", "failed", what, times))
 
-    async def _serve_link(self, channel: Channel, who: Who) -> None:
-        hi = await channel.answer(self._answerer)
-        if hi is None:
-            with trio.move_on_after(_GOODBYE_S):
-                await channel.wait_flushed(_GOODBYE_S)
-        elif hi.role == "slave":
-            await self.slaves.serve(next(self._numbers), channel, who)
-        else:
-            await self._clients.serve(channel, hi, who)
+    # -- examination --------------------------------------------------------------------------------------
+
+    async def _examine(self) -> tuple[Finding, ...]:
+        state = self._core.state
+        return await examine(
+            self._settings,
+            listening=self._places,
+            pin=self.identity.pin,
+            certificate=self.identity.certificate,
+            key=self.identity.key,
+            alarm=self._history.alarm,
+            slaves=[queries.slave_view(slave) for slave in state.slaves.values()],
+            software={slave.name: self.slaves.software(link) for link, slave in list(state.links.items())},
+            pending=len(state.register.pending),
+            lines=len(state.register.lines),
+            links=len(self.slaves) + len(self._clients),
+        )
+
+
+def _settle_admin(
+    settings: MasterSettings, opened: OpenState, saved: Saved, address: Address, pin: str, wall: float
+) -> tuple[Admin, Saved]:
+    """The first admin, and what is saved as it will be once their account is."""
+    accounts = list(saved.accounts)
+    admin = prepare(settings.state_dir, accounts, opened.farm, address, pin, wall)
+    return admin, structs.replace(saved, accounts=with_rows(accounts, admin.save))

@@ -1,28 +1,38 @@
-"""What clients ask that the core does not answer: tickets, the audit, how the master's machine does.
+"""What clients ask that the core does not answer (the audit, how this machine does), and what they may see.
 
 Rules: who may ask was looked at before; nothing is changed here. A Unix socket's path is told only to those
-who are on this machine themselves, and only of slaves that are, too.
+who are on this machine themselves.
 """
 
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import trio
 from msgspec import structs
 
-from drqueue.master.core import queries
 from drqueue.master.core.audit import audit_page
-from drqueue.master.core.core import Core
 from drqueue.master.core.rights import Refused
-from drqueue.master.core.state import Slave
 from drqueue.master.past import Reader
-from drqueue.proto.messages import Audit, Examine, Findings, GetTicket, ListAudit, LogPlace, Ticket
+from drqueue.proto.link_messages import Message
+from drqueue.proto.messages import (
+    Audit,
+    Changed,
+    Examine,
+    Findings,
+    ListAudit,
+    LogPlace,
+    SlaveInfo,
+    Slaves,
+)
 from drqueue.proto.roles import Who
-from drqueue.proto.tickets import LIFE_S, Claim, issue, slave_key
-from drqueue.proto.views import Finding
+from drqueue.proto.shown import shown
+from drqueue.proto.views import Finding, SlaveView
 
 #: Clients that may wait for news of the audit at once, and how long one request may (seconds).
 _WAITING_MOST = 64
 _WAIT_MOST_S = 60.0
+
+M = TypeVar("M", bound=Message)
 
 Look = Callable[[], Awaitable[tuple[Finding, ...]]]
 
@@ -30,61 +40,12 @@ Look = Callable[[], Awaitable[tuple[Finding, ...]]]
 class Desk:
     """Answers of the shell's own. `look` examines the master and its machine."""
 
-    def __init__(self, core: Core, history: Reader, look: Look) -> None:
-        self._core = core
+    def __init__(self, history: Reader, look: Look) -> None:
         self._history = history
         self._look = look
         self._news = trio.Event()
         self._waiting = 0
-
-    # -- tickets ------------------------------------------------------------------------------------
-
-    def ticket(self, who: Who, request: GetTicket) -> Ticket:
-        """A ticket for the one slave meant, and where its port is. Raises Refused."""
-        state, policy = self._core.state, self._core.turn.policy
-        found = queries.find_slaves(state, request.slave)
-        if not found:
-            raise Refused("no-such-slave", f"there is no slave {request.slave!r:.80}")
-        if len(found) > 1:
-            names = ", ".join(slave.name for slave in found[:20])
-            raise Refused("ambiguous-slave", f"{request.slave!r:.80} may be any of {names}: say which")
-        (slave,) = found
-        control, pin = self._reached(slave, who)
-        if not pin:
-            return Ticket(rq=request.rq, slave=slave.id, name=slave.name, control=control)
-        claim = Claim(
-            name=who.name,
-            role=who.role,
-            account=who.account,
-            slave=slave.id,
-            expires_at=state.wall(trio.current_time()) + LIFE_S,
-        )
-        key = slave_key(policy.ticket_seed, slave.id, slave.generation)
-        return Ticket(
-            rq=request.rq,
-            slave=slave.id,
-            name=slave.name,
-            control=control,
-            pin=pin,
-            ticket=issue(claim, key),
-        )
-
-    def _reached(self, slave: Slave, who: Who) -> tuple[str, str]:
-        """A slave's control address for somebody, and the pin of what it shows there; "" where none is."""
-        if slave.control.startswith("unix:"):
-            return control_for(slave, who), ""
-        account = self._core.state.register.accounts.get(slave.account)
-        # Without a generation it was told no key in this life of the master's.
-        if account is None or not account.pin or not slave.control or not slave.generation:
-            return "", ""
-        return slave.control, account.pin
-
-    def place_for(self, who: Who, place: LogPlace) -> LogPlace:
-        """Where a log lies, as somebody may be told."""
-        if not place.control:
-            return place
-        found = [slave for slave in self._core.state.slaves.values() if slave.name == place.slave]
-        return structs.replace(place, control=control_for(found[0], who) if found else "")
+        self._looking = trio.Lock()
 
     # -- the audit ------------------------------------------------------------------------------------
 
@@ -113,25 +74,44 @@ class Desk:
                 self._waiting -= 1
 
     async def _rows(self, request: ListAudit) -> Audit:
-        rows = await self._history.read(
-            lambda storage: storage.audit(request.cursor, request.limit, request.latest)
-        )
+        if request.latest:
+            most = min(request.latest, request.limit)
+            rows = await self._history.read(lambda storage: storage.audit_latest(most))
+        else:
+            rows = await self._history.read(lambda storage: storage.audit(request.cursor - 1, request.limit))
         return audit_page(rows, request.rq, request.cursor)
 
     # -- examination ----------------------------------------------------------------------------------
 
     async def examine(self, request: Examine) -> Findings:
         """How the master and its machine do."""
-        return Findings(rq=request.rq, findings=await self._look())
+        # One look costs threads and seconds, and several at once tell no more.
+        async with self._looking:
+            return Findings(rq=request.rq, findings=await self._look())
+
+
+def seen(message: M, who: Who) -> M:
+    """A message as somebody may see it, by their role and by where they are."""
+    message = shown(message, who.role)
+    if is_local(who):
+        return message
+    match message:
+        case Slaves():
+            return structs.replace(message, slaves=tuple(map(_away, message.slaves)))
+        case Changed() if message.slaves:
+            return structs.replace(message, slaves=tuple(map(_away, message.slaves)))
+        case SlaveInfo():
+            return structs.replace(message, slave=_away(message.slave))
+        case LogPlace() if message.control.startswith("unix:"):
+            return structs.replace(message, control="")
+        case _:
+            return message
 
 
 def is_local(who: Who) -> bool:
     """Whether somebody is on the master's own machine, on its Unix socket."""
-    return not who.account
+    return who.peer.startswith("uid ")
 
 
-def control_for(slave: Slave, who: Who) -> str:
-    """A slave's control address for somebody: a path only where both are on this machine."""
-    if slave.control.startswith("unix:") and not (is_local(who) and not slave.account):
-        return ""
-    return slave.control
+def _away(view: SlaveView) -> SlaveView:
+    return structs.replace(view, control="") if view.control.startswith("unix:") else view

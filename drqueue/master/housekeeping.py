@@ -1,4 +1,4 @@
-"""What the master does beside its work: old history and logs go, backups are made.
+"""What the master does beside its work: old history, audit and logs go, backups are made.
 
 Rules: none of it may end the master or make it wait; what fails is said and tried again later.
 """
@@ -39,7 +39,7 @@ class Housekeeping:
         self._wanted = trio.Event()
 
     async def purge(self) -> None:
-        """Drop history past its age every hour, and logs beyond their room every minute."""
+        """Drop history and audit past their ages every hour, and logs beyond their room every minute."""
         keep_bytes = self._settings.logs_keep_mb << 20
         history_due = -inf
         while True:
@@ -48,6 +48,8 @@ class Housekeeping:
                 if trio.current_time() >= history_due:
                     before = time() - self._settings.history_days * 86400.0
                     await self._in_batches(partial(_purge_history, before))
+                    before = time() - self._settings.audit_days * 86400.0
+                    await self._in_batches(partial(_purge_audit, before))
                     history_due = trio.current_time() + HISTORY_S
             except StorageFull as error:
                 log.warning("nothing old can be dropped now", why=error)
@@ -86,6 +88,10 @@ class Housekeeping:
             return False
         log.event("backup made", path=path, seconds=round(trio.current_time() - begun, 1))
         return True
+
+
+def _purge_audit(before: float, storage: Storage) -> int:
+    return storage.purge_audit(before, _BATCH)
 
 
 def _purge_history(before: float, storage: Storage) -> int:

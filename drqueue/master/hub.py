@@ -5,7 +5,7 @@ known without delay; in the long run it is 4 a second.
 
 A watcher has a set of changed keys, at most one entry each, never a queue of changes: whoever reads
 slowly gets fewer, later states, and above `KEYS_MOST` keys the advice to list anew. The core never
-waits for anyone here. What a watcher's role may not see is taken out of its news.
+waits for anyone here. What a watcher may not see is taken out of its news as they leave.
 """
 
 from collections.abc import Awaitable, Callable
@@ -20,8 +20,6 @@ from drqueue.master.core.state import FarmState
 from drqueue.proto.errors import LocalProtocolError
 from drqueue.proto.ids import FrameKey
 from drqueue.proto.messages import Changed, Watch
-from drqueue.proto.roles import Role
-from drqueue.proto.shown import shown
 from drqueue.proto.views import FrameView
 
 INTERVAL_S = 0.25
@@ -29,6 +27,9 @@ BURST = 4
 KEYS_MOST = 10_000
 #: Watches of one link.
 WATCHES_MOST = 100
+#: What is left of a piece of news for whoever gets it.
+See = Callable[[Changed], Changed]
+
 #: Views in one message; a lagging watcher (this many bytes unsent) is given nothing more for now.
 _PART = 100
 _LAG_BYTES = 1024 * 1024
@@ -39,9 +40,9 @@ class TooManyWatches(Exception):  # noqa: N818  (an answer, not a fault)
 
 
 class _Watcher:
-    def __init__(self, number: int, channel: Channel, wants: Watch, role: Role) -> None:
+    def __init__(self, number: int, channel: Channel, wants: Watch, see: See) -> None:
         self.number = number
-        self.role = role
+        self.see = see
         self.channel = channel
         self.wants = wants
         self.jobs: set[int] = set()
@@ -89,14 +90,14 @@ class Hub:
         self._next = 1
         self._news = trio.Event()
 
-    def watch(self, channel: Channel, wants: Watch, role: Role) -> int:
-        """A new watch of somebody with this role; its number. Raises TooManyWatches."""
+    def watch(self, channel: Channel, wants: Watch, see: See) -> int:
+        """A new watch, whose news go through `see`; its number. Raises TooManyWatches."""
         mine = self._of_link.setdefault(channel, set())
         if len(mine) >= WATCHES_MOST:
             raise TooManyWatches(f"a client may watch {WATCHES_MOST} things at once: end a watch first")
         number = self._next
         self._next += 1
-        self._watchers[number] = _Watcher(number, channel, wants, role)
+        self._watchers[number] = _Watcher(number, channel, wants, see)
         mine.add(number)
         return number
 
@@ -172,7 +173,7 @@ class Hub:
                 slaves=tuple(slave_views[cut]),
                 slaves_gone=tuple(slaves_gone[cut]),
             )
-            _send(watcher.channel, shown(one, watcher.role))
+            _send(watcher.channel, watcher.see(one))
 
 
 def _frame_views(state: FarmState, keys: list[FrameKey]) -> tuple[FrameView, ...]:

@@ -18,6 +18,7 @@ from drqueue.master.core.events import Event, SlaveLinked, SlaveSaid, SlaveUnlin
 from drqueue.proto.codec import encode
 from drqueue.proto.errors import LocalProtocolError, RemoteProtocolError
 from drqueue.proto.link_messages import (
+    Acted,
     Beat,
     Exited,
     Held,
@@ -29,9 +30,10 @@ from drqueue.proto.link_messages import (
     Orders,
     Registered,
     Report,
+    SecretTaken,
     Status,
 )
-from drqueue.proto.messages import Done, LogPart, Refusal, Request, SlaveInfo
+from drqueue.proto.messages import Done, Findings, LogPart, Refusal, Request, SlaveInfo
 from drqueue.proto.model import Exit
 from drqueue.proto.roles import Who
 
@@ -59,9 +61,10 @@ class _Relay:
 
 
 class _Link:
-    def __init__(self, channel: Channel, host: str) -> None:
+    def __init__(self, channel: Channel, host: str, software: str) -> None:
         self.channel = channel
         self.host = host
+        self.software = software
         self.asked: dict[int, _Relay] = {}
         self.next_rq = 1
 
@@ -77,12 +80,12 @@ class SlaveLinks:
 
     # -- in -----------------------------------------------------------------------------------------
 
-    async def serve(self, number: int, channel: Channel, who: Who) -> None:
+    async def serve(self, number: int, channel: Channel, who: Who, software: str = "") -> None:
         """One slave's link, from after the handshake to its end."""
         link: _Link | None = None
         try:
             hello, held = await self._hear_hello(channel)
-            link = self._links[number] = _Link(channel, hello.machine.hostname)
+            link = self._links[number] = _Link(channel, hello.machine.hostname, software)
             self._inbox.put(SlaveLinked(number, hello, held, who))
             while True:
                 await self._hear(number, link, await channel.receive())
@@ -127,21 +130,30 @@ class SlaveLinks:
 
     async def _hear(self, number: int, link: _Link, message: Message) -> None:
         match message:
-            case Report() | Status() | LimitsNow() | LogKept():
-                if isinstance(message, Status | LimitsNow):
+            case Report() | Status() | LimitsNow() | LogKept() | Acted() | SecretTaken():
+                if isinstance(message, Status | LimitsNow | Acted):
                     _check_size(message)
                 self._inbox.put(SlaveSaid(number, message))
                 await self._inbox.wait_room()
             case Beat(echo=echo):
                 if echo:
                     link.channel.send(Beat())
-            case Done() | Refusal() | LogPart() | SlaveInfo():
+            case Done() | Refusal() | LogPart() | SlaveInfo() | Findings():
                 relay = link.asked.pop(message.rq, None)
                 if relay is not None:
                     relay.answer = message
                     relay.over.set()
             case _:
                 raise RemoteProtocolError(f"a slave does not say {type(message).__name__}")
+
+    def __len__(self) -> int:
+        """How many are linked."""
+        return len(self._links)
+
+    def software(self, number: int) -> str:
+        """What a slave said, in the handshake, that it runs."""
+        link = self._links.get(number)
+        return "" if link is None else link.software
 
     # -- out ----------------------------------------------------------------------------------------
 

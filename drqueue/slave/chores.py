@@ -5,7 +5,6 @@ than it must, and progress is only looked for while something runs. What cannot 
 """
 
 import os
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -14,7 +13,7 @@ import trio
 
 from drqueue import log
 from drqueue.engine import Inbox
-from drqueue.proto.ids import AttemptKey, parse_attempt
+from drqueue.proto.ids import AttemptKey
 from drqueue.proto.link_messages import LogKept, Message, Progressed, Report, Status
 from drqueue.proto.model import LogEnds, MachineLoad
 from drqueue.slave import logs
@@ -22,6 +21,7 @@ from drqueue.slave.core.events import AutoEnableDue, Event
 from drqueue.slave.core.state import Attempt, Phase, State
 from drqueue.slave.machine import LoadMeter
 from drqueue.slave.nimby import Mark, autoenable
+from drqueue.slave.scratch import Scratch
 
 SAMPLE_S = 5.0
 PURGE_S = 600.0
@@ -218,10 +218,11 @@ class LogSender:
 class Purge:
     """Keeps the logs of ended attempts within their room, and scratch directories no longer than attempts."""
 
-    def __init__(self, state_dir: str, room_mb: int, state: State) -> None:
+    def __init__(self, state_dir: str, room_mb: int, state: State, scratch: Scratch) -> None:
         self._state_dir = state_dir
         self._room = room_mb << 20
         self._state = state
+        self._scratch = scratch
 
     async def purge(self) -> None:
         """Delete the oldest logs beyond the room, and scratch directories of attempts that are forgotten."""
@@ -230,36 +231,12 @@ class Purge:
             freed = await trio.to_thread.run_sync(
                 logs.purge_logs, self._state_dir, self._room, held, abandon_on_cancel=True
             )
-            await trio.to_thread.run_sync(self._remove_scratch, abandon_on_cancel=True)
         except OSError as error:
             log.warning("old files cannot be deleted", error=error.strerror)
-            return
-        if freed:
-            log.event("deleted old logs", mb=freed >> 20)
-
-    def _remove_scratch(self) -> None:
-        folder = scratch_folder(self._state_dir)
-        try:
-            names = os.listdir(folder)
-        except FileNotFoundError:
-            return
-        for name in names:
-            # Asked at the last moment: an attempt is held before its directory is made.
-            if scratch_key(name) not in self._state.held:
-                shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
-
-
-def scratch_folder(state_dir: str) -> str:
-    """Where the scratch directories are."""
-    return os.path.join(os.path.abspath(state_dir), "scratch")
-
-
-def scratch_key(name: str) -> AttemptKey | None:
-    """The attempt that a scratch directory belongs to."""
-    try:
-        return parse_attempt(name.replace(".", "/"))
-    except ValueError:
-        return None
+        else:
+            if freed:
+                log.event("deleted old logs", mb=freed >> 20)
+        await self._scratch.purge(self._state.held)
 
 
 async def every(seconds: float, chore: Callable[[], object]) -> None:

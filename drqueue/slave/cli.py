@@ -13,7 +13,15 @@ OK, FAILED, USAGE = 0, 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a slave until it is stopped; the exit status: 0, 1 for a failure, 2 for wrong usage."""
+    """Run a slave until it is stopped; the exit status: 0, 1 for a failure, 2 for wrong usage.
+
+    `join`, as first word, is a command of its own: see `drqueue.slave.join_command`.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    if list(argv[:1]) == ["join"]:
+        from drqueue.slave import join_command  # not for slaves that only run
+
+        return join_command.main(argv[1:], _serve_joined)
     options = _parser().parse_args(argv)
     flags = {
         "name": options.name,
@@ -33,9 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.print_settings:
         print_settings(loaded)
         return OK
-    if not any(address.kind == "unix" for address in addresses):
-        return _complain(f"no master at {addresses[0]}: masters are reached at unix:PATH only", USAGE)
     return _serve(settings, addresses, options.kill_frames_on_exit)
+
+
+def _serve_joined(settings: SlaveSettings) -> int:
+    return _serve(settings, candidates(settings.master, os.environ), False)
 
 
 def _serve(settings: SlaveSettings, addresses: list[Address], kill_frames: bool) -> int:
@@ -49,6 +59,8 @@ def _serve(settings: SlaveSettings, addresses: list[Address], kill_frames: bool)
     log.setup(settings.log_level)
     try:
         daemon = Daemon(settings, addresses, kill_frames_on_exit=kill_frames)
+    except SettingsError as error:
+        return _complain(str(error), USAGE)
     except StateError as error:
         return _complain(str(error), FAILED)
     except OSError as error:
@@ -61,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="drqueue-slave",
         description="Runs frames on this machine for a DrQueue master.",
+        epilog="For a master on another machine: `drqueue-slave join LINE`, see `drqueue-slave join -h`.",
         allow_abbrev=False,
     )
     parser.add_argument("--name", metavar="N", help="name on the farm (default: the host's)")
@@ -70,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--cores", metavar="N", help="cores to offer (default: as measured)")
     parser.add_argument("--memory", metavar="MB", help="memory to offer (default: as measured)")
-    parser.add_argument("--master", metavar="ADDR", help="its master: unix:PATH, or localhost")
+    parser.add_argument("--master", metavar="ADDR", help="its master: HOST[:PORT], unix:PATH, or localhost")
     parser.add_argument(
         "--print-settings", action="store_true", help="show all settings and where each is from"
     )

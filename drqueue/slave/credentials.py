@@ -1,8 +1,8 @@
-"""What lets this slave into a farm: access.json, and joining.json while it still asks, in its state directory.
+"""What lets this slave into a farm: access.json, and joining.json while it still asks. Both are 0600.
 
-Rules: both are 0600, and a secret is on the disk before anybody hears its hash. In access.json a secret that was
-never accepted stands before the one that was; that one goes once the new one is. What came with a cloned disk is
-another machine's: it is set aside, and this one asks anew, with a secret of its own.
+Rules: a secret is on the disk before anybody hears its hash. In access.json a secret that was never accepted
+stands before the one that was; that one goes once the new one is. What came with a cloned disk is another
+machine's: it is set aside, and this one asks anew, with a secret of its own.
 """
 
 import contextlib
@@ -208,7 +208,7 @@ def same_door(way: Access, other: Access) -> bool:
 
 
 def set_aside_cloned(state_dir: str) -> None:
-    """Give up what another machine got in by, and ask in its stead. Done twice, it is done. Raises StateError."""
+    """Give up what another machine got in by, and ask anew. Done twice, it is done. Raises StateError."""
     path = access_file(state_dir)
     try:
         ways = read_access(path)

@@ -7,7 +7,6 @@ not needed for that.
 
 import contextlib
 import os
-import pwd
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -20,8 +19,9 @@ from drqueue import __version__, engine, log, sdnotify
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.link_messages import Held, Hello, Message
 from drqueue.proto.model import MachineInfo
-from drqueue.proto.views import SlaveView
+from drqueue.proto.views import Finding, SlaveView
 from drqueue.settings import Address, SlaveSettings
+from drqueue.slave.acts import Acts
 from drqueue.slave.chores import (
     PURGE_S,
     SAMPLE_S,
@@ -31,7 +31,6 @@ from drqueue.slave.chores import (
     ProgressWatch,
     Purge,
     every,
-    scratch_folder,
 )
 from drqueue.slave.classic_logs import ClassicLogs
 from drqueue.slave.control import SOCKET, Control
@@ -43,12 +42,19 @@ from drqueue.slave.core.restore import known, restore, snapshot
 from drqueue.slave.core.state import Phase
 from drqueue.slave.environment import Node, node_basis
 from drqueue.slave.identity import boot_id
+from drqueue.slave.joining import Introduction, Joiner
 from drqueue.slave.journal import Journal
 from drqueue.slave.link import Link
 from drqueue.slave.machine import measure_hardware
 from drqueue.slave.performer import Performer
+from drqueue.slave.ports import NetworkPort
+from drqueue.slave.privileges import User as UserIds
 from drqueue.slave.requests import Requests
+from drqueue.slave.routes import Routes
+from drqueue.slave.run_as import RunAs, User
+from drqueue.slave.scratch import Scratch
 from drqueue.slave.supervisor import Supervisor
+from drqueue.slave.ticketing import Tickets
 from drqueue.slave.view import slave_view
 from drqueue.statefile import lock_state_dir
 from drqueue.unixpath import bind_unix
@@ -59,6 +65,8 @@ LONGEST_NAP_S = 30.0
 #: Time for the last reports and the keeper when the daemon ends.
 GOODBYE_S = 2.0
 RETRY_S = 2.0
+#: Users whose frames' environment is kept at hand.
+NODES_MAX = 1000
 
 
 def now() -> float:
@@ -85,6 +93,8 @@ class Daemon:
         self._addresses = addresses
         self._kill_on_exit = kill_frames_on_exit
         self._state_dir = settings.state_dir
+        self._run_as = RunAs(settings.run_as, settings.map_users)
+        self._run_as.settle()
         self._lock = lock_state_dir(self._state_dir, "slave")
         try:
             machine = measure_hardware(self._state_dir)
@@ -112,6 +122,12 @@ class Daemon:
                 epoch=identity.epoch,
             )
             self._journal.start(snapshot(state, boot))
+            self._scratch = Scratch(
+                settings.work_dir,
+                self._state_dir,
+                self._run_as,
+                self._remove_as,
+            )
             self._classic_logs = ClassicLogs(
                 self._state_dir, _folder(settings.logs), settings.umask, self._is_over
             )
@@ -129,22 +145,31 @@ class Daemon:
         )
         self._inbox: engine.Inbox[Event] = engine.Inbox()
         self._control_path = os.path.join(os.path.abspath(self._state_dir), SOCKET)
-        self._requests = Requests(self._state_dir, self._inbox, self.view, self._is_over)
+        self._tickets = Tickets()
+        self._acts = Acts(self._tell, self._master_clock)
+        self._requests = Requests(
+            self._state_dir, self._inbox, self.view, self._is_over, look=self._examine, acts=self._acts
+        )
+        self._network = NetworkPort(
+            settings.control_listen, self._requests, SOFTWARE, self._tickets, lambda: state.slave_id
+        )
+        self._joiner = Joiner(self._state_dir, self._introduction)
         self._link = Link(
-            addresses,
+            Routes(self._state_dir, addresses, named=bool(settings.master)),
             self._inbox,
             self._requests,
             self._hello,
             software=SOFTWARE,
             name=settings.name,
-            on_registered=lambda: self._loads.tell(force=True),
+            on_registered=self._on_registered,
+            on_ticket_key=self._tickets.take,
         )
         self._supervisor = Supervisor(self._state_dir, self._deliver)
         self._loads = LoadReports(self._state_dir, settings.report_s, self._tell)
         self._progress = ProgressWatch(self._state_dir, state, self._tell)
         self._log_sender = LogSender(self._state_dir, self._send_log, lambda: self._link.queued)
-        self._node: Node | None = None
-        self._node_for: tuple[str, int | None] = ("", None)
+        self._nodes: dict[User | None, Node] = {}
+        self._nodes_for: tuple[str, int | None] = ("", None)
         self._frames_ended = trio.Event()
         self._engine_ended = trio.Event()
         self._stopping = trio.Event()
@@ -166,7 +191,43 @@ class Daemon:
         )
 
     def _control_address(self) -> str:
-        return f"unix:{self._control_path}" if self._settings.control else ""
+        if not self._settings.control:
+            return ""
+        if self._link.access is None:
+            return f"unix:{self._control_path}"
+        return self._network.address(self._link.access, self._link.own_host)
+
+    def _master_clock(self) -> float:
+        """The master's wall clock as far as it is known, else this machine's."""
+        told = self._tickets.now
+        return time.time() if told is None else told
+
+    def _introduction(self) -> Introduction:
+        identity = self._journal.identity
+        return Introduction(identity.id, identity.fingerprint, self._settings.name, SOFTWARE)
+
+    def _work_dir(self) -> str:
+        """Where scratch directories are, "" for in the state directory."""
+        folder = os.path.abspath(self._state_dir)
+        return "" if self._scratch.root.startswith(folder + os.sep) else self._scratch.root
+
+    async def _examine(self) -> tuple[Finding, ...]:
+        # Late: what it looks with is wanted seldom.
+        from drqueue.slave.examine import examine
+
+        welcome, user = self._link.welcome, self._run_as.default
+        return await examine(
+            self._settings,
+            master=self._link.address,
+            farm=self._state.farm,
+            master_software="" if welcome is None else welcome.software,
+            linked=self._state.registered,
+            heard_ago_s=now() - self._state.heard_at,
+            master_clock=self._tickets.now,
+            control=self._control_address(),
+            frames_as=None if user is None else user.name,
+            work_dir=self._work_dir(),
+        )
 
     def _is_over(self, key: AttemptKey) -> bool:
         attempt = self._state.held.get(key)
@@ -187,19 +248,20 @@ class Daemon:
             more=more,
         )
 
-    def _node_now(self) -> Node:
+    def _node_now(self, user: User | None) -> Node:
         wanted = (self._link.address, self._state.slave_id)
-        if self._node is None or wanted != self._node_for:
-            self._node, self._node_for = self._make_node(), wanted
-        return self._node
+        if wanted != self._nodes_for or len(self._nodes) > NODES_MAX:
+            self._nodes, self._nodes_for = {}, wanted
+        if user not in self._nodes:
+            self._nodes[user] = self._make_node(user)
+        return self._nodes[user]
 
-    def _make_node(self) -> Node:
-        settings, (address, slave) = self._settings, (self._link.address, self._state.slave_id)
-        try:
-            user = pwd.getpwuid(os.getuid())
-            name, home = user.pw_name, settings.home or user.pw_dir
-        except KeyError:  # a user id without an entry, as in containers
-            name, home = str(os.getuid()), settings.home or "/"
+    def _make_node(self, user: User | None) -> Node:
+        settings, (address, slave) = self._settings, self._nodes_for
+        name, home = self._run_as.name_and_home(user)
+        # The setting speaks of the frames' one user; mapped users have homes of their own.
+        if user is None or user is self._run_as.default:
+            home = settings.home or home
         basis = node_basis(
             path=settings.path,
             home=home,
@@ -219,7 +281,7 @@ class Daemon:
         basis["DRQUEUE_MASTER"] = address
         if slave is not None:
             basis["DRQUEUE_COMPID"] = str(slave)
-        return Node(basis, home, scratch_folder(self._state_dir))
+        return Node(basis, home, self._scratch.root)
 
     # -- what goes between the parts -------------------------------------------------------------
 
@@ -234,9 +296,16 @@ class Daemon:
         self._link.flush()
         return True
 
+    def _on_registered(self) -> None:
+        self._loads.tell(force=True)
+        self._acts.tell()
+
     def _send_log(self, link: int, message: Message) -> None:
         self._link.send(link, message)
         self._link.flush()
+
+    def _remove_as(self, paths: list[str], user: UserIds) -> None:
+        self._supervisor.remove_as(paths, user)
 
     def _keep_log(self, effect: KeepLog) -> None:
         self._log_sender.keep(effect.link, effect.key)
@@ -285,6 +354,8 @@ class Daemon:
         performer = Performer(
             state_dir=self._state_dir,
             node=self._node_now,
+            run_as=self._run_as,
+            scratch=self._scratch,
             umask=self._settings.umask,
             log_cap=self._settings.log_cap_mb << 20,
             inbox=self._inbox,
@@ -303,6 +374,8 @@ class Daemon:
         if self._settings.control:
             listener = bind_unix(self._control_path, 0o600)
             nursery.start_soon(Control(listener, self._requests, SOFTWARE).run)
+            nursery.start_soon(self._network.run)
+        nursery.start_soon(self._joiner.run)
         nursery.start_soon(self._sample_load)
         nursery.start_soon(self._purge_logs)
         nursery.start_soon(self._progress.run)
@@ -335,10 +408,11 @@ class Daemon:
         while True:
             await self._loads.sample()
             nimby.look()
+            self._link.look()
             await trio.sleep(SAMPLE_S)
 
     async def _purge_logs(self) -> None:
-        purge = Purge(self._state_dir, self._settings.logs_keep_mb, self._state)
+        purge = Purge(self._state_dir, self._settings.logs_keep_mb, self._state, self._scratch)
         while True:
             await purge.purge()
             await trio.sleep(PURGE_S)

@@ -1,7 +1,8 @@
 """Who this slave is, across restarts: identity.json and limits.json in its state directory.
 
 Rules: the identity is a random id, never a name or an address. It belongs to one machine: where
-the fingerprint differs (a cloned disk) a new id is taken. A damaged file is refused, never replaced.
+the fingerprint differs (a cloned disk) a new id is taken, and the other machine's way into the farm is set
+aside. A damaged file is refused, never replaced.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 import msgspec
 
 from drqueue.proto.model import SlaveLimits
+from drqueue.slave.credentials import set_aside_cloned
 from drqueue.slave.nimby import parse_time_of_day
 from drqueue.statefile import StateError, read_json, write_json_atomic
 
@@ -62,6 +64,8 @@ def load_or_create(state_dir: str, name: str, fingerprint: str | None = None) ->
         raise StateError(f"{path} is damaged: {error}; restore it or move it away") from error
     identity = replace(kept, name=name)
     if kept.fingerprint != fingerprint:
+        # First: under the new identity nothing would tell any more whose secret it is.
+        set_aside_cloned(state_dir)
         identity = replace(
             identity,
             id=secrets.token_hex(16),
@@ -72,6 +76,20 @@ def load_or_create(state_dir: str, name: str, fingerprint: str | None = None) ->
     if identity != kept:
         save(state_dir, identity)
     return identity
+
+
+def for_joining(state_dir: str, name: str) -> Identity:
+    """The identity of a slave that may be running, which alone changes what stands; raises StateError."""
+    stored = read_json(os.path.join(state_dir, IDENTITY_FILE))
+    if stored is not None:
+        try:
+            kept = msgspec.convert(stored, Identity)
+        except ValueError:
+            pass  # told below
+        else:
+            if kept.fingerprint == machine_fingerprint():
+                return kept
+    return load_or_create(state_dir, name)
 
 
 def save(state_dir: str, identity: Identity) -> None:

@@ -1,8 +1,8 @@
 """How a slave gets into a farm: by a line, or by asking until somebody there approves it.
 
 Rules: the secret is on the disk before its hash is sent, so that whatever breaks off may be done again: the
-command goes on where it stopped, and so does the daemon. One of them asks at a time. A farm that shows another
-certificate than the one first seen is told nothing. Secrets and tokens are neither logged nor quoted.
+command goes on where it stopped, and so does the daemon. One of them asks at a time. A farm that shows
+another certificate than the one first seen is told nothing. Secrets and tokens are neither logged nor quoted.
 """
 
 from collections.abc import Callable
@@ -150,8 +150,8 @@ class _Command:
             except HandshakeRejected as no:
                 if no.code == PENDING:
                     self._say_once(
-                        f"asked {joining.address} to take this node on; where the code is the same, approve it there:"
-                        f"\n  drqueue node approve {code_of(joining)}"
+                        f"waiting to be approved at {joining.address}: if `drqueue node pending` shows"
+                        f"\nthe same code there, run:  drqueue node approve {code_of(joining)}"
                     )
                 else:
                     self._say_once(f"{joining.address}: {no.text}; asking again")
@@ -267,12 +267,16 @@ class Joiner:
             way = await ask(self._state_dir, joining, self._who())
         except HandshakeRejected as no:
             if no.code == PENDING:
-                self._say(f"waits to be approved at its farm: drqueue node approve {code_of(joining)}", address)
+                self._say(
+                    f"waits to be approved at its farm: drqueue node approve {code_of(joining)}", address
+                )
             elif no.retry:
                 self._say(f"the farm does not take this slave on now: {no.text}", address)
             else:
                 write_joining(self._state_dir, structs.replace(joining, refused=True))
-                self._say(f"the farm refuses this slave: {no.text}; drqueue-slave join LINE asks anew", address)
+                self._say(
+                    f"the farm refuses this slave: {no.text}; drqueue-slave join LINE asks anew", address
+                )
         except PinMismatch as error:
             self._say(str(error), address)
         except OSError as error:

@@ -233,7 +233,7 @@ class Link:
             raise Untrusted(str(error)) from None
 
     async def _one_link(self) -> None:
-        """One link, from the dial to its end: with the first route that answers, and whose secret is taken."""
+        """One link, from the dial to its end: by the first route that answers and whose secret is taken."""
         self._stamp = self._routes.stamp()
         routes = self._routes.now()
         failure: OSError | None = None

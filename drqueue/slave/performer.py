@@ -5,15 +5,12 @@ journal is not whole (the disk is full) only what ends processes goes through: e
 order, so that nobody is told of what is not kept.
 """
 
-import os
-import shutil
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import trio
 
-from drqueue import log
 from drqueue.engine import Inbox
 from drqueue.proto.model import RunOrder
 from drqueue.slave import logs, outputs
@@ -44,6 +41,8 @@ from drqueue.slave.environment import (
     working_directory,
 )
 from drqueue.slave.link import Link
+from drqueue.slave.run_as import RunAs, RunAsError, User
+from drqueue.slave.scratch import Scratch
 from drqueue.slave.supervisor import Supervisor
 
 BAD_ORDER = "bad-order"
@@ -56,13 +55,19 @@ BEFORE_MAX = 2000
 
 
 class Performer:
-    """Performs effects. `node` is asked anew for each start: what the master calls this slave may change."""
+    """Performs effects.
+
+    `node` is asked anew for each start, with the frame's user (None: the slave's own): what the master calls
+    this slave may change.
+    """
 
     def __init__(
         self,
         *,
         state_dir: str,
-        node: Callable[[], Node],
+        node: Callable[[User | None], Node],
+        run_as: RunAs,
+        scratch: Scratch,
         umask: int,
         log_cap: int,
         inbox: Inbox[Event],
@@ -78,6 +83,7 @@ class Performer:
     ) -> None:
         self._state_dir = state_dir
         self._node = node
+        self._run_as = run_as
         self._umask = umask
         self._log_cap = log_cap
         self._inbox = inbox
@@ -100,7 +106,7 @@ class Performer:
             Verify: lambda effect: nursery.start_soon(self._verify, effect.order, effect.before),
             SayHello: lambda effect: link.say_hello(effect.link, effect.held),
             Unlink: lambda effect: link.drop(effect.link, effect.text),
-            RemoveScratch: lambda effect: nursery.start_soon(self._remove_scratch, effect),
+            RemoveScratch: lambda effect: nursery.start_soon(scratch.remove, effect.key),
             Answer: lambda effect: effect.asker(effect.message),
             Alive: lambda effect: alive(),
             AllEnded: lambda effect: all_ended(),
@@ -128,20 +134,24 @@ class Performer:
         order = effect.order
         key = order.key
         try:
-            made = command(order, self._node())
+            user = self._run_as.user(order.submitter)
+            made = command(order, self._node(user))
             path = logs.log_path(self._state_dir, key, create=key.job != self._log_folder)
         except BadOrderError as error:
             self._inbox.put(LaunchFailed(key, BAD_ORDER, str(error)))
+            return
+        except RunAsError as error:
+            self._inbox.put(LaunchFailed(key, "spawn-failed", str(error)))
             return
         except OSError as error:
             self._inbox.put(LaunchFailed(key, "spawn-failed", f"no room for its log: {error.strerror}"))
             return
         self._log_folder = key.job
         self._copy_log(order)
-        self._launch(order, made, path)
+        self._launch(order, made, path, user)
         self._started()
 
-    def _launch(self, order: RunOrder, made: Command, path: str) -> None:
+    def _launch(self, order: RunOrder, made: Command, path: str, user: User | None) -> None:
         self._supervisor.launch(
             Launch(
                 key=order.key,
@@ -152,13 +162,14 @@ class Performer:
                 log_cap=self._log_cap,
                 umask=self._umask,
                 scratch=made.scratch,
+                user=None if user is None else user.ids,
             )
         )
 
     # -- outputs ---------------------------------------------------------------------------------
 
     def _output_paths(self, order: RunOrder) -> list[str]:
-        cwd = working_directory(order, self._node())
+        cwd = working_directory(order, self._node(self._run_as.user(order.submitter)))
         fields = output_fields(order)
         paths: dict[str, None] = {}
         for pattern in order.outputs:
@@ -177,7 +188,7 @@ class Performer:
             before = await trio.to_thread.run_sync(
                 self._look_before, order, abandon_on_cancel=True, limiter=self._looking
             )
-        except (BadOrderError, ValueError) as error:
+        except (BadOrderError, RunAsError, ValueError) as error:
             self._inbox.put(LaunchFailed(order.key, BAD_ORDER, str(error)))
         else:
             self._inbox.put(OutputsSeen(order.key, before))
@@ -187,16 +198,6 @@ class Performer:
             problem = await trio.to_thread.run_sync(
                 self._look_after, order, before, abandon_on_cancel=True, limiter=self._looking
             )
-        except (BadOrderError, ValueError) as error:
+        except (BadOrderError, RunAsError, ValueError) as error:
             problem = str(error)
         self._inbox.put(Verified(order.key, problem))
-
-    async def _remove_scratch(self, effect: RemoveScratch) -> None:
-        key = effect.key
-        folder = os.path.join(self._node().scratch, f"{key.job}.{key.layer}.{key.frame}.{key.attempt}")
-        try:
-            await trio.to_thread.run_sync(shutil.rmtree, folder, abandon_on_cancel=True)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            log.warning("a scratch directory cannot be removed", folder=folder, error=error.strerror)

@@ -1,8 +1,8 @@
 """Where a slave dials its master, and with what it proves itself: looked up anew for each dial.
 
-Rules: a master that is named in the settings is dialled and no other; else the one that was joined last; else the
-ones on this machine. TCP is dialled only where the farm was joined, since nobody else could prove anything. A
-farm joined earlier is never tried because the latest is silent: going over to another farm stops frames.
+Rules: a master that is named in the settings is dialled and no other; else the one that was joined last; else
+the ones on this machine. TCP is dialled only where the farm was joined, since nobody else could prove
+anything. A farm joined earlier is never tried because the latest is silent: going over stops frames.
 """
 
 from collections.abc import Sequence

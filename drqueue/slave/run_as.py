@@ -3,8 +3,8 @@
 Rules: names come from this node's settings and user database, never from a client; of a job only the name
 counts under which the master knows who submitted it, and only where the settings map it. Nobody's frame runs
 as uid 0, nor as the slave's own user where others are possible: it could read the node's secret. Mapped users
-are people's (from the system's UID_MIN on); `run_as` may name a user of the system. Either every frame runs as
-the slave's own user (then this process gives up what it could have been allowed), or none does.
+are people's (from the system's UID_MIN on); `run_as` may name a user of the system. Either every frame runs
+as the slave's own user (then this process gives up what it could have been allowed), or none does.
 """
 
 import os
@@ -110,7 +110,7 @@ class RunAs:
         return self.default is not None
 
     def user(self, submitter: str) -> User | None:
-        """Whose frames of that submitter are, None for the slave's own user's; RunAsError where that fails."""
+        """Whose frames of that submitter are, None: the slave's own user's; RunAsError where that fails."""
         if self.default is None or not submitter:
             return self.default
         name = self._map.get(submitter)
@@ -120,6 +120,11 @@ class RunAs:
         if user is None:
             raise RunAsError(f"frames of {submitter} cannot run as {name} on this machine any more")
         return user
+
+    def name_and_home(self, user: User | None) -> tuple[str, str]:
+        """Name and home of a frame's user; a number without an entry, as in containers, lives in /."""
+        user = self._users.by_uid(self._own) if user is None else user
+        return (str(self._own), "/") if user is None else (user.name, user.home)
 
     def owner(self, uid: int, gid: int) -> privileges.User | None:
         """As whom something of that owner may be removed; None where nobody's business here."""
@@ -148,8 +153,8 @@ class RunAs:
                 return None
             if user is None:
                 raise RunAsError(
-                    "frames must not run as root: make a user for them (useradd --system render), or set run_as"
-                    f" to a user's name, or to {SELF} to let them run as root all the same"
+                    "frames must not run as root: make a user for them (useradd --system render),"
+                    f" or set run_as to a user's name, or to {SELF} to let them run as root all the same"
                 )
         if user.uid == 0:
             raise RunAsError(f"run_as: frames never run as {user.name}, which is uid 0; name another user")

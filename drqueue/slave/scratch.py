@@ -1,9 +1,10 @@
 """Attempts' scratch directories: where they are, and that they go again.
 
-Rules: a directory is made by the frame's own user, just before its command begins (see `spawning`), and removed
-as its owner: as this user only what this user made, everything else by the keeper. So nothing that a frame lays
-there, a link say, reaches further than its user does. Where frames have users of their own, all of them make
-their directories in one folder with the sticky bit, outside the state directory, which they may not enter.
+Rules: a directory is made by the frame's own user, just before its command begins (see `spawning`), and
+removed as its owner: as this user only what this user made, everything else by the keeper. So nothing that a
+frame lays there, a link say, reaches further than its user does. Where frames have users of their own, all of
+them make their directories in one folder with the sticky bit, outside the state directory, which is closed to
+them.
 """
 
 import os
@@ -60,7 +61,7 @@ class Scratch:
                 _settle(self.root, os.path.abspath(state_dir), SHARED if run_as.others else PRIVATE)
             except OSError as error:
                 raise StateError(
-                    f"cannot use {self.root} for scratch directories: {error.strerror}; work_dir names another"
+                    f"cannot use {self.root} for scratch directories (work_dir): {error.strerror}"
                 ) from error
 
     async def remove(self, key: AttemptKey) -> None:
@@ -132,7 +133,7 @@ def _remove_own(paths: list[str]) -> None:
 
 
 def _settle(root: str, state_dir: str, mode: int) -> None:
-    """Make the folder where it is missing; what is there must be this user's, or root's with the right mode."""
+    """Make the folder where it is missing; one that is there must be this user's, or root's and shared."""
     try:
         os.mkdir(root, PRIVATE)
     except FileExistsError:

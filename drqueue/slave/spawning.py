@@ -16,7 +16,7 @@ import signal
 import time
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:
+if TYPE_CHECKING or __package__:
     from drqueue.slave import privileges, proctree
 else:  # keeper.py made this folder importable
     import privileges
@@ -26,7 +26,11 @@ NO_COMMAND, NO_CWD, SPAWN_FAILED = "no-command", "no-cwd", "spawn-failed"
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 DEFAULT_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 START_S = 10.0
-REMOVER = "/bin/rm"  # it follows no link, whatever changes below it meanwhile
+# rm follows no link, whatever changes meanwhile; folders that are closed to their own user are opened.
+REMOVER = """rm -rf -- "$@" && exit
+for path; do [ -L "$path" ] || chmod -R u+rwx -- "$path"; done
+rm -rf -- "$@"
+"""
 
 
 class LaunchError(Exception):
@@ -124,7 +128,8 @@ def spawn_as(
 def remove_as(user: privileges.User, paths: list[str]) -> int:
     """Start a process that removes trees as that user; its process id."""
     with open(os.devnull, "wb") as null:
-        return spawn_as(user, [REMOVER, "-rf", "--", *paths], {}, "/", null.fileno(), 0o077, False)[0]
+        argv = ["/bin/sh", "-c", REMOVER, "sh", *paths]
+        return spawn_as(user, argv, {"PATH": "/usr/bin:/bin"}, "/", null.fileno(), 0o077, False)[0]
 
 
 def _wait_for_start(pid: int, pipe: int, name: str) -> None:

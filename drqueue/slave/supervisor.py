@@ -4,20 +4,16 @@ Rules of this file: `launch`, `signal_tree`, `forget` and `flush` never wait; wh
 `flush` once after the batch, or nothing leaves. Events go to `deliver`, which must not call back into the
 supervisor. What a keeper holds outlives this object: cancelling `run` ends no frame, only `shutdown` does.
 
-A keeper of an earlier start may not be able to change users. Frames that need that wait until all that it runs
-has ended; then it is sent away, and another is started.
+A keeper of an earlier start may not be able to change users. Frames that need that wait until all that it
+runs has ended; then it is sent away, and another is started.
 """
 
-import fcntl
 import logging
 import os
-import signal
 import socket
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import msgspec
 import trio
@@ -32,16 +28,15 @@ from drqueue.slave.core.processes import (
     ProcessEvent,
     ProcessStarted,
 )
+from drqueue.slave.keeper_link import Link, connect, is_locked, last_words, reap, start
 from drqueue.slave.orphans import Orphan, find_orphans, is_kept
 
 log = logging.getLogger(__name__)
 
 VERSION = 1
-KEEPER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "keeper.py")
 MAX_UNSENT = 64 << 20  # what a keeper that reads nothing may owe; beyond, launches fail
 ATTACH_PATIENCE_S = 15.0
 POLL_S = 0.05
-_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 Key = tuple[int, int, int, int]
 Where = tuple[int, int] | None  # process id and birth; None while nothing but the key is known
@@ -84,11 +79,6 @@ class _Ended(msgspec.Struct, tag="ended", tag_field="is"):
 
 _decoder = msgspec.json.Decoder(_Greeting | _Held | _Started | _Failed | _Ended)
 _encoder = msgspec.json.Encoder()
-
-
-class _Link(NamedTuple):
-    sock: socket.socket
-    child: int  # the keeper's process id where it is this process's child, else 0
 
 
 class Supervisor:
@@ -262,47 +252,20 @@ class Supervisor:
         finally:
             self._draining = False
 
-    async def _find_keeper(self) -> _Link | None:
+    async def _find_keeper(self) -> Link | None:
         """Connect to a living keeper; one that is starting or ending is waited for."""
         with trio.move_on_after(ATTACH_PATIENCE_S):
             while True:
-                sock = self._connect()
+                sock = connect(self._state_dir)
                 if sock is not None:
-                    return _Link(sock, 0)
-                if not self._is_locked():
+                    return Link(sock, 0)
+                if not is_locked(self._state_dir):
                     return None
                 await trio.sleep(POLL_S)
         log.error("the keeper of %s neither answers nor ends", self._state_dir)
         return None
 
-    def _connect(self) -> socket.socket | None:
-        # By way of a descriptor: the path itself may be longer than a socket's address.
-        folder = os.open(self._state_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        sock = socket.socket(socket.AF_UNIX)
-        sock.setblocking(False)
-        try:
-            sock.connect(f"/proc/self/fd/{folder}/keeper.sock")
-        except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
-            sock.close()
-            return None
-        finally:
-            os.close(folder)
-        return sock
-
-    def _is_locked(self) -> bool:
-        try:
-            fd = os.open(os.path.join(self._state_dir, "keeper.lock"), os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-        return False
-
-    async def _keeper_when_wanted(self) -> _Link | None:
+    async def _keeper_when_wanted(self) -> Link | None:
         """Without a keeper: look after its orphans, and start another when there is something to launch."""
         self._adopt_lost()
         self._ready.set()
@@ -313,34 +276,12 @@ class Supervisor:
         if self._stop is not None:
             return None
         try:
-            return self._start_keeper()
+            return start(self._state_dir, self._linger_s)
         except OSError as error:
             self._fail_launches(f"the keeper cannot be started: {error.strerror or error}")
             return None
 
-    def _start_keeper(self) -> _Link:
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        argv = [sys.executable, "-I", "-S", "-X", "utf8", KEEPER, self._state_dir, str(self._linger_s)]
-        # A Python with libraries of its own needs this one; frames get what their orders say, nothing else.
-        env = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
-        actions = (
-            (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
-            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_RDWR, 0),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        )
-        try:
-            child = os.posix_spawn(
-                argv[0], argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_SIGNALS
-            )
-        except OSError:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        return _Link(ours, child)
-
-    async def _serve(self, link: _Link) -> None:
+    async def _serve(self, link: Link) -> None:
         """Speak with one keeper until the connection ends."""
         self._sock = link.sock
         self._greeted = False
@@ -356,9 +297,9 @@ class Supervisor:
             trio.lowlevel.notify_closing(link.sock)
             link.sock.close()
         if link.child and self._nursery is not None:
-            self._nursery.start_soon(_reap, link.child)
+            self._nursery.start_soon(reap, link.child)
         if link.child and not self._greeted:
-            self._fail_launches(f"the keeper cannot be started: {self._last_words()}")
+            self._fail_launches(f"the keeper cannot be started: {last_words(self._state_dir)}")
             return
         self._lost |= self._held
         self._held = {}
@@ -452,16 +393,6 @@ class Supervisor:
         for key in failed:
             self._deliver(LaunchFailed(key, SPAWN_FAILED, text))
 
-    def _last_words(self) -> str:
-        try:
-            with open(
-                os.path.join(self._state_dir, "keeper.log"), encoding="utf-8", errors="replace"
-            ) as file:
-                lines = file.read().splitlines()
-        except OSError:
-            lines = []
-        return lines[-1] if lines else "it said nothing"
-
     # --- frames without a keeper
 
     def _adopt_lost(self) -> None:
@@ -487,13 +418,3 @@ class Supervisor:
         del self._orphans[orphan.key]
         now = time.time()
         self._deliver(ProcessEnded(orphan.key, None, None, 0.0, 0, orphan.started_at, now, 0, KEEPER_DIED))
-
-
-async def _reap(pid: int) -> None:
-    """Collect a keeper that was this process's child."""
-    fd = os.pidfd_open(pid)
-    try:
-        await trio.lowlevel.wait_readable(fd)
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)  # noqa: ASYNC222 - it has ended
-    finally:
-        os.close(fd)

@@ -1,8 +1,8 @@
 """What a slave knows of tickets: the keys that its master gave it, and the master's clock.
 
-Rules: the latest key and the one before it are good, of one farm only. With `only`, everything older than that
-very key ends: the former key, and the links that it opened. The master's clock is reckoned from what it said
-with a key and CLOCK_BOOTTIME, so that this machine's own wall clock does not matter.
+Rules: the latest key and the one before it are good, of one farm only. With `only`, everything older than
+that very key ends: the former key, and the links that it opened. The master's clock is reckoned from what it
+said with a key and CLOCK_BOOTTIME, so that this machine's own wall clock does not matter.
 """
 
 import time

@@ -16,7 +16,7 @@ from drqueue.client.async_client import AsyncClient
 from drqueue.client.binding import pipeline, session
 from drqueue.client.errors import refused
 from drqueue.master.core.events import SlaveSaid
-from drqueue.master.core.on_client import READS
+from drqueue.master.core.on_look import READS
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.link_messages import LimitsNow
 from drqueue.proto.messages import BY_TAG, FrameVerbName, JobVerbName, Refusal, Request

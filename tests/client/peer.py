@@ -1,9 +1,10 @@
 """A scripted master, or slave's control port, on a Unix socket: says what a test tells it to say."""
 
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
@@ -16,6 +17,7 @@ from drqueue.proto.views import Counts, FrameView, JobView, SlaveView
 from drqueue.unixpath import bind_unix
 
 Reply = Callable[[Channel, Any], object]
+P = TypeVar("P", bound="Peer")
 
 
 class Peer:
@@ -53,7 +55,7 @@ class Peer:
     async def serve(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Listen until `stop`; may be called again for a restarted peer."""
         self._scope = trio.CancelScope()
-        sock = bind_unix(self.path)
+        sock = self.listen()
         sock.setblocking(False)
         try:
             with self._scope:
@@ -73,16 +75,26 @@ class Peer:
         self.stopped = trio.Event()
         self._scope.cancel()
 
+    def listen(self) -> socket.socket:
+        """The socket that it listens on."""
+        return bind_unix(self.path)
+
+    async def greet(self, channel: Channel) -> bool:
+        """Hear the first words of whoever dialled, and answer them; False where that was all."""
+        if self.reject is not None:
+            assert isinstance(await channel.receive(), Hi)
+            channel.send(self.reject)
+            return False
+        welcome = Welcome(version=1, peer=self.peer, software="test")  # type: ignore[arg-type]
+        await channel.answer(Answerer(welcome, ["client"]))
+        return True
+
     async def _link(self, channel: Channel) -> None:
         async with channel:
             self.links.append(channel)
             try:
-                if self.reject is not None:
-                    assert isinstance(await channel.receive(), Hi)
-                    channel.send(self.reject)
+                if not await self.greet(channel):
                     return
-                welcome = Welcome(version=1, peer=self.peer, software="test")  # type: ignore[arg-type]
-                await channel.answer(Answerer(welcome, ["client"]))
                 while True:
                     message = await channel.receive()
                     if isinstance(message, Beat):
@@ -111,12 +123,19 @@ async def serving(*peers: Peer) -> Any:
 @contextmanager
 def in_thread(path: str, on: dict[type, Reply]) -> Iterator[Peer]:
     """A scripted master in a thread of its own, for what blocks."""
-    made: list[tuple[Peer, trio.lowlevel.TrioToken]] = []
+    with served_in_thread(lambda: Peer(path)) as peer:
+        peer.on = on
+        yield peer
+
+
+@contextmanager
+def served_in_thread(make: Callable[[], P]) -> Iterator[P]:
+    """The peer that `make` makes, served in a thread of its own."""
+    made: list[tuple[P, trio.lowlevel.TrioToken]] = []
     ready = threading.Event()
 
     async def main() -> None:
-        peer = Peer(path)
-        peer.on = on
+        peer = make()
         async with trio.open_nursery() as nursery:
             await nursery.start(peer.serve)
             made.append((peer, trio.lowlevel.current_trio_token()))

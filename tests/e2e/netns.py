@@ -109,17 +109,13 @@ class Machine:
 
     def environ(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment of a program there: everything that is a person's lies in the machine's home."""
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("XDG_", "DRQUEUE_LISTEN"))
-        }
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
         return {**kept, "HOME": str(self.home), "PWD": str(self.home), **(env or {})}
 
     def start(self, *words: object, env: Mapping[str, str] | None = None, err: Path | None = None) -> Running:
-        """Start a program there and leave it running; `err` is a file for its stderr."""
+        """Start a program there; it runs until the network is gone at most. `err` is for its stderr."""
         with open(err or os.devnull, "ab") as file:
-            return Running(
+            running = Running(
                 subprocess.Popen(
                     [*self._space.prefix(), *map(str, words)],
                     stdin=subprocess.DEVNULL,
@@ -131,6 +127,8 @@ class Machine:
                     errors="replace",
                 )
             )
+        self._network.started.append(running)
+        return running
 
     def run(self, *words: object, status: int | None = 0, env: Mapping[str, str] | None = None) -> Said:
         """Run a program there to its end; `status` is the exit status it must have, None for any."""
@@ -151,6 +149,17 @@ class Machine:
         """Plug it in again."""
         self._network.switch.do("ip", "link", "set", "dev", self._port, "up")
 
+    def drop(self, port: int) -> None:
+        """Be a firewall to those who dial a port of this machine: what it answers gets lost."""
+        self._space.do("ip", "rule", "add", *self._answers(port))
+
+    def pass_on(self, port: int) -> None:
+        """Let them through again."""
+        self._space.do("ip", "rule", "delete", *self._answers(port))
+
+    def _answers(self, port: int) -> list[str]:
+        return ["from", self.address, "ipproto", "tcp", "sport", str(port), "blackhole"]
+
 
 class Network:
     """A switch and the machines on it."""
@@ -160,6 +169,8 @@ class Network:
         self._stack = ExitStack()
         self._spaces: list[Space] = []
         self.machines: dict[str, Machine] = {}
+        #: What was started on them, and may be left to run.
+        self.started: list[Running] = []
         try:
             self.switch = self._first()
             self.switch.do("ip", "link", "add", "name", "switch", "type", "bridge")
@@ -225,6 +236,9 @@ class Network:
                 except ProcessLookupError:
                     continue
             time.sleep(0.02)
+        for running in self.started:
+            # Reads what is left, so that no pipe stays open.
+            running.finish(_READY_S)
         self._stack.close()
         assert not pids, f"processes {pids} on the test's machines do not end"
 

@@ -42,14 +42,20 @@ def test_machines_reach_each_other_until_a_cable_is_pulled(tmp_path: Path) -> No
             assert asked(node2, server.address) == "server"
             node1.heal()
             wait_until("node1 is plugged in", lambda: asked(node1, server.address, 1) == "server")
+            server.drop(7000)
+            assert asked(node1, server.address, 0.3) == ""
+            server.pass_on(7000)
+            assert asked(node1, server.address) == "server"
 
 
 def test_nothing_is_left_of_a_network(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), network(tmp_path, "one") as net:  # noqa: PT012
         one = net.machines["one"]
+        left = one.start("sleep", 600)
         # Away from its parent and its session, as a keeper is.
         one.run("sh", "-c", "setsid sleep 600 >/dev/null 2>&1 </dev/null &")
-        wait_until("it runs", lambda: len(net.inside()) == 1)
+        wait_until("it runs", lambda: len(net.inside()) == 2)
         _ = 1 / 0
     assert net.inside() == []
+    assert left.process.returncode == -9
     assert not Path(f"/proc/{one.pid}").exists()

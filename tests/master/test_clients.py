@@ -20,10 +20,20 @@ from drqueue.engine import Inbox
 from drqueue.master.clients import ClientLinks
 from drqueue.master.core import queries
 from drqueue.master.core.core import Core
-from drqueue.master.core.effects import Answer, AskHistory, Effect, Publish, Tell, Unlink
+from drqueue.master.core.effects import (
+    Answer,
+    AskHistory,
+    Audited,
+    CutClients,
+    Effect,
+    Publish,
+    Tell,
+    Unlink,
+)
 from drqueue.master.core.events import Event
 from drqueue.master.core.records import AnyRecord, AttemptRecord, LogRecord
 from drqueue.master.core.turn import Policy
+from drqueue.master.desk import Desk
 from drqueue.master.hub import Hub
 from drqueue.master.past import fill_frames
 from drqueue.master.slaves import SlaveLinks
@@ -61,6 +71,7 @@ from drqueue.proto.messages import (
 )
 from drqueue.proto.model import LimitsChange, LogEnds
 from drqueue.proto.roles import Who
+from drqueue.proto.views import Finding
 from tests.builders import WALL, a_hello, a_job, badly, well
 
 T = TypeVar("T")
@@ -108,9 +119,15 @@ class Rig:
         )
         self.slaves = SlaveLinks(self.inbox, 10.0, 30.0)
         self.hub = Hub(lambda: self.core.state, lambda views: fill_frames(self.disk, views))
-        self.clients = ClientLinks(self.inbox, self.core, self.slaves, self.hub, self.disk)
+        self.findings: tuple[Finding, ...] = (Finding(what="disk", state="ok", text="there is room"),)
+        self.desk = Desk(self.disk, self.look)
+        self.clients = ClientLinks(self.inbox, self.core, self.slaves, self.hub, self.disk, self.desk)
         self.orders: list[Orders] = []
         self.ended = 0
+
+    async def look(self) -> tuple[Finding, ...]:
+        await trio.lowlevel.checkpoint()
+        return self.findings
 
     def perform(self, effect: Effect) -> None:
         match effect:
@@ -127,6 +144,10 @@ class Rig:
                 self.clients.ask_history(effect)
             case Unlink():
                 self.slaves.unlink(effect)
+            case CutClients():
+                self.clients.cut(effect)
+            case Audited():
+                self.desk.audited()
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:

@@ -385,19 +385,20 @@ async def test_links_that_say_nothing_are_dropped_in_time(
 async def test_a_bug_met_in_a_handshake_ends_that_link_alone(
     tmp_path: Path, opened: OpenState, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answer = Channel.answer
+    greet = Channel.greet
 
-    async def broken(channel: Channel, answerer: Answerer) -> Hi | None:
-        monkeypatch.setattr(Channel, "answer", answer)
+    def broken(channel: Channel, answerer: Answerer, message: Message) -> Hi | None:
+        monkeypatch.setattr(Channel, "greet", greet)
         raise ZeroDivisionError("somebody's bug")
 
-    monkeypatch.setattr(Channel, "answer", broken)
+    monkeypatch.setattr(Channel, "greet", broken)
     path = str(tmp_path / "sock")
     with closing(bind_unix(path)) as listener:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve, MasterSettings(state_dir=str(tmp_path)), opened, [listener])
             with trio.fail_after(10):
                 async with Channel(connect_unix(path)) as first:
+                    first.send(Hi(role="client"))
                     with pytest.raises(LinkClosed):
                         await first.receive()
                 async with Channel(connect_unix(path)) as second:

@@ -23,6 +23,10 @@ async def same(views: tuple[FrameView, ...]) -> tuple[FrameView, ...]:
     return views
 
 
+def as_it_is(news: Changed) -> Changed:
+    return news
+
+
 class Watched:
     """A hub over a core, and one client's end of a link to it."""
 
@@ -68,7 +72,7 @@ async def watched(nursery: trio.Nursery) -> AsyncIterator[Watched]:
 
 
 async def test_a_watcher_of_jobs_hears_their_latest_state(watched: Watched) -> None:
-    number = watched.hub.watch(watched.near, Watch(rq=0, jobs=True), "artist")
+    number = watched.hub.watch(watched.near, Watch(rq=0, jobs=True), as_it_is)
     job = watched.farm.submit(a_job("1-3"))
     watched.publish()
     news = await watched.changed()
@@ -79,7 +83,7 @@ async def test_changes_are_coalesced_after_a_burst(
     watched: Watched, autojump_clock: trio.testing.MockClock
 ) -> None:
     """The first BURST pieces of news go out at once; then one each quarter of a second."""
-    watched.hub.watch(watched.near, Watch(rq=0, jobs=True), "artist")
+    watched.hub.watch(watched.near, Watch(rq=0, jobs=True), as_it_is)
     start = trio.current_time()
     for _ in range(BURST):
         watched.farm.submit()
@@ -97,7 +101,7 @@ async def test_changes_are_coalesced_after_a_burst(
 
 
 async def test_a_deleted_job_is_gone(watched: Watched) -> None:
-    watched.hub.watch(watched.near, Watch(rq=0, jobs=True), "artist")
+    watched.hub.watch(watched.near, Watch(rq=0, jobs=True), as_it_is)
     job = watched.farm.submit()
     watched.farm.published.clear()
     watched.farm.verb(job, "delete")
@@ -109,7 +113,7 @@ async def test_a_watcher_of_one_job_hears_of_its_frames_alone(watched: Watched) 
     link = watched.farm.link()
     mine = watched.farm.submit(a_job("1-2"))
     other = watched.farm.submit(a_job("1-2"))
-    watched.hub.watch(watched.near, Watch(rq=0, job=mine), "artist")
+    watched.hub.watch(watched.near, Watch(rq=0, job=mine), as_it_is)
     watched.farm.published.clear()
     for order in watched.farm.orders(link):
         watched.farm.exited(link, order.key)
@@ -121,7 +125,7 @@ async def test_a_watcher_of_one_job_hears_of_its_frames_alone(watched: Watched) 
 
 
 async def test_too_many_changes_are_a_resync(watched: Watched) -> None:
-    watched.hub.watch(watched.near, Watch(rq=0, job=0), "artist")
+    watched.hub.watch(watched.near, Watch(rq=0, job=0), as_it_is)
     watched.farm.submit(a_job(f"1-{2 * KEYS_MOST}"))
     keys = frozenset(FrameKey(0, 0, index) for index in range(KEYS_MOST + 1))
     watched.hub.publish(Publish(frozenset(), keys, frozenset()))
@@ -132,7 +136,7 @@ async def test_too_many_changes_are_a_resync(watched: Watched) -> None:
 
 async def test_news_larger_than_a_packet_come_in_several(watched: Watched) -> None:
     """Jobs with a thousand dependencies each, all changed at once."""
-    watched.hub.watch(watched.near, Watch(rq=0, jobs=True), "artist")
+    watched.hub.watch(watched.near, Watch(rq=0, jobs=True), as_it_is)
     first = watched.farm.submit()
     depends = tuple(Depend(first) for _ in range(1000))
     jobs = {watched.farm.submit(a_job(depends=depends)) for _ in range(60)}
@@ -145,7 +149,7 @@ async def test_news_larger_than_a_packet_come_in_several(watched: Watched) -> No
 async def test_a_link_that_is_gone_takes_its_watches_along(
     watched: Watched, autojump_clock: trio.testing.MockClock
 ) -> None:
-    number = watched.hub.watch(watched.near, Watch(rq=0, jobs=True), "artist")
+    number = watched.hub.watch(watched.near, Watch(rq=0, jobs=True), as_it_is)
     watched.hub.drop(watched.near)
     assert not watched.hub.unwatch(number, watched.near)
     watched.farm.submit()
@@ -155,21 +159,21 @@ async def test_a_link_that_is_gone_takes_its_watches_along(
 
 async def test_a_link_has_no_more_watches_than_it_may(watched: Watched) -> None:
     """One beyond is refused in a sentence; one that ends makes room, and another link has its own."""
-    mine = [watched.hub.watch(watched.near, Watch(rq=0, job=n), "artist") for n in range(WATCHES_MOST)]
+    mine = [watched.hub.watch(watched.near, Watch(rq=0, job=n), as_it_is) for n in range(WATCHES_MOST)]
     assert len(set(mine)) == WATCHES_MOST
     with pytest.raises(TooManyWatches, match="may watch 100 things at once"):
-        watched.hub.watch(watched.near, Watch(rq=0, jobs=True), "artist")
-    watched.hub.watch(watched.far, Watch(rq=0, jobs=True), "artist")
+        watched.hub.watch(watched.near, Watch(rq=0, jobs=True), as_it_is)
+    watched.hub.watch(watched.far, Watch(rq=0, jobs=True), as_it_is)
     assert watched.hub.unwatch(mine[3], watched.near)
     assert not watched.hub.unwatch(mine[3], watched.near)
-    watched.hub.watch(watched.near, Watch(rq=0, jobs=True), "artist")
+    watched.hub.watch(watched.near, Watch(rq=0, jobs=True), as_it_is)
     with pytest.raises(TooManyWatches):
-        watched.hub.watch(watched.near, Watch(rq=0, slaves=True), "artist")
+        watched.hub.watch(watched.near, Watch(rq=0, slaves=True), as_it_is)
     watched.hub.drop(watched.near)
-    watched.hub.watch(watched.near, Watch(rq=0, jobs=True), "artist")
+    watched.hub.watch(watched.near, Watch(rq=0, jobs=True), as_it_is)
 
 
 async def test_nobody_ends_the_watch_of_another(watched: Watched) -> None:
-    number = watched.hub.watch(watched.near, Watch(rq=0, jobs=True), "artist")
+    number = watched.hub.watch(watched.near, Watch(rq=0, jobs=True), as_it_is)
     assert not watched.hub.unwatch(number, watched.far)
     assert watched.hub.unwatch(number, watched.near)

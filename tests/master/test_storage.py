@@ -9,14 +9,19 @@ from hypothesis import strategies as st
 from msgspec.structs import asdict, fields, replace
 
 from drqueue.master.core.records import (
+    AccountForget,
+    AccountRecord,
     AnyRecord,
     AttemptRecord,
+    AuditRecord,
     FrameRecord,
     FramesForget,
     JobForget,
     JobRecord,
     LayerRecord,
     LayerTotals,
+    LineForget,
+    LineRecord,
     LogRecord,
     MetaRecord,
     Saved,
@@ -38,6 +43,7 @@ from drqueue.proto.model import (
     Needs,
     SlaveLimits,
 )
+from tests.master.access_rows import account, audit, line
 
 
 def job(number: int, **more: object) -> JobRecord:
@@ -86,7 +92,9 @@ def big(n: int) -> list[AnyRecord]:
 
 def taken(saved: Saved) -> dict[str, object]:
     """What was loaded, with sums of floats rounded, since the order of adding is not promised."""
-    rows = {name: value if name == "meta" else list(value) for name, value in asdict(saved).items()}
+    rows = {
+        name: value if name in ("meta", "audited") else list(value) for name, value in asdict(saved).items()
+    }
     rows["totals"] = [replace(t, wall_s=round(t.wall_s, 3), cpu_s=round(t.cpu_s, 3)) for t in rows["totals"]]
     return rows
 
@@ -371,11 +379,23 @@ records = st.one_of(
     st.builds(JobForget, small),
     st.builds(slave, small, name=text, wish=st.none() | st.builds(LimitsChange, max_cpus=st.none() | small)),
     st.builds(SlaveForget, small),
+    st.builds(account, text, name=text, pending=st.booleans(), next_hash=text, created_at=when),
+    st.builds(AccountForget, text),
+    st.builds(line, text, expires_at=when, uses_left=small, net=text, replaces=text),
+    st.builds(LineForget, text),
+    st.builds(audit, small, at=when, what=text, count=small),
     st.builds(
         LogRecord,
         st.builds(AttemptKey, small, small, st.integers(-2, 0), small),
         st.builds(LogEnds, size=small, head=st.binary(max_size=3)),
     ),
+)
+
+
+#: Rows of their own, which no job has to be there for.
+FREE = (
+    *(MetaRecord, SlaveRecord, SlaveForget),
+    *(AccountRecord, AccountForget, LineRecord, LineForget, AuditRecord),
 )
 
 
@@ -394,7 +414,9 @@ def lawful(commits: Sequence[Sequence[AnyRecord]]) -> list[list[AnyRecord]]:
             elif isinstance(record, LogRecord):
                 if record.key.job not in alive:
                     continue
-            elif not isinstance(record, (MetaRecord, SlaveRecord, SlaveForget)) and record.job not in alive:
+            elif isinstance(record, FREE):
+                pass
+            elif record.job not in alive:
                 continue
             if isinstance(record, JobForget):
                 alive.remove(record.job)
@@ -439,5 +461,8 @@ def test_a_file_holds_what_memory_holds(
             purge_all(sqlite, 80, limit)
             purge_all(memory, 80, limit)
             assert sqlite.purge_logs(5, limit) == memory.purge_logs(5, limit)
+            assert sqlite.audit(0, limit) == memory.audit(0, limit)
+            assert sqlite.purge_audit(80, limit) == memory.purge_audit(80, limit)
+            assert sqlite.audit_latest(2) == memory.audit_latest(2)
     finally:
         sqlite.close()

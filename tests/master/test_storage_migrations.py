@@ -4,6 +4,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.msgpack import encode as pack
 
 from drqueue.master.core.records import FrameRecord, LayerRecord
 from drqueue.master.storage import StorageError
@@ -11,7 +12,7 @@ from drqueue.master.storage.migrations import MIGRATIONS
 from drqueue.master.storage.sqlite import SqliteStorage
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.model import LogEnds
-from tests.master.test_storage import job, taken
+from tests.master.test_storage import job, slave, taken
 from tests.master.test_storage_sqlite import mode, path, some_rows, storage
 
 __all__ = ["path", "storage"]  # fixtures
@@ -43,9 +44,25 @@ def test_rows_of_version_3_came_back_for_no_reason_that_was_not_counted(path: Pa
         assert saved["frames"] == [failed]
 
 
+def test_rows_of_version_4_belong_to_nobody(path: Path) -> None:
+    """Nobody knows who submitted an older job; an older slave is one of the master's own machine."""
+    row = (3, "i", "node", "f", pack(slave(3).machine), pack(slave(3).limits), 8, 16_000, "", 0.0, None)
+    with closing(SqliteStorage(str(path), MIGRATIONS[:4])) as old:
+        query = old._connection.execute
+        query("INSERT INTO job VALUES (1, 'token 1', ?, 100.0, 0.0, 0.0, 0, 0)", (pack(job(1).spec),))
+        query("INSERT INTO slave VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    with closing(SqliteStorage(str(path))) as new:
+        saved = taken(new.load())
+        assert saved["jobs"] == [job(1, submitter="")]
+        assert saved["slaves"] == [slave(3, identity="i", account="")]
+        assert (saved["accounts"], saved["lines"], saved["audited"]) == ([], [], 0)
+    with closing(SqliteStorage(f"{path}.before-5", MIGRATIONS[:4])) as copy:
+        assert columns(copy, "job")[-1] == "deleted"
+
+
 COLUMN = [
     "ALTER TABLE forgotten ADD COLUMN note TEXT NOT NULL DEFAULT 'none'",
-    "CREATE TABLE audit (id INTEGER)",
+    "CREATE TABLE notes (id INTEGER)",
 ]
 
 

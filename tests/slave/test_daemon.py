@@ -46,7 +46,9 @@ def master(tmp_path: Path) -> Iterator[ScriptedMaster]:
 @asynccontextmanager
 async def a_daemon(state_dir: Path, master: ScriptedMaster, **fields: object) -> AsyncIterator[Daemon]:
     """A slave that serves until the block ends; its frames and keeper end with it."""
-    settings = SlaveSettings(name="s", state_dir=str(state_dir), **{"cores": 4, "grace_s": 2.0, **fields})  # type: ignore[arg-type]
+    settings = SlaveSettings(
+        name="s", state_dir=str(state_dir), **{"cores": 4, "grace_s": 2.0, "run_as": "self", **fields}
+    )  # type: ignore[arg-type]
     daemon = Daemon(settings, [Address("unix", path=master.path)], kill_frames_on_exit=True)
     async with trio.open_nursery() as nursery:
         await nursery.start(lambda task_status: daemon.serve(task_status=task_status))

@@ -172,9 +172,9 @@ def test_shutdown_gives_grace(ward: Ward) -> None:
 def test_a_second_keeper_waits_for_the_first_and_takes_over(ward: Ward) -> None:
     first = Client.start(ward)
     ours, theirs = socket.socketpair()
-    from drqueue.slave import supervisor
+    from drqueue.slave import keeper_link
 
-    argv = [*PYTHON, "-X", "utf8", supervisor.KEEPER, str(ward.state), "30"]
+    argv = [*PYTHON, "-X", "utf8", keeper_link.KEEPER, str(ward.state), "30"]
     child = os.posix_spawn(sys.executable, argv, {}, file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)])
     theirs.close()
     second = Client(ours, ward, child)

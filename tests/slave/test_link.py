@@ -20,6 +20,7 @@ from drqueue.slave.core.events import Asked, Event, Granted, Heard, Linked, Orde
 from drqueue.slave.core.state import State
 from drqueue.slave.link import HELD_PART, Link
 from drqueue.slave.requests import Requests
+from drqueue.slave.routes import Routes
 from drqueue.slave.view import slave_view
 from tests.slave.scripted_master import ScriptedMaster
 
@@ -34,7 +35,7 @@ class Rig:
         self.state = State(SlaveLimits())
         self.requests = Requests(str(folder), self.inbox, self.view, lambda key: True)
         self.link = Link(
-            addresses,
+            Routes(str(folder), addresses, named=True),
             self.inbox,
             self.requests,
             self._hello,
@@ -255,13 +256,12 @@ async def test_a_rejection_without_retry_is_said_once_and_tried_slowly(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    sleep = trio.sleep
 
-    async def remembered(seconds: float) -> None:
+    async def remembered(link: Link, seconds: float) -> None:
         pauses.append(seconds)
-        await sleep(0)
+        await trio.sleep(0)
 
-    monkeypatch.setattr("drqueue.slave.link.trio.sleep", remembered)
+    monkeypatch.setattr(Link, "_pause", remembered)
     async with linked(tmp_path) as (rig, master):
         for _ in range(2):
             async with master.link() as link:

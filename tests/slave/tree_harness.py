@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from drqueue.slave import supervisor
+from drqueue.slave import keeper_link
 
 HERE = Path(__file__).parent
 PYTHON = [sys.executable, "-I", "-S"]
@@ -125,7 +125,7 @@ class Client:
     def start(cls, ward: Ward, linger: float = 30.0) -> "Client":
         """Start a keeper and greet it."""
         ours, theirs = socket.socketpair()
-        argv = [*PYTHON, "-X", "utf8", supervisor.KEEPER, str(ward.state), str(linger)]
+        argv = [*PYTHON, "-X", "utf8", keeper_link.KEEPER, str(ward.state), str(linger)]
         actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)]
         child = os.posix_spawn(sys.executable, argv, {}, file_actions=actions, setsid=True)
         theirs.close()

@@ -77,9 +77,10 @@ async def _farm(farm: "AsyncClient", names: Sequence[str]) -> list[Part]:
 
     from drqueue.client.cli import probes
 
-    named = [await farm.slave(name) for name in dict.fromkeys(names)]
-    views = named if names else await farm.slaves()
     of_master, may_examine = await probes.master_findings(farm)
+    views = await probes.wanted_slaves(farm, names)
+    if views is None:
+        return [Part("master", [*of_master, probes.no_answer("slaves")])]
     of_slaves = await probes.slaves_findings(farm, views, may_examine, time.time())
     return [
         Part("master", of_master),

@@ -28,7 +28,7 @@ def job_lines(view: "JobView", spec: "JobSpec | None", failed: list[str]) -> lis
     """A job; `failed`: what there is to say about frames that failed; without `spec` what anybody may see."""
     from drqueue.proto.model import GENERAL
 
-    of_kind = view.kind != GENERAL
+    kind = view.kind if spec is None else spec.kind
     return output.fields(
         (
             ("job", str(view.id)),
@@ -36,7 +36,7 @@ def job_lines(view: "JobView", spec: "JobSpec | None", failed: list[str]) -> lis
             ("owner", view.owner),
             ("submitted by", view.submitter if view.submitter != view.owner else ""),
             ("project", view.project),
-            ("kind", view.kind if of_kind else ""),
+            ("kind", kind if kind != GENERAL else ""),
             ("state", _state(view)),
             ("waits for", view.waits_for),
             *(

@@ -59,9 +59,25 @@ COMMANDS = {
     "slave": Entry("slaves", "slave", "Show a slave, or enable, disable, limit, forget one."),
     "farm": Entry("farminfo", "farm", "Say who the master is and how the farm does."),
     "doctor": Entry("doctor", "doctor", "Say what is well and what is not with the farm."),
+    "login": Entry("login", "login", "Log in to a farm with the line that an admin gave you."),
+    "logout": Entry("login", "logout", "Forget the login for a farm."),
+    "whoami": Entry("login", "whoami", "Say who the master takes you for."),
+    "node": Entry("accounts", "node", "Bring nodes to the farm, list them, take them away."),
+    "user": Entry("accounts", "user", "Bring people to the farm, list them, take them away."),
+    "audit": Entry("audit", "audit", "Show what was done, and what was refused."),
     "classic": Entry("classic", "classic", "Run one of the original's tools: sendjob, cjob, jobinfo ..."),
     "help": Entry("help", "help_", "Explain drqueue, or one command."),
     "completion": Entry("completion", "completion", "Print the shell's completion script."),
+}
+
+
+#: Headings in the list of commands, each above the command that it begins with.
+_HEADINGS = {
+    "up": "A farm on this machine",
+    "submit": "Jobs and frames",
+    "slaves": "Slaves and the farm",
+    "login": "Who may use it",
+    "classic": "More",
 }
 
 
@@ -88,8 +104,12 @@ class Lazy(Commands):
             return INTERRUPTED
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+        names = list(COMMANDS)
+        width = max(map(len, names))
+        starts = [*(names.index(name) for name in _HEADINGS), len(names)]
+        for heading, start, end in zip(_HEADINGS.values(), starts, starts[1:], strict=False):
+            with formatter.section(heading):
+                formatter.write_dl([(name.ljust(width), COMMANDS[name].help) for name in names[start:end]])
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -156,16 +156,34 @@ def _calm(place: Place) -> Finding:
 
 async def master_findings(farm: AsyncClient) -> tuple[list[Finding], bool]:
     """What the master says of itself, and whether slaves may be examined by whoever asks."""
-    you = await farm.whoami()
-    found = [ok("you are", f"{you.name}, {you.role}" + (f" (from {you.peer})" if you.peer else ""))]
+    found: list[Finding] = []
     try:
         with trio.fail_after(SLAVE_S):
-            return [*found, *await farm.examine()], True
+            you = await farm.whoami()
+            found.append(
+                ok("you are", f"{you.name}, {you.role}" + (f" (from {you.peer})" if you.peer else ""))
+            )
+            found += await farm.examine()
     except trio.TooSlowError:
-        return [*found, bad("examination", f"no answer in {SLAVE_S:g} s", "see the master's log")], True
+        found.append(no_answer("examination"))
     except NotAllowed:
         found.append(warn("examination", "only admins are told more", "ask one to run `drqueue doctor`"))
         return found, False
+    return found, True
+
+
+async def wanted_slaves(farm: AsyncClient, names: Sequence[str]) -> Sequence[SlaveView] | None:
+    """The slaves of these names, or all; None where the master does not answer. Raises NotFound."""
+    with trio.move_on_after(SLAVE_S):
+        if not names:
+            return await farm.slaves()
+        return [await farm.slave(name) for name in dict.fromkeys(names)]
+    return None
+
+
+def no_answer(what: str, whose: str = "master") -> Finding:
+    """What is found of somebody who is linked and silent."""
+    return bad(what, f"no answer in {SLAVE_S:g} s", f"see the {whose}'s log")
 
 
 async def slaves_findings(
@@ -206,7 +224,7 @@ async def _ask_slave(farm: AsyncClient, view: SlaveView, may_examine: bool) -> l
             if may_examine:
                 found += await farm.examine(view.name)
     except trio.TooSlowError:
-        found.append(bad("examination", f"no answer in {SLAVE_S:g} s", "see the slave's log"))
+        found.append(no_answer("examination", "slave"))
     except MasterUnreachable:
         raise
     except DrQueueError as error:

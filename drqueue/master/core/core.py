@@ -9,19 +9,25 @@ from heapq import heappop
 from typing import Final
 
 from drqueue.master.core import jobs, on_slave
+from drqueue.master.core.accounts import drop_old, show_secret
 from drqueue.master.core.effects import Effect
 from drqueue.master.core.events import (
     ClientAsked,
     ClockRead,
     Event,
+    JoinAsked,
+    Noticed,
+    SecretShown,
     SlaveLinked,
     SlaveSaid,
     SlaveUnlinked,
     Stopping,
 )
 from drqueue.master.core.on_client import on_asked
-from drqueue.master.core.records import AnyRecord, MetaRecord, Saved
+from drqueue.master.core.on_join import on_join
+from drqueue.master.core.records import AccountRecord, AnyRecord, MetaRecord, Saved
 from drqueue.master.core.restore import leap, restore
+from drqueue.master.core.rights import refusal
 from drqueue.master.core.schedule import schedule
 from drqueue.master.core.state import FarmState
 from drqueue.master.core.turn import Policy, Turn
@@ -43,7 +49,7 @@ class Core:
         self._turn = Turn(policy)
         restore(self._turn.state, saved, now, wall)
         if from_backup:
-            leap(self._turn.state)
+            leap(self._turn.state, policy.epoch)
         self._turn.now = now
         self._stopping = False
         self._settle()
@@ -70,6 +76,12 @@ class Core:
                     # Whoever asks sees the end of what came before in this step.
                     self._settle()
                     on_asked(turn, event)
+                case JoinAsked():
+                    on_join(turn, event)
+                case SecretShown():
+                    show_secret(turn, event.account, event.secret_hash)
+                case Noticed():
+                    self._on_noticed(event)
                 case SlaveLinked():
                     on_slave.on_linked(turn, event)
                 case SlaveUnlinked():
@@ -90,9 +102,18 @@ class Core:
     def peek(self, client: int, request: Request, who: Who) -> Sequence[Effect]:
         """Answer one of READS between steps (while a commit cannot end); changes nothing."""
         turn = Turn(self._turn.policy)
-        turn.state, turn.now = self._turn.state, self._turn.now
+        turn.state, turn.now, turn.peeking = self._turn.state, self._turn.now, True
         on_asked(turn, ClientAsked(client, request, who))
         return turn.take_effects()
+
+    def refusal(self, who: Who, request: Request) -> tuple[str, str] | None:
+        """A code and a sentence where this is not to be done for them: for what the shell does itself."""
+        return refusal(self._turn, who, request)
+
+    def authenticate(self, secret_hash: str) -> AccountRecord | None:
+        """The account whose secret has this hash; where it is the `next_hash`, a SecretShown is due."""
+        account = self.state.register.with_hash(secret_hash)
+        return None if account is None or account.pending else account
 
     def next_wakeup(self) -> float | None:
         """The earliest deadline: a lease's end, a back-off's end, a job's start time."""
@@ -104,9 +125,17 @@ class Core:
         dues += [state.jobs[number].spec.not_before - state.wall_offset for number in state.timed]
         return min(dues, default=None)
 
+    def _on_noticed(self, event: Noticed) -> None:
+        if event.outcome == "done":
+            self._turn.did(event.who, event.what, event.text)
+        else:
+            self._turn.noticed(event.who, event.what, event.outcome, event.text, event.count)
+
     def _on_clock(self, event: ClockRead) -> None:
         state = self._turn.state
         state.wall_offset = event.wall - self._turn.now
+        drop_old(self._turn)
+        state.audit.flush(self._turn.now, state.save)
         for number in sorted(state.timed):
             jobs.recheck(self._turn, state.jobs[number])
         keep_s = self._turn.policy.keep_s

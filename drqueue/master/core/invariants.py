@@ -40,8 +40,37 @@ def check(state: FarmState) -> None:
             assert attempt.layer.live.get(attempt.index) is attempt, f"attempt {key}: not its frame's"
     held = sum(len(slave.live) for slave in state.slaves.values())
     assert held == len(state.attempts), f"{held} attempts on slaves, {len(state.attempts)} in all"
+    _check_register(state)
     for token, number in state.tokens.items():
         assert state.jobs[number].token == token
+
+
+def _check_register(state: FarmState) -> None:
+    register = state.register
+    hashes: dict[str, str] = {}
+    for account in (*register.accounts.values(), *register.pending.values()):
+        for key in filter(None, (account.secret_hash, account.next_hash)):
+            assert key not in hashes, f"accounts {hashes[key]} and {account.id} have the same secret"
+            hashes[key] = account.id
+        assert account.pending == (account.id in register.pending), f"account {account.id}: pending is wrong"
+        assert (account.role == "node") == (account.kind == "node"), (
+            f"account {account.id}: its role is wrong"
+        )
+    assert hashes == register.by_hash, "the index of secrets is wrong"
+    assert not register.accounts.keys() & register.pending.keys()
+    assert all(line.uses_left > 0 for line in register.lines.values()), "a line that is used up is kept"
+    nodes = Counter(a.name for a in register.accounts.values() if a.kind == "node")
+    assert all(count == 1 for count in nodes.values()), f"nodes' names are not unique: {nodes}"
+    bound = {slave.account: slave for slave in state.slaves.values() if slave.account}
+    assert len(bound) == sum(1 for slave in state.slaves.values() if slave.account), (
+        "an account has two slaves"
+    )
+    assert bound == state.bound, "which slave is bound to which account is wrong"
+    assert bound.keys() <= register.accounts.keys(), "a slave belongs to an account that is gone"
+    for slave in state.slaves.values():
+        assert slave.link is not None or not slave.may_keep, (
+            f"slave {slave.name}: logs of a link that is gone"
+        )
 
 
 def _check_job(state: FarmState, job: Job) -> None:

@@ -4,112 +4,63 @@ from msgspec import UNSET, UnsetType, structs
 
 from drqueue.master.core import jobs, on_slave, queries
 from drqueue.master.core.events import ClientAsked
-from drqueue.master.core.explain import why
 from drqueue.master.core.layer import ROWS_MOST, Layer
+from drqueue.master.core.named import job_named, layer_named, short, slave_named
+from drqueue.master.core.on_account import account_verb, add_line
+from drqueue.master.core.on_look import READS, look
 from drqueue.master.core.rerange import rerange
-from drqueue.master.core.state import Job, Slave
+from drqueue.master.core.rights import NOT_ALLOWED, Refused, current, refusal
+from drqueue.master.core.state import Job
 from drqueue.master.core.turn import Turn
+from drqueue.master.core.wording import described
 from drqueue.proto.checks import check_limits, check_spec
 from drqueue.proto.messages import (
+    AccountVerb,
+    AddLine,
     ChangeJob,
-    FarmInfo,
-    FindLog,
     FrameVerb,
-    GetJob,
-    GetSlave,
-    GetSpec,
     JobVerb,
-    ListAttempts,
-    ListFrames,
-    ListJobs,
-    ListSlaves,
-    LogPlace,
-    Reasons,
     Request,
     SetLimits,
     SlaveVerb,
-    Spec,
     Submit,
     Submitted,
-    Why,
 )
 from drqueue.proto.model import JobSpec, LayerSpec
 from drqueue.proto.ranges import FrameRange, RangeError
+from drqueue.proto.roles import Who
 from drqueue.proto.rules import merged
 
 #: Frame numbers that one verb may name where they must be looked up one by one, and the stretches of frames
 #: beside each other that these may come to: more would hold everybody else up for seconds.
 _NAMED_MOST = 1_000_000
 _STRETCHES_MOST = 20_000
-#: Requests that change nothing.
-READS = (ListJobs, GetJob, GetSpec, ListFrames, ListSlaves, GetSlave, FarmInfo, Why, FindLog, ListAttempts)
-
-
-class Refused(Exception):  # noqa: N818  (an answer on its way)
-    """A user's mistake, raised within this file only and answered by `on_asked`."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 def on_asked(turn: Turn, event: ClientAsked) -> None:
-    """Answer a request."""
+    """Answer a request, where whoever asks may do that, and tell the audit."""
+    request, who = event.request, current(turn, event.who) or event.who
     try:
-        _asked(turn, event.client, event.request)
+        refused = refusal(turn, who, request)
+        if refused is not None:
+            raise Refused(*refused)
+        done = _asked(turn, event.client, request, who, event.fresh)
     except Refused as error:
-        turn.refuse(event.client, event.request, error.code, str(error))
+        turn.refuse(event.client, request, error.code, str(error))
+        if error.code == NOT_ALLOWED or not isinstance(request, READS):
+            # What is wrong with a job may quote it.
+            text = str(error) if error.code == NOT_ALLOWED else ""
+            turn.noticed(who, described(request), error.code, text)
+    else:
+        if done is not None:
+            turn.did(who, done)
 
 
-def _asked(turn: Turn, client: int, request: Request) -> None:
-    state = turn.state
+def _asked(turn: Turn, client: int, request: Request, who: Who, fresh: str) -> str | None:
+    """Answer; what was done, in words for the audit, where anything was."""
     match request:
         case Submit():
-            _submit(turn, client, request)
-        case ListJobs():
-            turn.answer(
-                client,
-                queries.page_of_jobs(
-                    state, turn.wall, request.rq, request.cursor, request.limit, request.all, request.owner
-                ),
-            )
-        case GetJob():
-            turn.answer(client, queries.one_job(_job(turn, request.job), turn.wall, request.rq))
-        case GetSpec():
-            turn.answer(client, Spec(rq=request.rq, spec=_job(turn, request.job).spec))
-        case ListFrames():
-            job = _job(turn, request.job)
-            layers = [_layer(job, request.layer)] if request.layer else job.layers
-            turn.answer(
-                client,
-                queries.page_of_frames(
-                    layers, request.rq, request.cursor, request.limit, frozenset(request.states)
-                ),
-            )
-        case ListSlaves():
-            turn.answer(client, queries.page_of_slaves(state, request.rq, request.cursor, request.limit))
-        case GetSlave():
-            turn.answer(client, queries.one_slave(_slave(turn, request.slave), request.rq))
-        case FarmInfo():
-            policy = turn.policy
-            turn.answer(
-                client,
-                queries.farm_info(state, request.rq, policy.farm, policy.epoch, policy.software),
-            )
-        case Why():
-            job = _job(turn, request.job)
-            layer, index = None, None
-            if request.number is not None:
-                layer, index = _frame(job, request.layer, request.number)
-            elif request.layer:
-                layer = _layer(job, request.layer)
-            reasons = why(turn, job, layer, index)
-            turn.answer(client, Reasons(rq=request.rq, reasons=tuple(reasons)))
-        case FindLog():
-            _find_log(turn, client, request)
-        case ListAttempts():
-            layer, index = _frame(_job(turn, request.job), request.layer, request.number)
-            turn.ask_history(client, request, layer.index, layer.chunks.first(index))
+            return _submit(turn, client, request, who)
         case JobVerb():
             _job_verb(turn, client, request)
         case FrameVerb():
@@ -120,62 +71,29 @@ def _asked(turn: Turn, client: int, request: Request) -> None:
             _slave_verb(turn, client, request)
         case SetLimits():
             _wish(turn, client, request)
+        case AddLine():
+            turn.answer(client, add_line(turn, request, who, fresh))
+        case AccountVerb():
+            turn.answer(client, account_verb(turn, request, who, fresh))
         case _:
-            raise Refused("bad-request", f"a master does not answer {type(request).__name__}")
-
-
-# -- finding things ---------------------------------------------------------------------------------------
-
-
-def _job(turn: Turn, number: int) -> Job:
-    job = queries.find_job(turn.state, number)
-    if job is None:
-        raise Refused("no-such-job", f"there is no job {number}")
-    return job
-
-
-def _layer(job: Job, name: str) -> Layer:
-    layer = job.layer_named(name)
-    if layer is None:
-        names = ", ".join(layer.spec.name for layer in job.layers)
-        raise Refused("no-such-layer", f"job {job.id} has no layer {name!r} (it has {names})")
-    return layer
-
-
-def _frame(job: Job, name: str, number: int) -> tuple[Layer, int]:
-    layer = _layer(job, name)
-    index = layer.chunks.chunk_of(number)
-    if index is None:
-        raise Refused(
-            "no-such-frame", f"job {job.id} has no frame {number} in its range {_short(layer.range.text)}"
-        )
-    return layer, index
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _slave(turn: Turn, who: str) -> Slave:
-    found = queries.find_slaves(turn.state, who)
-    if not found:
-        raise Refused("no-such-slave", f"there is no slave {who!r}")
-    if len(found) > 1:
-        names = ", ".join(slave.name for slave in found)
-        raise Refused("ambiguous-slave", f"{who!r} may be any of {names}: say which")
-    return found[0]
+            look(turn, client, request, who)
+            return None
+    return described(request)
 
 
 # -- jobs -------------------------------------------------------------------------------------------------
 
 
-def _submit(turn: Turn, client: int, request: Submit) -> None:
-    known = turn.state.tokens.get(request.token)
-    if known is None:
-        known = turn.state.gone_tokens.job(request.token)
+def _submit(turn: Turn, client: int, request: Submit, who: Who) -> str | None:
+    known = turn.state.gone_tokens.job(request.token)
+    if (number := turn.state.tokens.get(request.token)) is not None:
+        known = number, turn.state.jobs[number].submitter
     if known is not None:
-        turn.answer(client, Submitted(rq=request.rq, job=known, again=True))
-        return
+        number, submitter = known
+        if submitter != who.name:
+            raise Refused(NOT_ALLOWED, "this token was used by somebody else: submit with a new one")
+        turn.answer(client, Submitted(rq=request.rq, job=number, again=True))
+        return None
     spec = request.spec
     problem = check_spec(spec)
     if problem is not None:
@@ -189,12 +107,14 @@ def _submit(turn: Turn, client: int, request: Submit) -> None:
             "on_unreachable is requeue-fast: a frame whose slave is silent for "
             f"{turn.policy.requeue_fast_s:.0f} s starts again elsewhere, even if the first still runs"
         )
-    job = jobs.submit(turn, request.token, spec)
+    job = jobs.submit(turn, request.token, spec, who.name)
     turn.answer(client, Submitted(rq=request.rq, job=job.id, note=note))
+    frames = sum(len(layer.range) for layer in job.layers)
+    return f"submit job {job.id} {spec.name!r}, {frames} frame{'s' if frames != 1 else ''}"
 
 
 def _job_verb(turn: Turn, client: int, request: JobVerb) -> None:
-    job = _job(turn, request.job)
+    job = job_named(turn, request.job)
     count = 0
     note = ""
     match request.verb:
@@ -217,8 +137,8 @@ def _job_verb(turn: Turn, client: int, request: JobVerb) -> None:
 
 
 def _frame_verb(turn: Turn, client: int, request: FrameVerb) -> None:
-    job = _job(turn, request.job)
-    layer = _layer(job, request.layer)
+    job = job_named(turn, request.job)
+    layer = layer_named(job, request.layer)
     indexes, missing = _positions(job, layer, request.frames)
     count = 0
     match request.verb:
@@ -286,7 +206,7 @@ def _positions(job: Job, layer: Layer, text: str) -> tuple[list[tuple[int, int]]
 def _none_of_them(job: Job, layer: Layer, text: str) -> Refused:
     return Refused(
         "no-such-frame",
-        f"job {job.id} has nothing of {_short(text)} in its range {_short(layer.range.text)}",
+        f"job {job.id} has nothing of {short(text)} in its range {short(layer.range.text)}",
     )
 
 
@@ -316,8 +236,8 @@ def _chunk_of(layer: Layer, number: int) -> int:
 
 
 def _change(turn: Turn, client: int, request: ChangeJob) -> None:
-    job, change = _job(turn, request.job), request.change
-    layer = _layer(job, "" if isinstance(change.layer, UnsetType) else change.layer)
+    job, change = job_named(turn, request.job), request.change
+    layer = layer_named(job, "" if isinstance(change.layer, UnsetType) else change.layer)
     spec = job.spec
     simple = {
         name: value
@@ -394,30 +314,8 @@ def _take_spec(turn: Turn, job: Job, spec: JobSpec) -> None:
 # -- logs and slaves ----------------------------------------------------------------------------------------
 
 
-def _find_log(turn: Turn, client: int, request: FindLog) -> None:
-    """Where the log of a live attempt lies; for ended ones the shell asks the history."""
-    job = _job(turn, request.job)
-    layer, index = _frame(job, request.layer, request.number)
-    attempt = layer.live.get(index)
-    if attempt is None or request.attempt not in (None, attempt.key.attempt):
-        turn.ask_history(client, request, layer.index, layer.chunks.first(index))
-        return
-    slave = attempt.slave
-    turn.answer(
-        client,
-        LogPlace(
-            rq=request.rq,
-            key=attempt.key,
-            number=attempt.number,
-            slave=slave.name,
-            control=slave.control,
-            linked=slave.link is not None,
-        ),
-    )
-
-
 def _slave_verb(turn: Turn, client: int, request: SlaveVerb) -> None:
-    slave = _slave(turn, request.slave)
+    slave = slave_named(turn, request.slave)
     if slave.link is not None:
         raise Refused(
             "bad-state", f"slave {slave.name} is linked: {request.verb} is for slaves that are gone"
@@ -436,7 +334,7 @@ def _slave_verb(turn: Turn, client: int, request: SlaveVerb) -> None:
 
 def _wish(turn: Turn, client: int, request: SetLimits) -> None:
     """Limits of a slave that cannot be reached: said to it when it links again."""
-    slave = _slave(turn, request.slave)
+    slave = slave_named(turn, request.slave)
     if slave.wish is not None or slave.link is None:
         wish = merged(slave.wish, request.change)
         problem = check_limits(wish)

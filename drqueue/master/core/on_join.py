@@ -36,9 +36,7 @@ def on_join(turn: Turn, event: JoinAsked) -> None:
         if error.code != "pending":
             what = f"join as {_kind(join)} {tidy_name(join.name)}"
             turn.noticed(_stranger(event), what, error.code, str(error))
-        turn.answer_join(
-            event.link, Rejected(code=error.code, text=str(error), retry=error.code in _RETRY)
-        )
+        turn.answer_join(event.link, Rejected(code=error.code, text=str(error), retry=error.code in _RETRY))
         return
     turn.answer_join(
         event.link, Joined(farm=turn.policy.farm, account=account.id, name=account.name, role=account.role)

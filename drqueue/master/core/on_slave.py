@@ -11,6 +11,8 @@ The reconcile table, for each attempt when a slave says Hello:
 | anything                     | ended, not noted   | its report follows: apply if current, note   |
 """
 
+from typing import cast
+
 from msgspec import structs
 
 from drqueue.master.core.attempts import end
@@ -37,7 +39,7 @@ from drqueue.proto.link_messages import (
 )
 from drqueue.proto.messages import SetLimits
 from drqueue.proto.model import Exit, SlaveLimits
-from drqueue.proto.roles import Who
+from drqueue.proto.roles import Role, Who
 from drqueue.proto.rules import changed, needed
 
 #: Slaves that a master knows; a farm of any size is far below.
@@ -62,7 +64,8 @@ def on_linked(turn: Turn, event: SlaveLinked) -> None:
         _refuse_identity(turn, event, who, slave)
         return
     other = state.bound.get(who.account) if who.account else None
-    if slave is None and other is not None and other.link is not None:
+    if other is not None and other.link is not None:
+        # Whatever else it says that it is: an account has one slave at a time.
         slave = other
     if slave is not None and slave.link is not None:
         # The first link is asked for a sign of life; the shell drops it if none comes.
@@ -114,6 +117,8 @@ def on_linked(turn: Turn, event: SlaveLinked) -> None:
     state.silent.pop(slave.id, None)
     slave.may_keep.clear()
     state.bind(slave, who.account)
+    if other is not None and other is not slave and not other.live:
+        forget(turn, other)
     state.changed_slaves.add(slave.id)
     turn.tell(
         event.link,
@@ -248,10 +253,11 @@ def on_said(turn: Turn, event: SlaveSaid) -> None:
 
 def _acted(turn: Turn, slave: Slave, acted: Acted) -> None:
     """What a slave says was done or refused at its own port: the audit says that it is the slave's word."""
-    said_by = Who(name=acted.who, role="node", peer=f"slave {slave.name} says: {acted.peer}")
+    peer = f"slave {slave.name} says: {acted.peer}"
+    said_by = Who(name=acted.who, role=cast(Role, acted.role), peer=peer)
     late = turn.wall - acted.at
     text = f"{late:.0f} s before this was written" if late >= _LATE_S else ""
-    turn.noticed(said_by, f"slave {slave.name}: {acted.what} ({acted.role})", acted.outcome, text)
+    turn.noticed(said_by, f"slave {slave.name}: {acted.what}", acted.outcome, text)
 
 
 def _secret_taken(turn: Turn, slave: Slave, secret_hash: str) -> None:

@@ -32,11 +32,8 @@ class Register:
         #: Hashes that an admin rejected, oldest first; a restart forgets them.
         self.rejected: dict[str, None] = {}
 
-    def restore(self, record: AccountRecord | LineRecord) -> None:
+    def restore(self, record: AccountRecord) -> None:
         """Take up a row. ValueError where two accounts have a hash in common."""
-        if isinstance(record, LineRecord):
-            self.lines[record.token_hash] = record
-            return
         for key in _hashes(record):
             if key in self.by_hash:
                 raise ValueError(f"accounts {self.by_hash[key]} and {record.id} have the same secret")

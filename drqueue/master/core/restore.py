@@ -9,6 +9,8 @@ from drqueue.master.core.state import FarmState
 
 #: More attempts than a frame has between two backups.
 _LEAP = 1000
+#: More rows of the audit than a farm has on the average between two starts of its master.
+_AUDIT_LEAP = 10_000_000
 
 
 def restore(state: FarmState, saved: Saved, now: float, wall: float) -> None:
@@ -17,7 +19,14 @@ def restore(state: FarmState, saved: Saved, now: float, wall: float) -> None:
     state.wall_offset = wall - now
     state.gone_tokens.restore(saved.meta)
     state.granted_s = float(saved.meta.get("lease_grant", "0"))
+    for account in saved.accounts:
+        state.register.restore(account)
+    for line in saved.lines:
+        state.register.lines[line.token_hash] = line
+    state.audit.last = saved.audited
     for slave_record in saved.slaves:
+        if slave_record.account and slave_record.account not in state.register.accounts:
+            raise ValueError(f"slave {slave_record.name} belongs to an account that is not known")
         state.add_slave(slave_record)
     for job_record in saved.jobs:
         state.add_job(job_record)
@@ -89,11 +98,13 @@ def _restore_attempt(state: FarmState, live: AttemptRecord) -> None:
         layer.restore_live(attempt)
 
 
-def leap(state: FarmState) -> None:
+def leap(state: FarmState, epoch: int) -> None:
     """After a restore from a backup: number attempts far above any that a later master may have given out.
 
-    A slave may hold, or still report, such an attempt; it must not be taken for one of ours.
+    A slave may hold, or still report, such an attempt; it must not be taken for one of ours. Rows of the
+    audit get numbers that none had before, either.
     """
+    state.audit.last = max(state.audit.last, epoch * _AUDIT_LEAP)
     for job in state.jobs.values():
         for layer in job.layers:
             layer.floor = layer.top = layer.top + _LEAP

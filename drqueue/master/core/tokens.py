@@ -48,7 +48,8 @@ class GoneTokens:
 
 def _read(value: str) -> _Kept:
     if value.startswith("["):
-        return msgspec.json.decode(value, type=_Kept)
+        kept: _Kept = msgspec.json.decode(value, type=_Kept)
+        return kept
     # As it was kept before jobs had submitters.
     job, _, token = value.partition(" ")
     return int(job), token, ""

@@ -9,7 +9,7 @@ time, from a worker thread; only `backup` may run beside the others, in a thread
 from collections.abc import Sequence
 from typing import Protocol
 
-from drqueue.master.core.records import AnyRecord, AttemptRecord, Saved
+from drqueue.master.core.records import AnyRecord, AttemptRecord, AuditRecord, Saved
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.model import LogEnds
 
@@ -57,6 +57,15 @@ class Storage(Protocol):
 
         Returns how many went; 0 says that the rest fits. Cheap where it does: it may be asked often.
         """
+
+    def audit(self, after_id: int, limit: int) -> list[AuditRecord]:
+        """Rows of the audit with higher ids than this, the oldest of them first."""
+
+    def audit_latest(self, count: int) -> list[AuditRecord]:
+        """The last so many rows of the audit, oldest first."""
+
+    def purge_audit(self, before_wall: float, limit: int) -> int:
+        """Drop up to `limit` rows of the audit from before that time (seconds since 1970); how many went."""
 
     def backup(self, path: str) -> None:
         """Write a checked copy to `path` (0600), replacing an older one once it is whole."""

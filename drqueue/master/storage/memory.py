@@ -9,14 +9,19 @@ from itertools import chain
 from math import fsum
 
 from drqueue.master.core.records import (
+    AccountForget,
+    AccountRecord,
     AnyRecord,
     AttemptRecord,
+    AuditRecord,
     FrameRecord,
     FramesForget,
     JobForget,
     JobRecord,
     LayerRecord,
     LayerTotals,
+    LineForget,
+    LineRecord,
     LogRecord,
     MetaRecord,
     Saved,
@@ -43,6 +48,9 @@ class MemoryStorage:
         )
         #: Oldest first.
         self._logs: dict[AttemptKey, LogEnds] = {}
+        self._accounts: dict[str, AccountRecord] = {}
+        self._lines: dict[str, LineRecord] = {}
+        self._audit: dict[int, AuditRecord] = {}
 
     def load(self) -> Saved:
         """All rows, as lists, by key."""
@@ -69,6 +77,9 @@ class MemoryStorage:
                 )
             ),
             slaves=[row for _, row in sorted(self._slaves.items())],
+            accounts=[row for _, row in sorted(self._accounts.items())],
+            lines=[row for _, row in sorted(self._lines.items())],
+            audited=max(self._audit, default=0),
         )
 
     def commit(self, records: Sequence[AnyRecord]) -> None:
@@ -99,6 +110,16 @@ class MemoryStorage:
                 rows = self._frames[record.job][record.layer]
                 for frame in [frame for frame in rows if record.start <= frame < record.end]:
                     del rows[frame]
+            case AccountRecord():
+                self._accounts[record.id] = record
+            case AccountForget():
+                self._accounts.pop(record.id, None)
+            case LineRecord():
+                self._lines[record.token_hash] = record
+            case LineForget():
+                self._lines.pop(record.token_hash, None)
+            case AuditRecord():
+                self._audit[record.id] = record
             case SlaveForget():
                 self._slaves.pop(record.slave, None)
             case JobForget():
@@ -146,6 +167,24 @@ class MemoryStorage:
             left -= len(ends.head) + len(ends.tail)
             dropped += 1
         return dropped
+
+    def audit(self, after_id: int, limit: int) -> list[AuditRecord]:
+        """Rows of the audit after that one, oldest first."""
+        return [row for number, row in sorted(self._audit.items()) if number > after_id][:limit]
+
+    def audit_latest(self, count: int) -> list[AuditRecord]:
+        """The last rows of the audit, oldest first."""
+        rows = [row for _, row in sorted(self._audit.items())]
+        return rows[max(len(rows) - count, 0) :]
+
+    def purge_audit(self, before_wall: float, limit: int) -> int:
+        """Drop at most `limit` old rows, but the latest one; returns how many."""
+        last = max(self._audit, default=0)
+        old = sorted((row.at, row.id) for row in self._audit.values() if row.at < before_wall)
+        gone = [number for _, number in old if number != last][:limit]
+        for number in gone:
+            del self._audit[number]
+        return len(gone)
 
     def backup(self, path: str) -> None:
         """There is no file to copy: always a StorageError."""

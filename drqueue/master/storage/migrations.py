@@ -72,8 +72,29 @@ _VERSION_4 = (
     "ALTER TABLE frame ADD COLUMN returned INTEGER NOT NULL DEFAULT 0",
 )
 
+#: Who has a way in, who did what, whose job and whose slave it is. Only hashes of secrets are in here.
+_VERSION_5 = (
+    """CREATE TABLE account (
+        id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, role TEXT NOT NULL,
+        secret_hash TEXT NOT NULL, created_at REAL NOT NULL, created_by TEXT NOT NULL,
+        pending INTEGER NOT NULL, next_hash TEXT NOT NULL, pin TEXT NOT NULL, peer TEXT NOT NULL,
+        identity TEXT NOT NULL, fingerprint TEXT NOT NULL, code TEXT NOT NULL, line TEXT NOT NULL)
+        STRICT, WITHOUT ROWID""",
+    """CREATE TABLE line (
+        token_hash TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, role TEXT NOT NULL,
+        created_at REAL NOT NULL, created_by TEXT NOT NULL, expires_at REAL NOT NULL,
+        uses_left INTEGER NOT NULL, net TEXT NOT NULL, replaces TEXT NOT NULL) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE audit (
+        id INTEGER PRIMARY KEY, at REAL NOT NULL, who TEXT NOT NULL, role TEXT NOT NULL,
+        peer TEXT NOT NULL, what TEXT NOT NULL, outcome TEXT NOT NULL, text TEXT NOT NULL,
+        count INTEGER NOT NULL) STRICT""",
+    "CREATE INDEX audit_at ON audit (at)",
+    "ALTER TABLE job ADD COLUMN submitter TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE slave ADD COLUMN account TEXT NOT NULL DEFAULT ''",
+)
+
 Migration = Sequence[str]
-MIGRATIONS: Sequence[Migration] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+MIGRATIONS: Sequence[Migration] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 
 
 def check_owner(connection: sqlite3.Connection, path: str, newest: int) -> int:

@@ -11,10 +11,13 @@ from typing import Any, Final, cast
 import msgspec
 
 from drqueue.master.core.records import (
+    AccountRecord,
     AttemptRecord,
+    AuditRecord,
     FrameRecord,
     JobRecord,
     LayerRecord,
+    LineRecord,
     LogRecord,
     MetaRecord,
     SlaveRecord,
@@ -61,13 +64,26 @@ def _layer_row(r: LayerRecord) -> Row:
 
 def _job_row(r: JobRecord) -> Row:
     times = (r.submitted_at, r.started_at, r.finished_at)
-    return r.id, r.token, _pack(r.spec), *times, r.stopped, r.deleted
+    return r.id, r.token, _pack(r.spec), *times, r.stopped, r.deleted, r.submitter
 
 
 def _slave_row(r: SlaveRecord) -> Row:
     wish = None if r.wish is None else _pack(r.wish)
     who = (r.id, r.identity, r.name, r.fingerprint)
-    return *who, _pack(r.machine), _pack(r.limits), r.cores, r.memory_mb, r.control, r.last_heard_at, wish
+    rest = (r.cores, r.memory_mb, r.control, r.last_heard_at, wish, r.account)
+    return *who, _pack(r.machine), _pack(r.limits), *rest
+
+
+def _account_row(r: AccountRecord) -> Row:
+    return msgspec.structs.astuple(r)
+
+
+def _line_row(r: LineRecord) -> Row:
+    return msgspec.structs.astuple(r)
+
+
+def _audit_row(r: AuditRecord) -> Row:
+    return msgspec.structs.astuple(r)
 
 
 def _meta_row(r: MetaRecord) -> Row:
@@ -84,15 +100,18 @@ PUT: Final[dict[type, tuple[str, Callable[[Any], Row]]]] = {
     FrameRecord: (_put("frame", 8), _frame_row),
     LogRecord: (_put("log (job, layer, frame, attempt, size, head, tail, packed)", 8), _log_row),
     LayerRecord: (_put("layer", 8), _layer_row),
-    JobRecord: (_put("job", 8), _job_row),
-    SlaveRecord: (_put("slave", 11), _slave_row),
+    JobRecord: (_put("job", 9), _job_row),
+    SlaveRecord: (_put("slave", 12), _slave_row),
+    AccountRecord: (_put("account", 15), _account_row),
+    LineRecord: (_put("line", 10), _line_row),
+    AuditRecord: (_put("audit", 9), _audit_row),
     MetaRecord: (_put("meta", 2), _meta_row),
 }
 
 
 def read_job(row: Row) -> JobRecord:
     """From all columns of `job`."""
-    number, token, spec, submitted_at, started_at, finished_at, stopped, deleted = row
+    number, token, spec, submitted_at, started_at, finished_at, stopped, deleted, submitter = row
     return JobRecord(
         id=number,
         token=token,
@@ -102,12 +121,14 @@ def read_job(row: Row) -> JobRecord:
         finished_at=finished_at,
         stopped=bool(stopped),
         deleted=bool(deleted),
+        submitter=submitter,
     )
 
 
 def read_slave(row: Row) -> SlaveRecord:
     """From all columns of `slave`."""
-    number, identity, name, fingerprint, machine, limits, cores, memory_mb, control, heard_at, wish = row
+    number, identity, name, fingerprint, machine, limits, *rest = row
+    cores, memory_mb, control, heard_at, wish, account = rest
     return SlaveRecord(
         id=number,
         identity=identity,
@@ -120,7 +141,24 @@ def read_slave(row: Row) -> SlaveRecord:
         control=control,
         last_heard_at=heard_at,
         wish=None if wish is None else _read_wish(wish),
+        account=account,
     )
+
+
+def read_account(row: Row) -> AccountRecord:
+    """From all columns of `account`."""
+    fields = dict(zip(AccountRecord.__struct_fields__, row, strict=True))
+    return msgspec.convert({**fields, "pending": bool(fields["pending"])}, AccountRecord)
+
+
+def read_line(row: Row) -> LineRecord:
+    """From all columns of `line`."""
+    return msgspec.convert(dict(zip(LineRecord.__struct_fields__, row, strict=True)), LineRecord)
+
+
+def read_audit(row: Row) -> AuditRecord:
+    """From all columns of `audit`."""
+    return msgspec.convert(dict(zip(AuditRecord.__struct_fields__, row, strict=True)), AuditRecord)
 
 
 def read_attempt(row: Row) -> AttemptRecord:

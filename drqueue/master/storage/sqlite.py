@@ -19,18 +19,22 @@ from typing import Final, NoReturn, cast
 import msgspec
 
 from drqueue.master.core.records import (
+    AccountForget,
     AnyRecord,
     AttemptRecord,
+    AuditRecord,
     FrameRecord,
     FramesForget,
     JobForget,
     LayerTotals,
+    LineForget,
     LogRecord,
     Saved,
     SlaveForget,
 )
 from drqueue.master.storage import StorageCorrupt, StorageError, StorageFull
-from drqueue.master.storage.backups import BACKUPS, NO_ROOM, latest_backup
+from drqueue.master.storage.backups import BACKUPS, latest_backup
+from drqueue.master.storage.files import is_full, make_private
 from drqueue.master.storage.migrations import (
     MIGRATIONS,
     Migration,
@@ -39,10 +43,19 @@ from drqueue.master.storage.migrations import (
     copy_database,
     migrate,
 )
-from drqueue.master.storage.rows import PUT, read_attempt, read_frame, read_job, read_layer, read_slave
+from drqueue.master.storage.rows import (
+    PUT,
+    read_account,
+    read_attempt,
+    read_audit,
+    read_frame,
+    read_job,
+    read_layer,
+    read_line,
+    read_slave,
+)
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.model import LogEnds
-from drqueue.statefile import sync_dir
 
 #: Pages of 4 kB: the log is copied into the file once it holds so many, and is cut to so many bytes.
 _CHECKPOINT_PAGES = 1000
@@ -79,9 +92,6 @@ _JOB_TABLES = (
 )
 _START: Final = (0, -1, -(1 << 62), -1)
 
-#: SQLite takes some shorter files for empty databases.
-_SMALLEST = 512
-
 #: The named value that a backup has and the database it was made of has not: see `statedir`.
 META_BACKUP: Final = "backup"
 _MARK_BACKUP = f"INSERT OR REPLACE INTO meta VALUES ('{META_BACKUP}', 'yes')"
@@ -101,7 +111,7 @@ class SqliteStorage:
         self._aged: tuple[int, int, int, int] = _START
         self._log_bytes = 0
         with self._errors("open"):
-            _make_private(path)
+            make_private(path)
             self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             with self._errors("open"):
@@ -143,6 +153,9 @@ class SqliteStorage:
                 live=[read_attempt(row) for row in live],
                 totals=[LayerTotals(job, layer, int(n), wall, cpu) for job, layer, n, wall, cpu in totals],
                 slaves=[read_slave(row) for row in query("SELECT * FROM slave ORDER BY id")],
+                accounts=[read_account(row) for row in query("SELECT * FROM account ORDER BY id")],
+                lines=[read_line(row) for row in query("SELECT * FROM line ORDER BY token_hash")],
+                audited=query("SELECT ifnull(max(id), 0) FROM audit").fetchone()[0],
             )
 
     def meta(self) -> dict[str, str]:
@@ -208,6 +221,10 @@ class SqliteStorage:
             case FramesForget(job, layer, start, end):
                 where = "job = ? AND layer = ? AND frame >= ? AND frame < ?"
                 execute(f"DELETE FROM frame WHERE {where}", (job, layer, start, end))
+            case AccountForget(account):
+                execute("DELETE FROM account WHERE id = ?", (account,))
+            case LineForget(token_hash):
+                execute("DELETE FROM line WHERE token_hash = ?", (token_hash,))
             case SlaveForget(slave):
                 execute("DELETE FROM slave WHERE id = ?", (slave,))
             case JobForget(job):
@@ -342,6 +359,29 @@ class SqliteStorage:
             self._drop_logs("nth <= ?", (last,))
         return dropped
 
+    def audit(self, after_id: int, limit: int) -> list[AuditRecord]:
+        """Rows of the audit after that one, oldest first."""
+        with self._errors("read"):
+            rows = self._connection.execute(
+                "SELECT * FROM audit WHERE id > ? ORDER BY id LIMIT ?", (after_id, limit)
+            )
+            return [read_audit(row) for row in rows]
+
+    def audit_latest(self, count: int) -> list[AuditRecord]:
+        """The last rows of the audit, oldest first."""
+        with self._errors("read"):
+            rows = self._connection.execute("SELECT * FROM audit ORDER BY id DESC LIMIT ?", (count,))
+            return [read_audit(row) for row in rows][::-1]
+
+    def purge_audit(self, before_wall: float, limit: int) -> int:
+        """One batch of the oldest rows; the latest one stays, since numbers go on from it."""
+        with self._transaction("purge"):
+            return self._connection.execute(
+                "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ? "
+                "AND id < (SELECT max(id) FROM audit) ORDER BY at LIMIT ?)",
+                (before_wall, limit),
+            ).rowcount
+
     def backup(self, path: str) -> None:
         """Write a checked copy to `path`, in small steps; commits may go on in another thread meanwhile."""
         with self._backing_up:
@@ -356,7 +396,7 @@ class SqliteStorage:
                 if self._closing:
                     raise StorageError(f"backup to {path} was given up: the master stops") from error
                 room = f": {error.strerror}" if isinstance(error, OSError) else f": {error}"
-                full = _is_full(error, path)
+                full = is_full(error, path)
                 raise (StorageFull if full else StorageError)(f"cannot back up to {path}{room}") from error
 
     def _copy_in_steps(self, target: sqlite3.Connection) -> None:
@@ -404,7 +444,7 @@ class SqliteStorage:
                 self._damaged(error, f"{self.path} is damaged: {error}")
             if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise StorageError(f"{self.path} is in use by another program") from error
-            if _is_full(error, self.path):
+            if is_full(error, self.path):
                 raise StorageFull(f"cannot {doing} {self.path}: no space left on the disk") from error
             why = error.strerror if isinstance(error, OSError) else error
             raise StorageError(f"cannot {doing} {self.path}: {why}") from error
@@ -420,41 +460,3 @@ class SqliteStorage:
         else:
             help_ = f"to restore, stop the master, copy {backup} over {self.path} and delete {self.path}-wal"
         raise StorageCorrupt(f"{what}; {help_}") from error
-
-
-def _make_private(path: str) -> None:
-    """Make the file where it is missing, for its owner alone; tighten an older one. A stump is refused."""
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        sync_dir(os.path.dirname(path))
-    except FileExistsError:
-        if not os.path.isfile(path):
-            raise StorageError(f"cannot open {path}: it is no file") from None
-        os.chmod(path, 0o600)
-        if 0 < os.path.getsize(path) < _SMALLEST:
-            raise StorageCorrupt(f"{path} is damaged: cut off") from None
-
-
-def _is_full(error: Exception, path: str) -> bool:
-    """Does this error mean that there is no room?
-
-    SQLite says so for ENOSPC only; of a quota or a size limit it says "disk I/O error", without the
-    cause, which is found by trying to write a file as long as its own.
-    """
-    if isinstance(error, OSError):
-        return error.errno in NO_ROOM
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code != sqlite3.SQLITE_IOERR:
-        return bool(code == sqlite3.SQLITE_FULL)
-    probe = f"{path}.probe"
-    try:
-        with open(probe, "wb") as file:
-            for name in (path, f"{path}-wal"):
-                if os.path.exists(name):
-                    os.pwrite(file.fileno(), b"\0" * 65536, os.path.getsize(name))
-    except OSError as found:
-        return found.errno in NO_ROOM
-    finally:
-        if os.path.exists(probe):
-            os.unlink(probe)
-    return False

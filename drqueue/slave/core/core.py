@@ -247,7 +247,7 @@ class Core:
         if isinstance(request, SetLimits):
             answer = self._set_limits(request)
         elif isinstance(request, KillAttempts):
-            answer = self._kill(request)
+            answer = self._kill(request, event.only_of)
         else:
             answer = Refusal(
                 rq=request.rq, code="bad-request", text=f"a slave does not answer {type(request).__name__}"
@@ -260,7 +260,7 @@ class Core:
             return Refusal(rq=request.rq, code="bad-limits", text=limits)
         return Done(rq=request.rq, count=int(self._limit(limits)))
 
-    def _kill(self, request: KillAttempts) -> Done | Refusal:
+    def _kill(self, request: KillAttempts, only_of: str | None) -> Done | Refusal:
         state = self.state
         if request.job is None and not request.keys:
             return Refusal(rq=request.rq, code="bad-request", text="name a job, or the attempts to kill")
@@ -268,6 +268,15 @@ class Core:
             wanted = [state.held[key] for key in request.keys if key in state.held]
         else:
             wanted = [attempt for key, attempt in state.held.items() if key.job == request.job]
+        if only_of is not None:
+            for attempt in wanted:
+                submitter = attempt.order.submitter
+                if submitter != only_of or not submitter:
+                    text = (
+                        f"job {attempt.key.job} was submitted by {submitter or 'somebody unknown'}: "
+                        "only they or a supervisor may do that"
+                    )
+                    return Refusal(rq=request.rq, code="not-allowed", text=text)
         killed = [self._work.stop(attempt, KILLED, "it was killed at its slave") for attempt in wanted]
         return Done(rq=request.rq, count=sum(killed))
 

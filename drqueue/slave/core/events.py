@@ -61,10 +61,14 @@ class Verified(Struct, frozen=True):
 
 
 class Asked(Struct, frozen=True):
-    """SetLimits or KillAttempts came in; `asker` is handed back with the answer."""
+    """SetLimits or KillAttempts came in; `asker` is handed back with the answer.
+
+    `only_of`: they may touch what they submitted themselves, and nothing else.
+    """
 
     asker: object
     request: Request
+    only_of: str | None = None
 
 
 class AutoEnableDue(Struct, frozen=True):

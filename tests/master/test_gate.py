@@ -1,0 +1,309 @@
+"""The gate with real sockets: good callers, and those who are none, by TLS and on a Unix socket."""
+
+import math
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from drqueue.address import Address
+from drqueue.channel import Channel, LinkClosed
+from drqueue.dialling import open_channel
+from drqueue.master import doorstep, gate
+from drqueue.master.doorstep import FAILURES, MOST, SHARE
+from drqueue.master.gate import Caller, Gate, Serve, nothing_more, plain_address
+from drqueue.proto.connection import Connection
+from drqueue.proto.errors import RemoteProtocolError
+from drqueue.proto.handshake import Dialler, HandshakeRejected
+from drqueue.proto.link_messages import Beat, Hi, Join, Joined, Message, Rejected, Welcome
+from drqueue.unixpath import bind_unix
+from tests.secured import ANSWERER, BarePeer, pin, server
+
+GOOD = Dialler("client", "test", secret="good")
+
+
+class AFarm:
+    """A gate on a TLS port and a Unix socket whose `admit` knows one secret; served links echo beats."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = str(folder / "s")
+        self.tcp = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.tcp.setblocking(False)
+        self.unix = bind_unix(self.path)
+        self.unix.setblocking(False)
+        self.address = Address("tcp", host="127.0.0.1", port=self.tcp.getsockname()[1])
+        self.callers: list[Caller] = []
+        self.notices: list[tuple[str, str, int]] = []
+        self.noticed = trio.Event()
+        self.gate = Gate(self.admit, self.notice, server())
+        self.judging = 0.0
+
+    async def admit(self, channel: Channel, message: Message, caller: Caller) -> Serve | None:
+        self.callers.append(caller)
+        await trio.sleep(self.judging)
+        if isinstance(message, Join):
+            channel.send(Joined(farm="f", account="a", name="n", role="node"))
+            return nothing_more
+        if isinstance(message, Hi) and message.secret != "good" and caller.kind == "tcp":
+            channel.refuse("not-known", "nobody knows this secret", retry=False)
+            return None
+        assert channel.greet(ANSWERER, message) is not None
+
+        async def serve() -> None:
+            while True:
+                message = await channel.receive()
+                channel.send(message)
+
+        return serve
+
+    def notice(self, address: str, what: str, count: int) -> None:
+        self.notices.append((address, what, count))
+        self.noticed.set()
+        self.noticed = trio.Event()
+
+    async def told(self, words: str) -> str:
+        """Wait for a notice with these words; returns its address."""
+        with trio.fail_after(10):
+            while True:
+                for address, what, _ in self.notices:
+                    if words in what:
+                        return address
+                await self.noticed.wait()
+
+    def dialled(self, address: str = "127.0.0.1") -> socket.socket:
+        """A bare TCP connection from an address of this machine."""
+        sock = socket.create_connection(self.tcp.getsockname(), source_address=(address, 0))
+        sock.setblocking(False)
+        return sock
+
+    async def good(self) -> Channel:
+        """A good caller's link, past its handshake."""
+        channel = await open_channel(self.address, pin=pin(), timeout_s=10)
+        await channel.dial(GOOD)
+        return channel
+
+
+@pytest.fixture
+async def farm(tmp_path: Path) -> AsyncIterator[AFarm]:
+    farm = AFarm(tmp_path)
+    with farm.tcp, farm.unix:
+        async with trio.open_nursery() as links, trio.open_nursery() as nursery:
+            nursery.start_soon(farm.gate.accept, farm.tcp, links)
+            nursery.start_soon(farm.gate.accept, farm.unix, links)
+            nursery.start_soon(farm.gate.tell)
+            yield farm
+            links.cancel_scope.cancel()
+
+
+async def ended(sock: socket.socket) -> bytes:
+    """What the other side says before it ends the connection."""
+    heard = b""
+    with trio.fail_after(15):
+        while True:
+            await trio.lowlevel.wait_readable(sock)
+            try:
+                data = sock.recv(65536)
+            except ConnectionResetError:
+                return heard
+            if not data:
+                return heard
+            heard += data
+
+
+async def echoes(channel: Channel) -> None:
+    """The link is served."""
+    channel.send(Beat(echo=True))
+    with trio.fail_after(10):
+        assert await channel.receive() == Beat(echo=True)
+
+
+# -- good callers ----------------------------------------------------------------------------------------
+
+
+async def test_a_good_caller_is_served_by_tls(farm: AFarm) -> None:
+    async with await farm.good() as channel:
+        await echoes(channel)
+    assert farm.callers == [Caller("tcp", "127.0.0.1", -1)]
+    assert farm.notices == []
+
+
+async def test_a_caller_at_the_unix_socket_is_known_by_the_kernel(farm: AFarm) -> None:
+    async with await open_channel(Address("unix", path=farm.path)) as channel:
+        welcome = await channel.dial(Dialler("client", "test"))
+        assert isinstance(welcome, Welcome)
+        await echoes(channel)
+    assert farm.callers == [Caller("unix", f"uid {os.getuid()}", os.getuid())]
+
+
+async def test_a_first_message_may_be_all(farm: AFarm) -> None:
+    async with await open_channel(farm.address, pin=pin()) as channel:
+        channel.send(Join(role="slave", secret_hash="0" * 64))
+        assert isinstance(await channel.first_message(), Joined)
+        with pytest.raises(LinkClosed):
+            await channel.receive()
+    assert farm.notices == []
+
+
+async def test_a_refused_caller_hears_why_and_is_counted(farm: AFarm) -> None:
+    async with await open_channel(farm.address, pin=pin()) as channel:
+        with pytest.raises(HandshakeRejected, match="nobody knows this secret"):
+            await channel.dial(Dialler("client", "test", secret="bad"))
+        with pytest.raises(LinkClosed):
+            await channel.receive()
+    assert await farm.told("refused") == "127.0.0.1"
+    assert farm.notices == [("127.0.0.1", "refused", 1)]
+
+
+async def test_a_busy_master_says_so_and_holds_it_against_nobody(
+    farm: AFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "JUDGING_S", 0.05)
+    farm.judging = math.inf
+    async with await open_channel(farm.address, pin=pin()) as channel:
+        with pytest.raises(HandshakeRejected, match="too busy") as caught:
+            await channel.dial(GOOD)
+        assert caught.value.retry
+    assert farm.notices == []
+
+
+async def test_a_bug_on_one_link_ends_that_link_alone(
+    farm: AFarm, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with await farm.good() as before:
+        monkeypatch.setattr(farm.gate, "_admit", None)
+        async with await open_channel(farm.address, pin=pin()) as channel:
+            with pytest.raises((LinkClosed, RemoteProtocolError)):
+                await channel.dial(GOOD)
+        monkeypatch.undo()
+        await echoes(before)
+        async with await farm.good() as after:
+            await echoes(after)
+
+
+@pytest.mark.slow
+async def test_many_good_callers_from_one_address_get_in_beside_its_failures(farm: AFarm) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(FAILURES + 5):
+            with farm.dialled() as sock:
+                sock.send(b"garbage")
+                await ended(sock)
+        served: list[Channel] = []
+
+        async def come() -> None:
+            # Beyond its places an address is turned away, and comes again.
+            while True:
+                try:
+                    served.append(await stack.enter_async_context(await farm.good()))
+                except OSError:
+                    await trio.sleep(0.05)
+                else:
+                    return
+
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                for _ in range(150):
+                    nursery.start_soon(come)
+        for channel in served:
+            await echoes(channel)
+        assert len(served) == 150
+
+
+# -- bad callers -----------------------------------------------------------------------------------------
+
+
+def packet(length: int, body: bytes) -> bytes:
+    """A packet that may lie about its length."""
+    return length.to_bytes(4, "big") + body
+
+
+BOMBS = {
+    "4 GB": packet(2**32 - 1, b"x"),
+    "nesting": packet(4096, b"\x91" * 4096),
+    "array": packet(4096, b"\xdd\xff\xff\xff\xff" + bytes(4091)),
+    "map": packet(1024, b"\xdf\xff\xff\xff\xff" + bytes(1019)),
+    "bin": packet(9, b"\x81\xa1t\xc6\xff\xff\xff\xff\x00"),
+    "not a message": packet(1, b"\x01"),
+    "no first word": Connection().send(Beat()),
+}
+
+
+@pytest.mark.parametrize("bomb", list(BOMBS))
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+async def test_bombs_go_off_at_the_gate(farm: AFarm, kind: str, bomb: str) -> None:
+    """One notice, and everybody else is served as before."""
+    async with await farm.good() as good:
+        if kind == "tcp":
+            with farm.dialled() as sock:
+                peer = BarePeer(sock)
+                sock.send(await peer.shake() + peer.tls.seal(BOMBS[bomb]))
+                await ended(sock)
+        else:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(farm.path)
+                sock.setblocking(False)
+                sock.send(BOMBS[bomb])
+                await ended(sock)
+        expected = "127.0.0.1" if kind == "tcp" else f"uid {os.getuid()}"
+        assert await farm.told("") == expected
+        assert len(farm.notices) == 1
+        await echoes(good)
+
+
+async def test_a_plain_caller_at_the_tls_port_is_told_in_tls(farm: AFarm) -> None:
+    with farm.dialled("127.0.0.5") as sock:
+        sock.send(Connection().send(Hi(role="client", secret="good")))
+        alert = await ended(sock)
+    assert alert[:1] == b"\x15"
+    assert await farm.told("does not speak TLS") == "127.0.0.5"
+    assert farm.callers == []
+
+
+async def test_whoever_knows_the_certificate_but_no_farm_is_cut_off_after_the_handshake(farm: AFarm) -> None:
+    with farm.dialled() as sock:
+        peer = BarePeer(sock)
+        last = await peer.shake()
+        sock.send(last)
+        sock.shutdown(socket.SHUT_WR)
+        await ended(sock)
+    await farm.told("closed by the peer")
+
+
+@asynccontextmanager
+async def a_crowd(farm: AFarm, size: int, address: str, *, dripping: bool) -> AsyncIterator[list[socket.socket]]:
+    """So many callers who begin a handshake and say nothing more, or a byte now and then."""
+    with contextless(farm, size, address) as socks:
+        async with trio.open_nursery() as nursery:
+
+            async def drip() -> None:
+                while True:
+                    for sock in socks:
+                        try:
+                            sock.send(b"\x01")
+                        except OSError:
+                            continue
+                    await trio.sleep(0.05)
+
+            if dripping:
+                nursery.start_soon(drip)
+            yield socks
+            nursery.cancel_scope.cancel()
+
+
+class contextless:  # noqa: N801
+    """Those sockets, closed at the end."""
+
+    def __init__(self, farm: AFarm, size: int, address: str) -> None:
+        self.socks = [farm.dialled(address) for _ in range(size)]
+
+    def __enter__(self) -> list[socket.socket]:
+        for sock in self.socks:
+            sock.send(b"\x16\x03\x01\x0f\xff\x01")
+        return self.socks
+
+    def __exit__(self, *_: object) -> None:
+        for sock in self.socks:
+            sock.close()
