@@ -71,34 +71,44 @@ class TlsSession:
 
     def seal(self, data: bytes) -> bytes:
         """The bytes to send for these; nothing once the link is broken."""
-        if self._broken:
+        if self._broken or not data:
             return b""
-        sealed = []
         try:
-            with memoryview(data) as view:
-                for start in range(0, len(data), _SLICE):
-                    self._ssl.write(view[start : start + _SLICE])
-                    sealed.append(self._outgoing.read())
+            # By far the most messages are small: no slicing for them.
+            if len(data) <= _SLICE:
+                self._ssl.write(data)
+                return self._outgoing.read()
+            sealed = []
+            for start in range(0, len(data), _SLICE):
+                self._ssl.write(data[start : start + _SLICE])
+                sealed.append(self._outgoing.read())
+            return b"".join(sealed)
         except ssl.SSLError:
             # Only its reader is told why.
             self._broken = True
-        return sealed[0] if len(sealed) == 1 else b"".join(sealed)
+            return b""
 
     def unseal(self, data: bytes) -> bytes:
         """What the peer said in these bytes; nothing while no record is whole. RemoteProtocolError."""
-        plain: list[bytes] = []
-        for start in range(0, len(data) or 1, _SLICE):
-            self._incoming.write(data[start : start + _SLICE])
-            try:
-                while self._incoming.pending and not self.ended:
-                    part = self._ssl.read(_SLICE)
-                    plain.append(part)
-                    self.ended = not part
-            except ssl.SSLWantReadError:
-                continue
-            except ssl.SSLError as error:
-                raise self._failed(error) from error
-        return plain[0] if len(plain) == 1 else b"".join(plain)
+        if len(data) <= _SLICE:
+            return self._unseal(data)
+        slices = range(0, len(data), _SLICE)
+        return b"".join([self._unseal(data[start : start + _SLICE]) for start in slices])
+
+    def _unseal(self, data: bytes) -> bytes:
+        incoming = self._incoming
+        incoming.write(data)
+        plain = b""
+        try:
+            while incoming.pending and not self.ended:
+                part = self._ssl.read(_SLICE)
+                plain = plain + part if plain else part
+                self.ended = not part
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            raise self._failed(error) from error
+        return plain
 
     def peer_pin(self) -> str:
         """The pin of the certificate that the peer showed in the handshake, "" where it showed none."""

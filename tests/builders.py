@@ -43,15 +43,18 @@ from drqueue.master.storage.memory import MemoryStorage
 from drqueue.proto.codec import decode, encode
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.link_messages import (
+    Acted,
     Exited,
     Held,
     Hello,
     Join,
     Joined,
+    LogKept,
     Message,
     Orders,
     Rejected,
     Report,
+    SecretTaken,
     Started,
 )
 from drqueue.proto.messages import (
@@ -130,12 +133,14 @@ class CoreFarm:
         self.published: list[Publish] = []
         self.asked_history: list[AskHistory] = []
         self.mails: list[MailFinished] = []
-        self.joins: dict[int, Joined | Rejected] = {}
+        self.join_answers: dict[int, Joined | Rejected] = {}
         self.cuts: list[CutClients] = []
         self.saved: list[AnyRecord] = []
         self._ordered: set[AttemptKey] = set()
         self._links = count(1)
         self._rq = count(1)
+        #: The number of the latest request.
+        self.last_rq = 0
         self._tokens = count(1)
 
     # -- driving --------------------------------------------------------------------------------------
@@ -169,7 +174,7 @@ class CoreFarm:
                 case AnswerJoin():
                     message = _travelled(effect.message)
                     assert isinstance(message, Joined | Rejected)
-                    self.joins[effect.link] = message
+                    self.join_answers[effect.link] = message
                 case CutClients():
                     self.cuts.append(effect)
                 case Audited():
@@ -242,7 +247,7 @@ class CoreFarm:
         travelled = _travelled(join)
         assert isinstance(travelled, Join)
         self.step(JoinAsked(link, travelled, peer, pin))
-        return self.joins.pop(link)
+        return self.join_answers.pop(link)
 
     def audited(self, after: int = 0) -> list[AuditRecord]:
         """The audit's rows, oldest first."""
@@ -290,6 +295,10 @@ class CoreFarm:
         news = Report(started=tuple(Started(key, WALL) for key in keys))
         self.step(SlaveSaid(link, news))
 
+    def says(self, link: int, message: LogKept | Acted | SecretTaken) -> None:
+        """It says that."""
+        self.step(SlaveSaid(link, message))
+
     def exited(self, link: int, key: AttemptKey, result: Exit | None = None) -> None:
         """It says that this one is over (well, if nothing else is said)."""
         self.step(SlaveSaid(link, Report(exited=(Exited(key, result or well()),))))
@@ -326,7 +335,8 @@ class CoreFarm:
 
     def ask(self, request: Request, who: Who = ADMIN, fresh: str = "") -> Request:
         """The answer to a request."""
-        request = structs.replace(request, rq=next(self._rq))
+        self.last_rq = next(self._rq)
+        request = structs.replace(request, rq=self.last_rq)
         travelled = _travelled(request)
         assert isinstance(travelled, Request)
         self.step(ClientAsked(1, travelled, who, fresh))
@@ -334,10 +344,22 @@ class CoreFarm:
         assert answer.rq == request.rq
         return answer
 
+    def step_of(self, request: Request, who: Who = ADMIN) -> Sequence[Effect]:
+        """The effects of the step that answers a request."""
+        self.last_rq = next(self._rq)
+        return self.step(ClientAsked(1, structs.replace(request, rq=self.last_rq), who))
+
     def submit(self, spec: JobSpec | None = None, token: str = "") -> int:
         """Queue a job that must be accepted; its id."""
         token = token or f"token-{next(self._tokens):06d}"
         answer = self.ask(Submit(rq=0, token=token, spec=spec or a_job()))
+        assert isinstance(answer, Submitted), answer
+        return answer.job
+
+    def submit_as(self, who: Who, spec: JobSpec | None = None) -> int:
+        """Somebody queues a job that must be accepted; its id."""
+        token = f"token-{next(self._tokens):06d}"
+        answer = self.ask(Submit(rq=0, token=token, spec=spec or a_job()), who)
         assert isinstance(answer, Submitted), answer
         return answer.job
 
@@ -361,9 +383,9 @@ class CoreFarm:
         assert not isinstance(answer, Refusal), answer
         return answer.count  # type: ignore[attr-defined,no-any-return]
 
-    def refusal(self, request: Request) -> Refusal:
+    def refusal(self, request: Request, who: Who = ADMIN, fresh: str = "") -> Refusal:
         """The refusal that a request must meet."""
-        answer = self.ask(request)
+        answer = self.ask(request, who, fresh)
         assert isinstance(answer, Refusal), answer
         return answer
 

@@ -9,7 +9,7 @@ import drqueue.client
 from drqueue.client import AsyncClient, Client
 
 #: For this package's own modules, or what only a trio program needs.
-ONLY_ASYNC = {"linked", "stand_watch", "read", "direct", "direct_at", "direct_here"}
+ONLY_ASYNC = {"linked", "stand_watch", "read", "direct", "direct_at", "direct_here", "audit_end"}
 ONLY_SYNC = {"close"}
 #: How the blocking client calls what the other one returns.
 TWINS = {

@@ -15,13 +15,12 @@ from drqueue.proto.views import AccountView, AuditView, Finding
 
 #: How long the master may hold a request for new rows of the audit, in seconds.
 LONG_POLL_S = 10.0
-_MOST = 1000
 
 
 class AuditRows:
     """Rows of the audit as they are written, as an async iterator; goes on after a restart of the master."""
 
-    def __init__(self, farm: Asking, latest: int, patience_s: float) -> None:
+    def __init__(self, farm: "AccountCalls", latest: int, patience_s: float) -> None:
         self._farm = farm
         self._latest = latest
         self._patience_s = patience_s
@@ -53,9 +52,8 @@ class AuditRows:
 
     async def _fetch(self) -> tuple[AuditView, ...]:
         if self._cursor is None:
-            request = messages.ListAudit(rq=0, latest=self._latest, limit=_MOST)
-        else:
-            request = messages.ListAudit(rq=0, cursor=self._cursor, limit=PAGE, wait_s=LONG_POLL_S)
+            self._cursor = max(0, await self._farm.audit_end(self._patience_s) - self._latest)
+        request = messages.ListAudit(rq=0, cursor=self._cursor, limit=PAGE, wait_s=LONG_POLL_S)
         page = await self._farm.read(request, messages.Audit, self._patience_s)
         self._cursor = page.next
         return page.rows
@@ -119,15 +117,17 @@ class AccountCalls(Asking):
 
     async def audit(self, latest: int = 100) -> tuple[AuditView, ...]:
         """The last so many rows of what was done and refused, oldest first."""
+        end = await self.audit_end(self._patience_s)
+        cursor = max(0, end - latest)
         rows: list[AuditView] = []
-        request = messages.ListAudit(rq=0, latest=latest, limit=min(latest, _MOST) or 1)
-        while len(rows) < latest:
+        while cursor < end:
+            request = messages.ListAudit(rq=0, cursor=cursor, limit=PAGE)
             page = await self._read(request, messages.Audit)
             if not page.rows:
                 break
-            rows += page.rows
-            request = messages.ListAudit(rq=0, cursor=page.next, limit=_MOST)
-        return tuple(rows[:latest])
+            rows += (row for row in page.rows if row.id < end)
+            cursor = page.next
+        return tuple(rows)
 
     def follow_audit(self, latest: int = 0, *, patience_s: float = RESTART_PATIENCE_S) -> AuditRows:
         """Rows of the audit as they are written, after the last so many that are there."""
@@ -139,6 +139,11 @@ class AccountCalls(Asking):
             return (await self._read(messages.Examine(rq=0), messages.Findings)).findings
         directly, relayed = messages.Examine(rq=0), messages.Examine(rq=0, slave=slave)
         return (await self._read_slave(slave, directly, relayed, messages.Findings)).findings
+
+    async def audit_end(self, patience_s: float) -> int:
+        """Where the next row of the audit will come, for this package's own modules; rows have no gaps."""
+        request = messages.ListAudit(rq=0, latest=1, limit=1)
+        return (await self.read(request, messages.Audit, patience_s)).next
 
     async def _account_verb(
         self, kind: AccountKind, name: str, verb: AccountVerbName, role: AccountRole = "artist"

@@ -107,7 +107,7 @@ def rejected(place: Address, error: HandshakeRejected) -> Exception:
     if error.code == "version":
         return VersionMismatch(error.text)
     if error.code == "no-account":
-        return NotLoggedIn(f"{place}: {error.text}: {ASK_FOR_A_LINE}")
+        return NotLoggedIn(f"{place}: {error.text}; {ASK_FOR_A_LINE}")
     return refused(error.code, f"{place}: {error.text}")
 
 

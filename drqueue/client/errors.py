@@ -83,6 +83,12 @@ class AmbiguousSlave(NotFound):
     codes = ("ambiguous-slave",)
 
 
+class NoSuchAccount(NotFound):
+    """No account goes by that name, id or code; or several do, and the text says how to tell them apart."""
+
+    codes = ("no-such-account", "ambiguous")
+
+
 class NotAllowed(Refused):
     """Whoever asks may not do that."""
 
@@ -92,7 +98,16 @@ class NotAllowed(Refused):
 class BadRequest(Refused):
     """What was asked for makes no sense: a malformed range, a job without a command, too much at once."""
 
-    codes = ("bad-range", "bad-job", "bad-limits", "bad-request", "too-large")
+    codes = (
+        "bad-range",
+        "bad-job",
+        "bad-limits",
+        "bad-name",
+        "bad-net",
+        "bad-request",
+        "bad-role",
+        "too-large",
+    )
 
 
 class BadState(Refused):
@@ -121,6 +136,7 @@ _BY_CODE: dict[str, type[Refused]] = {
         NoSuchFrame,
         NoSuchSlave,
         AmbiguousSlave,
+        NoSuchAccount,
         NotAllowed,
         BadRequest,
         BadState,

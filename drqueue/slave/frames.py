@@ -4,7 +4,7 @@ Standard library only, without `typing`: the keeper imports this by path and has
 *Helpers* are processes of the keeper's own (they remove trees as other users), and nobody's strays.
 The process that runs this is a child subreaper: whatever loses its parent becomes its child, a *stray*. A
 stray is somebody's by the processes and sessions seen at the last look, by its DRQUEUE_ATTEMPT, or because
-nobody else ran when it was born; otherwise it lives until all who ran then have ended.
+nobody else of its user ran when it was born; otherwise it lives until all who ran then have ended.
 """
 
 import ctypes
@@ -17,8 +17,10 @@ from functools import partial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from drqueue.slave import proctree
+    from drqueue.slave import asking, privileges, proctree
 else:  # keeper.py, the only importer, made this folder importable
+    import asking
+    import privileges
     import proctree
 
 TICK_S = 0.25
@@ -46,11 +48,12 @@ class Attempt:
 
     __slots__ = (
         "birth", "cap", "cpu", "end", "hole", "key", "killing", "line", "log", "mark", "peak", "pid",
-        "pids", "reason", "sessions", "start", "status",
+        "pids", "reason", "sessions", "start", "status", "user",
     )  # fmt: skip
 
-    def __init__(self, key: Key, cap: int) -> None:
+    def __init__(self, key: Key, cap: int, user: privileges.User | None = None) -> None:
         self.key = key
+        self.user = user  # None: the keeper's own
         self.mark = "{}/{}/{}/{}".format(*key)
         self.cap = cap
         self.line = ""  # what a daemon that attaches is told
@@ -65,13 +68,14 @@ class Attempt:
 
 
 class Stray:
-    """A child of the keeper that it did not start."""
+    """A child of the keeper that it did not start. `uid` is -1 where its user is not known."""
 
-    __slots__ = ("birth", "owner", "pid")
+    __slots__ = ("birth", "owner", "pid", "uid")
 
-    def __init__(self, pid: int, birth: int) -> None:
+    def __init__(self, pid: int, birth: int, uid: int) -> None:
         self.pid = pid
         self.birth = birth
+        self.uid = uid
         self.owner: Attempt | None = None
 
 
@@ -190,10 +194,27 @@ class Frames:
         """Find the keeper's children that it did not start, and whose they are."""
         for pid in self.own_children():
             if pid not in self.leaders and pid not in self.strays and pid not in self.helpers:
-                self.strays[pid] = Stray(pid, proctree.birth(pid))
+                self.strays[pid] = Stray(pid, proctree.birth(pid), proctree.user(pid))
+        unknown = []
         for stray in self.strays.values():
             if stray.owner is None:
                 stray.owner = self.owner_of(stray)
+                if stray.owner is None:
+                    unknown.append(stray)
+        if unknown:
+            self.ask(unknown)
+
+    def ask(self, unknown: list[Stray]) -> None:
+        """Ask the users of strays whose environment is closed to the keeper."""
+        users = {a.user for stray in unknown for a in self.suspects(stray) if a.user is not None}
+        for user in users:
+            theirs = {stray.pid: stray for stray in unknown if stray.uid == user[0]}
+            closed = [pid for pid in theirs if not proctree.environment_is_open(pid)]
+            owners = {a.mark: a for pid in closed for a in self.suspects(theirs[pid])}
+            if closed:
+                for pid, mark in asking.attempts_of(closed, list(owners), user).items():
+                    if owners[mark] in self.suspects(theirs[pid]):
+                        theirs[pid].owner = owners[mark]
 
     def own_children(self) -> list[int]:
         if self.own < 0:
@@ -226,8 +247,15 @@ class Frames:
         return suspects[0] if len(suspects) == 1 else None
 
     def suspects(self, stray: Stray) -> list[Attempt]:
-        """The attempts not yet reported that ran when the stray was born."""
-        return [a for a in (*self.leaders.values(), *self.closing) if a.birth <= stray.birth]
+        """The attempts not yet reported that ran when the stray was born, and whose it may be.
+
+        A frame of another user than the keeper's cannot change its user.
+        """
+        return [
+            a
+            for a in (*self.leaders.values(), *self.closing)
+            if a.birth <= stray.birth and (a.user is None or stray.uid in (-1, a.user[0]))
+        ]
 
     def members(self, attempt: Attempt) -> list[int]:
         """The attempt's processes, its strays and their descendants included."""

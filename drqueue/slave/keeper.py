@@ -3,10 +3,11 @@
     python -I -S keeper.py STATE_DIR [LINGER_SECONDS]
 
 This file only settles in; `keeper_loop` serves the daemon, `frames` watches the processes, `spawning` starts
-them, `privileges` makes them another user's, `notes` keeps which those are, `proctree` reads /proc. (Python
-keeps no bytecode of a file it runs by path, and compiling a long one would cost two megabytes for good.)
+them, `privileges` makes them another user's, `notes` keeps which those are, `proctree` reads /proc, `asking`
+reads what of it is open to its user alone. (Python keeps no bytecode of a file it runs by path, and compiling
+a long one would cost two megabytes for good.)
 
-Rules of these seven: standard library only, imported at start (the package may be replaced under a running
+Rules of these eight: standard library only, imported at start (the package may be replaced under a running
 keeper); one thread; nothing waits for the daemon; nothing a connection sends can end it.
 
 One keeper per state directory: it holds the lock on `keeper.lock` and listens on `keeper.sock`; a socket

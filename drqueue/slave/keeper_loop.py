@@ -245,7 +245,7 @@ class Keeper:
             self.tell(known.line)
             return
         argv, env, cwd, log, cap, umask = launch_fields(message)
-        attempt = self.attempts[key] = frames.Attempt(key, cap)
+        attempt = self.attempts[key] = frames.Attempt(key, cap, user)
         try:
             if self.stop_at is not None:
                 raise spawning.LaunchError(spawning.SPAWN_FAILED, "the keeper is shutting down")

@@ -117,9 +117,22 @@ def descendants(roots: Iterable[int]) -> list[int]:
     return list(found)
 
 
+def user(pid: int) -> int:
+    """The effective uid of a process, -1 when it is gone. (/proc/PID itself may be root's whoever runs.)"""
+    for line in _read(f"/proc/{pid}/status").splitlines():
+        if line.startswith(b"Uid:"):
+            return int(line.split()[2])
+    return -1
+
+
 def environment(pid: int) -> list[bytes]:
     """The environment a process was started with, as NAME=value; empty where it may not be read."""
     return _read(f"/proc/{pid}/environ").split(b"\0")
+
+
+def environment_is_open(pid: int) -> bool:
+    """Whether this user may read a process's environment."""
+    return os.access(f"/proc/{pid}/environ", os.R_OK) and bool(_read(f"/proc/{pid}/environ"))
 
 
 def attempt_of(pid: int) -> str:

@@ -169,7 +169,7 @@ def _run_as(
             signal.signal(signo, signal.SIG_DFL)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        privileges.become(user)
+        _become(user, program)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         _enter(cwd, scratch)
         os.umask(umask)
@@ -185,6 +185,13 @@ def _run_as(
         os.write(pipe, f"{failure.reason} {failure.text}".encode()[:60_000])
     finally:
         os._exit(127)
+
+
+def _become(user: privileges.User, program: str) -> None:
+    try:
+        privileges.become(user)
+    except OSError as error:
+        raise LaunchError(SPAWN_FAILED, f"cannot start {program} as uid {user[0]}: {why(error)}") from None
 
 
 def _enter(cwd: str, scratch: bool) -> None:

@@ -156,7 +156,7 @@ def test_people_with_their_roles(farm: Peer, drqueue: Command) -> None:
         rq=asked.rq, accounts=(view(1, kind=asked.kind, name="anna", role="viewer"),)
     )
     _, line = drqueue("user", "list").out.splitlines()
-    assert line.split()[:3] == ["anna", "viewer", "away"]
+    assert line.split()[:3] == ["anna", "viewer", "10.0.0.9"]
 
 
 def test_empty_lists_say_so(farm: Peer, drqueue: Command) -> None:

@@ -40,13 +40,16 @@ class Book:
 
     def __call__(self, _: Any, asked: messages.ListAudit) -> messages.Audit | None:
         self.waits.append(asked.wait_s)
-        first = asked.cursor or (max(1, len(self.rows) - asked.latest + 1) if asked.latest else 1)
-        if not asked.cursor and not asked.latest:
-            first = len(self.rows) + 1
+        assert asked.limit > 0
+        if asked.latest:
+            first = max(1, len(self.rows) + 1 - min(asked.latest, asked.limit))
+        else:
+            first = max(1, asked.cursor)
         rows = tuple(self.rows[first - 1 : first - 1 + min(asked.limit, 100)])
+        following = rows[-1].id + 1 if rows else asked.cursor
         if not rows and asked.wait_s:
             return None
-        return messages.Audit(rq=asked.rq, rows=rows, next=first + len(rows))
+        return messages.Audit(rq=asked.rq, rows=rows, next=following)
 
 
 @pytest.fixture
@@ -154,13 +157,15 @@ async def test_following_from_now_on_shows_nothing_old(tmp_path: Path) -> None:
 
     def answer(channel: Any, asked: messages.ListAudit) -> messages.Audit | None:
         found = book(channel, asked)
-        if asked.cursor == 0:
-            book.rows.append(row(6))
+        if asked.latest:
+            book.rows.append(row(len(book.rows) + 1))
         return found
 
     master.on[messages.ListAudit] = answer
     async with serving(master), connect(master.address) as farm:
         assert (await soon(anext(farm.follow_audit()))).id == 6
+        book.rows.clear()
+        assert (await soon(anext(farm.follow_audit()))).id == 1, "the first row that there ever was"
 
 
 def test_the_blocking_client_looks_and_follows(book: Book, master: Peer) -> None:

@@ -180,3 +180,23 @@ def test_an_excerpt_fits_and_says_so_where_it_is_one(
         assert len(shown) - len("…(allofit:--json)") < len(whole)
     else:
         assert shown == whole
+
+
+def test_who_submitted_is_shown_where_the_owner_is_another(master: Peer, drqueue: Command) -> None:
+    spec = JobSpec(name="n", layers=(LayerSpec(argv=("true",), frames="1-10", cwd="/c"),))
+    known(master, spec, submitter="anna")
+    assert field(drqueue("job", "7").out, "submitted by") == ["anna"]
+    known(master, spec, submitter="ann")
+    assert field(drqueue("job", "7").out, "submitted by") == [], "ann is the owner, too"
+
+
+def test_viewers_see_a_job_without_what_it_runs(master: Peer, drqueue: Command) -> None:
+    known(master, JobSpec(name="n", layers=(LayerSpec(shell="", argv=()),)), kind="blender")
+    master.on[messages.GetSpec] = lambda _, asked: messages.Refusal(
+        rq=asked.rq, code="not-allowed", text="that takes an artist"
+    )
+    said = drqueue("job", "7")
+    assert (said.status, said.err) == (0, "")
+    assert field(said.out, "command") == ["(not shown to viewers)"]
+    assert field(said.out, "kind") == ["blender"]
+    assert json.loads(drqueue("job", "7", "--json").out)["spec"] is None

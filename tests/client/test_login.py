@@ -84,7 +84,7 @@ async def test_another_certificate_is_no_master_and_hears_no_secret(
 @pytest.mark.parametrize(
     ("code", "kind", "words"),
     [
-        ("no-account", NotLoggedIn, "your account was taken away: ask an admin for a line"),
+        ("no-account", NotLoggedIn, "your account was taken away; ask an admin for a line"),
         ("not-allowed", NotAllowed, "your account was taken away"),
     ],
 )

@@ -1,7 +1,7 @@
 """Somebody who was not let in tries a port: `stranger.py HOST PORT WHAT [WORD]`; says what became of it.
 
-closed: the other side ended it without a word. alert: with a TLS alert. rejected: with a Rejected. answered: it
-said something else. no handshake: TLS did not come about.
+closed: the other side ended it without a word. alert: with a TLS alert. rejected: with a Rejected. answered:
+it said something else. no handshake: TLS did not come about.
 """
 
 import socket
@@ -11,7 +11,8 @@ import sys
 
 import msgpack
 
-PATIENCE_S = 15.0
+#: Well below the ten seconds after which whoever says nothing is turned out anyway.
+PATIENCE_S = 6.0
 
 
 def packet(message: object) -> bytes:

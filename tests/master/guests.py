@@ -18,7 +18,7 @@ from drqueue.master.listening import listeners
 from drqueue.master.storage.statedir import open_state
 from drqueue.proto.handshake import Dialler
 from drqueue.proto.lines import Line, encoded, parse_line, secret_hash
-from drqueue.proto.link_messages import Hello, Join, Joined, LinkRole, Message, Rejected
+from drqueue.proto.link_messages import Join, Joined, LinkRole, Message, Rejected
 from drqueue.proto.messages import (
     AccountVerb,
     AddLine,
@@ -32,7 +32,7 @@ from drqueue.proto.messages import (
 from drqueue.proto.model import JobSpec
 from drqueue.proto.views import AuditView
 from drqueue.settings import MasterSettings
-from tests.builders import a_hello, a_job
+from tests.builders import a_job
 
 PATIENCE_S = 20.0
 M = TypeVar("M", bound=Message)
@@ -65,7 +65,7 @@ class Guest:
                 if isinstance(message, kind):
                     return message
 
-    async def ask(self, kind: type[Request], **fields: Any) -> Any:
+    async def ask(self, kind: type[Request], /, **fields: Any) -> Any:
         """The answer to a request."""
         rq = next(self._rq)
         self.channel.send(kind(rq=rq, **fields))
@@ -108,6 +108,18 @@ class Guest:
         assert isinstance(answer, Audit), answer
         return list(answer.rows)
 
+    async def told(self, *words: str) -> AuditView:
+        """The first row of the audit, waited for, that has all these words in it."""
+        cursor = 0
+        while True:
+            answer = await self.ask(ListAudit, cursor=cursor, wait_s=PATIENCE_S)
+            assert isinstance(answer, Audit), answer
+            assert answer.rows, f"nothing is told of {words}"
+            for row in answer.rows:
+                if all(word in str(row) for word in words):
+                    return row
+            cursor = answer.next
+
 
 class House:
     """The running master."""
@@ -117,11 +129,18 @@ class House:
         self.unix = Address("unix", path=settings.socket)
         self.tcp = Address("tcp", host="127.0.0.1", port=port)
         self._nursery = nursery
+        self._opened: list[Channel] = []
 
     async def _open(self, address: Address, pin: str) -> Channel:
         channel = await open_channel(address, pin=pin)
+        self._opened.append(channel)
         self._nursery.start_soon(channel.pump)
         return channel
+
+    def close(self) -> None:
+        """End all links."""
+        for channel in self._opened:
+            channel.close()
 
     async def dial(self, role: LinkRole = "client", *, pin: str = "", secret: str = "") -> Guest:
         """A link over the Unix socket or, with a pin, over the port. Raises HandshakeRejected."""
@@ -167,10 +186,6 @@ class House:
         return await self.dial("slave", pin=line.pin, secret=secret), line, secret
 
 
-def hello_of(name: str = "n1", **fields: Any) -> Hello:
-    return a_hello(name, **fields)
-
-
 @asynccontextmanager
 async def a_house(state: Path, **settings: Any) -> AsyncIterator[House]:
     """A master that runs as long as this."""
@@ -179,5 +194,9 @@ async def a_house(state: Path, **settings: Any) -> AsyncIterator[House]:
     with closing(open_state(str(state))) as opened, listeners(asked) as sockets:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve, asked, opened, sockets)
-            yield House(asked, port, nursery)
-            nursery.cancel_scope.cancel()
+            house = House(asked, port, nursery)
+            try:
+                yield house
+            finally:
+                house.close()
+                nursery.cancel_scope.cancel()

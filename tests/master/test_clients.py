@@ -3,43 +3,14 @@
 A real core behind a real engine; the disk is a dictionary whose commits a test may hold up.
 """
 
-import random
-import socket
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import TypeVar
-
 import pytest
 import trio
 import trio.testing
 from trio.testing import MockClock
 
-from drqueue import engine
-from drqueue.channel import Channel, LinkClosed
-from drqueue.engine import Inbox
-from drqueue.master.clients import ClientLinks
+from drqueue.channel import LinkClosed
 from drqueue.master.core import queries
-from drqueue.master.core.core import Core
-from drqueue.master.core.effects import (
-    Answer,
-    AskHistory,
-    Audited,
-    CutClients,
-    Effect,
-    Publish,
-    Tell,
-    Unlink,
-)
-from drqueue.master.core.events import Event
-from drqueue.master.core.records import AnyRecord, AttemptRecord, LogRecord
-from drqueue.master.core.turn import Policy
-from drqueue.master.desk import Desk
-from drqueue.master.hub import Hub
-from drqueue.master.past import fill_frames
-from drqueue.master.slaves import SlaveLinks
-from drqueue.master.storage import Storage
-from drqueue.master.storage.memory import MemoryStorage
-from drqueue.proto.handshake import Answerer, Dialler
+from drqueue.master.core.records import AttemptRecord, LogRecord
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.link_messages import Beat, Exited, Message, Orders, Report, Welcome
 from drqueue.proto.messages import (
@@ -61,7 +32,6 @@ from drqueue.proto.messages import (
     LogPlace,
     ReadLog,
     Refusal,
-    Request,
     SetLimits,
     Submit,
     Submitted,
@@ -70,133 +40,8 @@ from drqueue.proto.messages import (
     Watching,
 )
 from drqueue.proto.model import LimitsChange, LogEnds
-from drqueue.proto.roles import Who
-from drqueue.proto.views import Finding
-from tests.builders import WALL, a_hello, a_job, badly, well
-
-T = TypeVar("T")
-
-ROOT = Who(name="root", role="admin", peer="uid 0")
-
-
-class Disk:
-    """The history of attempts in memory. `held_up` keeps commits from ending, as a full disk does."""
-
-    def __init__(self, storage: MemoryStorage) -> None:
-        self.storage = storage
-        self.alarm = ""
-        self.may_end = trio.Event()
-        self.may_end.set()
-
-    def hold_up(self, alarm: str = "") -> None:
-        self.may_end = trio.Event()
-        self.alarm = alarm
-
-    def let_go(self) -> None:
-        self.alarm = ""
-        self.may_end.set()
-
-    async def commit(self, records: Sequence[AnyRecord]) -> None:
-        await self.may_end.wait()
-        self.storage.commit(records)
-
-    async def read(self, ask: Callable[[Storage], T]) -> T:
-        await trio.lowlevel.checkpoint()
-        return ask(self.storage)
-
-
-class Rig:
-    """A master without sockets: links are pairs, slave 0 may be linked by hand."""
-
-    def __init__(self) -> None:
-        self.disk = Disk(MemoryStorage())
-        self.inbox: Inbox[Event] = Inbox()
-        self.core = Core(
-            Policy(farm="f", epoch=1, software="test"),
-            self.disk.storage.load(),
-            trio.current_time(),
-            WALL,
-        )
-        self.slaves = SlaveLinks(self.inbox, 10.0, 30.0)
-        self.hub = Hub(lambda: self.core.state, lambda views: fill_frames(self.disk, views))
-        self.findings: tuple[Finding, ...] = (Finding(what="disk", state="ok", text="there is room"),)
-        self.desk = Desk(self.disk, self.look)
-        self.clients = ClientLinks(self.inbox, self.core, self.slaves, self.hub, self.disk, self.desk)
-        self.orders: list[Orders] = []
-        self.ended = 0
-
-    async def look(self) -> tuple[Finding, ...]:
-        await trio.lowlevel.checkpoint()
-        return self.findings
-
-    def perform(self, effect: Effect) -> None:
-        match effect:
-            case Tell(message=Orders() as orders):
-                self.orders.append(orders)
-                self.slaves.tell(effect)
-            case Tell():
-                self.slaves.tell(effect)
-            case Answer():
-                self.clients.answer(effect)
-            case Publish():
-                self.hub.publish(effect)
-            case AskHistory():
-                self.clients.ask_history(effect)
-            case Unlink():
-                self.slaves.unlink(effect)
-            case CutClients():
-                self.clients.cut(effect)
-            case Audited():
-                self.desk.audited()
-
-    async def run(self) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.hub.run)
-            await engine.run(self.core, self.inbox, self.disk.commit, self.perform)
-
-    @asynccontextmanager
-    async def _link(self, role: str, pump: bool = True) -> AsyncIterator[Channel]:
-        one, two = socket.socketpair()
-        near, far = Channel(one), Channel(two, role)
-        answerer = Answerer(Welcome(version=1), ("client", "slave"))
-        async with far, trio.open_nursery() as nursery:
-
-            async def serve() -> None:
-                async with trio.open_nursery() as link:
-                    link.start_soon(near.pump)
-                    hi = await near.answer(answerer)
-                    assert hi is not None
-                    if role == "slave":
-                        await self.slaves.serve(77, near, ROOT)
-                    else:
-                        await self.clients.serve(near, hi, ROOT)
-                self.ended += 1
-
-            nursery.start_soon(serve)
-            await far.dial(Dialler(role, "test", "peer"))  # type: ignore[arg-type]
-            if pump:
-                nursery.start_soon(far.pump)
-            yield far
-            nursery.cancel_scope.cancel()
-
-    @asynccontextmanager
-    async def client(self, pump: bool = True) -> AsyncIterator[Channel]:
-        async with self._link("client", pump) as far:
-            yield far
-
-    @asynccontextmanager
-    async def slave(self) -> AsyncIterator[Channel]:
-        """Slave s1, registered."""
-        async with self._link("slave") as far:
-            far.send(a_hello("s1"))
-            await far.receive()
-            yield far
-
-    async def submit(self, client: Channel, frames: str = "1-2", **fields: object) -> int:
-        token = f"token-{random.getrandbits(60):x}"
-        answer = await ask(client, Submit(rq=9999, token=token, spec=a_job(frames, **fields)))  # type: ignore[arg-type]
-        assert isinstance(answer, Submitted)
-        return answer.job
+from tests.builders import a_hello, a_job, badly, well
+from tests.master.rig import Rig, ask, replaced, said
 
 
 @pytest.fixture
@@ -204,32 +49,6 @@ async def rig(nursery: trio.Nursery) -> Rig:
     made = Rig()
     nursery.start_soon(made.run)
     return made
-
-
-async def ask(client: Channel, request: Request) -> Message:
-    """The next thing said after a request."""
-    client.send(request)
-    with trio.fail_after(20):
-        return await client.receive()
-
-
-async def listen(far: Channel, found: list[Message]) -> None:
-    """Take all that comes until the link ends."""
-    try:
-        while True:
-            found.append(await far.receive())
-    except LinkClosed:
-        return
-
-
-async def said(far: Channel) -> list[Message]:
-    """All that was said to this peer by now."""
-    found: list[Message] = []
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(listen, far, found)
-        await trio.testing.wait_all_tasks_blocked()
-        nursery.cancel_scope.cancel()
-    return found
 
 
 # -- answers ----------------------------------------------------------------------------------------------
@@ -391,13 +210,8 @@ async def test_what_concerns_a_slave_is_passed_on_to_it(rig: Rig) -> None:
             client.send(request)
             passed = await slave.receive()
             assert type(passed) is type(request)
-            slave.send(replaced(reply, passed.rq))  # type: ignore[attr-defined]
+            slave.send(replaced(reply, passed.rq))
             assert await client.receive() == replaced(reply, request.rq)
-
-
-def replaced(message: Request, rq: int) -> Request:
-    fields = {name: getattr(message, name) for name in message.__struct_fields__}
-    return type(message)(**{**fields, "rq": rq})
 
 
 async def test_a_slave_that_is_not_linked_cannot_be_asked(rig: Rig) -> None:

@@ -2,13 +2,15 @@
 
 import math
 import os
+import select
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from drqueue.address import Address
 from drqueue.channel import Channel, LinkClosed
@@ -19,7 +21,7 @@ from drqueue.master.gate import Caller, Gate, Serve, nothing_more, plain_address
 from drqueue.proto.connection import Connection
 from drqueue.proto.errors import RemoteProtocolError
 from drqueue.proto.handshake import Dialler, HandshakeRejected
-from drqueue.proto.link_messages import Beat, Hi, Join, Joined, Message, Rejected, Welcome
+from drqueue.proto.link_messages import Beat, Hi, Join, Joined, Message, Welcome
 from drqueue.unixpath import bind_unix
 from tests.secured import ANSWERER, BarePeer, pin, server
 
@@ -253,11 +255,10 @@ async def test_bombs_go_off_at_the_gate(farm: AFarm, kind: str, bomb: str) -> No
         await echoes(good)
 
 
-async def test_a_plain_caller_at_the_tls_port_is_told_in_tls(farm: AFarm) -> None:
+async def test_a_plain_caller_at_the_tls_port_is_let_go(farm: AFarm) -> None:
     with farm.dialled("127.0.0.5") as sock:
         sock.send(Connection().send(Hi(role="client", secret="good")))
-        alert = await ended(sock)
-    assert alert[:1] == b"\x15"
+        await ended(sock)
     assert await farm.told("does not speak TLS") == "127.0.0.5"
     assert farm.callers == []
 
@@ -272,38 +273,174 @@ async def test_whoever_knows_the_certificate_but_no_farm_is_cut_off_after_the_ha
     await farm.told("closed by the peer")
 
 
+async def test_a_silent_caller_is_cut_off_in_time(farm: AFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By TLS and on the Unix socket, before the handshake and after it."""
+    monkeypatch.setattr(gate, "HANDSHAKE_S", 0.3)
+    with farm.dialled() as mute, farm.dialled() as shaken, socket.socket(socket.AF_UNIX) as local:
+        local.connect(farm.path)
+        local.setblocking(False)
+        shaken.send(await BarePeer(shaken).shake())
+        for sock in (mute, shaken, local):
+            await ended(sock)
+    await farm.told("did not say who it is within")
+    assert farm.callers == []
+
+
+async def test_repeated_failures_are_told_together(farm: AFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doorstep, "WINDOW_S", 1.0)
+    for data in (b"garbage", b"garbage", b"GET / HTTP/1.0\r\n\r\n"):
+        with farm.dialled() as sock:
+            sock.send(data)
+            await ended(sock)
+    await farm.told("speaks HTTP")
+    assert [count for _, _, count in farm.notices] == [1, 2]
+
+
+async def test_links_beyond_the_bound_are_closed(farm: AFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "_LINKS_MOST", 1)
+    async with await farm.good() as first:
+        async with await open_channel(Address("unix", path=farm.path)) as second:
+            with pytest.raises(LinkClosed):
+                await second.dial(Dialler("client", "test"))
+        await echoes(first)
+
+
+# -- crowds ----------------------------------------------------------------------------------------------
+
+
 @asynccontextmanager
-async def a_crowd(farm: AFarm, size: int, address: str, *, dripping: bool) -> AsyncIterator[list[socket.socket]]:
-    """So many callers who begin a handshake and say nothing more, or a byte now and then."""
-    with contextless(farm, size, address) as socks:
+async def a_crowd(
+    farm: AFarm, size: int, address: str = "127.0.0.2", *, dripping: bool = False
+) -> AsyncIterator[list[socket.socket]]:
+    """So many callers who began a handshake and say nothing more, or a byte now and then."""
+    with ExitStack() as stack:
+        socks = [stack.enter_context(farm.dialled(address)) for _ in range(size)]
+        for sock in socks:
+            sock.send(b"\x16\x03\x01\x0f\xff\x01")
         async with trio.open_nursery() as nursery:
 
             async def drip() -> None:
                 while True:
                     for sock in socks:
-                        try:
+                        with suppress(OSError):
                             sock.send(b"\x01")
-                        except OSError:
-                            continue
                     await trio.sleep(0.05)
 
             if dripping:
                 nursery.start_soon(drip)
+            with trio.fail_after(10):
+                while len(farm.gate._waiting) < min(size, MOST):  # noqa: ASYNC110
+                    await trio.sleep(0.01)
             yield socks
             nursery.cancel_scope.cancel()
 
 
-class contextless:  # noqa: N801
-    """Those sockets, closed at the end."""
+async def test_a_good_caller_gets_in_beside_silent_ones(farm: AFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doorstep, "SILENT_S", 0.2)
+    async with await farm.good() as before, a_crowd(farm, MOST + 30):
+        with trio.fail_after(5):
+            async with await farm.good() as channel:
+                await echoes(channel)
+        assert len(farm.gate._waiting) <= MOST
+        await echoes(before)
+    assert await farm.told("silent while others waited") == "127.0.0.2"
 
-    def __init__(self, farm: AFarm, size: int, address: str) -> None:
-        self.socks = [farm.dialled(address) for _ in range(size)]
 
-    def __enter__(self) -> list[socket.socket]:
-        for sock in self.socks:
-            sock.send(b"\x16\x03\x01\x0f\xff\x01")
-        return self.socks
+async def test_a_good_caller_gets_in_beside_dripping_ones(
+    farm: AFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their time runs out; after that their address has few places."""
+    monkeypatch.setattr(gate, "HANDSHAKE_S", 1.0)
+    async with await farm.good() as before, a_crowd(farm, MOST + 30, dripping=True):
+        with trio.fail_after(8):
+            async with await farm.good() as channel:
+                await echoes(channel)
+        assert sum(channel.label == "127.0.0.2" for channel in farm.gate._waiting.values()) <= SHARE
+        await echoes(before)
 
-    def __exit__(self, *_: object) -> None:
-        for sock in self.socks:
-            sock.close()
+
+async def test_where_all_places_are_taken_the_next_waits_for_one(farm: AFarm) -> None:
+    async with a_crowd(farm, MOST, dripping=True) as socks, trio.open_nursery() as nursery:
+        got_in = trio.Event()
+
+        async def come() -> None:
+            async with await farm.good():
+                got_in.set()
+
+        nursery.start_soon(come)
+        with trio.move_on_after(0.5):
+            await got_in.wait()
+        assert not got_in.is_set()
+        assert len(farm.gate._waiting) == MOST
+        socks[5].close()
+        with trio.fail_after(5):
+            await got_in.wait()
+
+
+async def test_the_unix_socket_is_open_while_all_places_are_taken(farm: AFarm) -> None:
+    async with (
+        a_crowd(farm, MOST, dripping=True),
+        await open_channel(Address("unix", path=farm.path)) as channel,
+    ):
+        await channel.dial(Dialler("client", "test"))
+        await echoes(channel)
+
+
+async def test_what_a_busy_master_has_not_read_is_no_silence(farm: AFarm) -> None:
+    async with a_crowd(farm, 2) as socks:
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        (oldest, talking), later = sorted(farm.gate._waiting), trio.current_time() + 100
+        socks[1].send(b"\x01")
+        # No other task may run here: it would read.
+        assert select.select([farm.gate._waiting[talking]._sock], [], [], 5)[0]
+        now = farm.gate._listen()
+        assert farm.gate._doorstep.silent_at() < now + doorstep.SILENT_S
+        farm.gate._doorstep.left(oldest)
+        assert farm.gate._doorstep.silent_at() == now + doorstep.SILENT_S < later
+
+
+async def test_who_is_being_judged_is_not_turned_out(farm: AFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doorstep, "SILENT_S", 0.05)
+    farm.judging = 0.5
+    served = 0
+
+    async def come() -> None:
+        nonlocal served
+        async with await farm.good():
+            served += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(MOST + 10):
+            nursery.start_soon(come)
+    assert served == MOST + 10
+    assert farm.notices == []
+
+
+async def test_an_address_beyond_its_places_is_turned_away_and_told_of(
+    farm: AFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorstep, "WINDOW_S", 2.0)
+    for _ in range(FAILURES + 1):
+        with farm.dialled("127.0.0.2") as sock:
+            sock.send(b"garbage")
+            await ended(sock)
+    async with a_crowd(farm, SHARE, dripping=True):
+        with farm.dialled("127.0.0.2") as sock:
+            assert await ended(sock) == b""
+        async with await farm.good() as channel:
+            await echoes(channel)
+        await farm.told("too many links at once")
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("fd00::1", "fd00::1"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+        ("?", "?"),
+    ],
+)
+def test_addresses_are_shown_as_people_write_them(host: str, shown: str) -> None:
+    assert plain_address(host) == shown

@@ -1,11 +1,13 @@
 """A master that a test plays by hand: it listens, shakes hands, and says and hears real messages."""
 
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import trio
 
+from drqueue.address import Address
 from drqueue.channel import Channel
 from drqueue.proto.handshake import Answerer
 from drqueue.proto.ids import AttemptKey
@@ -14,22 +16,29 @@ from drqueue.proto.link_messages import (
     Beat,
     Exited,
     Hello,
+    Hi,
+    Join,
+    Joined,
     Message,
     Orders,
     Registered,
+    Rejected,
     Report,
     Started,
     Welcome,
 )
 from drqueue.proto.model import RunOrder
+from drqueue.tls import TlsSession
 from drqueue.unixpath import bind_unix
+from tests import secured
 
 
 class MasterLink:
     """One slave's link, as the scripted master sees it. `heard` is every message, in order."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, hi: Hi) -> None:
         self.channel = channel
+        self.hi = hi
         self.heard: list[Message] = []
         self.epoch = 1
 
@@ -84,18 +93,21 @@ class ScriptedMaster:
         self._listener = bind_unix(path)
         self._listener.setblocking(False)
 
+    async def _accept(self) -> Channel:
+        await trio.lowlevel.wait_readable(self._listener)
+        return Channel(self._listener.accept()[0], "slave")
+
     @asynccontextmanager
     async def link(self, timeout_s: float = 10) -> AsyncIterator[MasterLink]:
         """The next slave that dials, greeted."""
         with trio.fail_after(timeout_s):
-            await trio.lowlevel.wait_readable(self._listener)
-            sock, _ = self._listener.accept()
-            channel = Channel(sock, "slave")
+            channel = await self._accept()
             welcome = Welcome(
                 version=PROTOCOL_NEWEST, software="test", farm=self.farm, epoch=self.epoch, peer="master"
             )
-            assert await channel.answer(Answerer(welcome, {"slave"})) is not None
-        link = MasterLink(channel)
+            hi = await channel.answer(Answerer(welcome, {"slave"}))
+            assert hi is not None
+        link = MasterLink(channel, hi)
         link.epoch = self.epoch
         async with channel, trio.open_nursery() as nursery:
             nursery.start_soon(channel.pump)
@@ -104,7 +116,61 @@ class ScriptedMaster:
             finally:
                 nursery.cancel_scope.cancel()
 
+    async def turn_away(self, code: str, text: str = "no", *, retry: bool = False) -> Hi:
+        """Reject the next slave that dials; what it said."""
+        with trio.fail_after(10):
+            channel = await self._accept()
+            async with channel:
+                hi = await channel.first_message()
+                assert isinstance(hi, Hi)
+                channel.reject(code, text, retry=retry)
+                return hi
+
     def close(self) -> None:
         """Stop listening."""
         self._listener.close()
         os.unlink(self.path)
+
+
+class SecureMaster(ScriptedMaster):
+    """The same by TLS, on a port of this machine; whoever joins is answered by hand, too."""
+
+    def __init__(self, farm: str = "farm-a", epoch: int = 1) -> None:
+        self.farm = farm
+        self.epoch = epoch
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.setblocking(False)
+        self.port: int = self._listener.getsockname()[1]
+        self.pin = secured.pin()
+
+    @property
+    def address(self) -> Address:
+        """Where it is."""
+        return Address("tcp", host="127.0.0.1", port=self.port)
+
+    async def _accept(self) -> Channel:
+        channel = await super()._accept()
+        await channel.secure(TlsSession(secured.server(), server_side=True))
+        return channel
+
+    async def asked(self, answer: Joined | Rejected | None, timeout_s: float = 10) -> Join:
+        """Answer the next who wants to join (None: the link drops); what they said."""
+        with trio.fail_after(timeout_s):
+            channel = await self._accept()
+            async with channel:
+                join = await channel.first_message()
+                assert isinstance(join, Join)
+                if answer is not None:
+                    channel.send(answer)
+                return join
+
+    def joined(self, account: str = "acc", name: str = "n1") -> Joined:
+        """What it says to whom it takes on."""
+        certificate, key = secured.certificate()
+        return Joined(
+            farm=self.farm, account=account, name=name, role="node", certificate=certificate, key=key
+        )
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._listener.close()

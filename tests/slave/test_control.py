@@ -5,6 +5,7 @@ import stat
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -90,6 +91,16 @@ async def ask(channel: Channel, request: Request, timeout_s: float = 10) -> Mess
 
 async def test_only_the_farms_user_may_connect(port: Port) -> None:
     assert stat.S_IMODE(os.stat(port.path).st_mode) == 0o600
+
+
+async def test_other_users_are_turned_away(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the file's mode would let them: the kernel says who calls."""
+    someone = SimpleNamespace(size=12, unpack=lambda data: (1, 1 + os.geteuid(), 1))
+    monkeypatch.setattr("drqueue.slave.control._CREDENTIALS", someone)
+    with pytest.raises(HandshakeRejected, match="for root and the slave's own user") as no:
+        async with port.client():
+            pass
+    assert (no.value.code, no.value.retry) == ("not-allowed", False)
 
 
 async def test_a_slave_shows_itself(port: Port) -> None:

@@ -87,12 +87,35 @@ def test_another_farm_is_served_at_once_where_nothing_runs(bench: Bench) -> None
 # -- limits -----------------------------------------------------------------------------------------
 
 
-def ask(bench: Bench, request: Request) -> object:
+def ask(bench: Bench, request: Request, only_of: str | None = None) -> object:
     """What the core answers."""
-    bench.step(Asked("asker", request))
+    bench.step(Asked("asker", request, only_of))
     (answer,) = bench.done(Answer)
     assert answer.asker == "asker"
     return answer.message
+
+
+def test_an_artist_kills_what_they_submitted_and_nothing_else(bench: Bench) -> None:
+    mine, yours = an_order(0, submitter="ann"), an_order(1, submitter="bob")
+    nobodys = an_order(2)
+    bench.step(orders(mine, yours, nobodys))
+    for keys in ((key(1),), (key(0), key(1)), (key(2),)):
+        answer = ask(bench, KillAttempts(rq=1, keys=keys), "ann")
+        assert isinstance(answer, Refusal)
+        assert answer.code == "not-allowed"
+        assert not bench.out.save
+    answer = ask(bench, KillAttempts(rq=1, keys=(key(1),)), "ann")
+    assert isinstance(answer, Refusal)
+    assert answer.text == "job 1 was submitted by bob: only they or a supervisor may do that"
+    assert isinstance(ask(bench, KillAttempts(rq=1, job=1), "ann"), Refusal)
+    assert ask(bench, KillAttempts(rq=1, keys=(key(0),)), "ann") == Done(rq=1, count=1)
+    assert ask(bench, KillAttempts(rq=1, keys=(key(9),)), "ann") == Done(rq=1, count=0)
+    assert ask(bench, KillAttempts(rq=1, keys=(key(1), key(2)))) == Done(rq=1, count=2)
+
+
+def test_nobodys_frames_are_no_artists_without_a_name(bench: Bench) -> None:
+    bench.step(orders(an_order(0)))
+    assert isinstance(ask(bench, KillAttempts(rq=1, keys=(key(0),)), ""), Refusal)
 
 
 def test_limits_are_kept_answered_and_told(bench: Bench) -> None:

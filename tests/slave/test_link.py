@@ -259,7 +259,7 @@ async def test_a_rejection_without_retry_is_said_once_and_tried_slowly(
 
     async def remembered(link: Link, seconds: float) -> None:
         pauses.append(seconds)
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
 
     monkeypatch.setattr(Link, "_pause", remembered)
     async with linked(tmp_path) as (rig, master):

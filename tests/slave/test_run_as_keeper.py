@@ -71,7 +71,8 @@ def test_it_is_that_user_and_nothing_more(keeper: Client, ward: Ward) -> None:
     assert {status[name][0] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
     assert status["NoNewPrivs"] == ["1"]
     for name in ("SigBlk", "SigIgn", "SigCgt", "SigPnd", "ShdPnd"):
-        assert int(status[name][0], 16) == 0, name
+        # 32 and 33 are the C library's own, and stay as whoever started all this left them.
+        assert int(status[name][0], 16) & ~(3 << 31) == 0, name
     # 0, 1 and 2; readlink found what the shell's own listing had open gone again.
     assert [line for line in rest if line.startswith(("/", "socket:", "pipe:", "anon"))] == [
         "/dev/null",
@@ -168,7 +169,7 @@ for request in (16, 0x4206):
 
 
 def test_it_sees_nothing_of_the_slaves(keeper: Client, ward: Ward) -> None:
-    """State directory, secrets, its own log by name, the keeper's memory and descriptors; nor can it trace."""
+    """State directory, secrets, its own log by name, the keeper's memory and descriptors; no tracing."""
     secret = ward.state / "access.json"
     secret.write_text("secret")
     secret.chmod(0o600)
@@ -268,6 +269,8 @@ def test_what_lies_in_its_place_already_is_refused(keeper: Client, ward: Ward, k
 def removed(keeper: Client, user: Any, *paths: Path) -> None:
     """Have trees removed, and wait for that."""
     keeper.send({"do": "remove-as", "as": user, "paths": [str(path) for path in paths]})
+    assert keeper.run([9, 9, 9, 9], "/bin/true")["code"] == 0  # after this it has begun
+    keeper.send({"do": "forget", "key": [9, 9, 9, 9]})
     until(lambda: helpers(keeper.child) == [], "the removal")
 
 
@@ -284,7 +287,7 @@ def test_removal_takes_the_users_own_and_follows_no_link(keeper: Client, ward: W
         victim.chmod(0o777)
         (victim / "file").touch()
         place, other = ward.work / "0.0.0.1", ward.work / "0.0.0.2"
-        make = f"ln -s {victim} link; mkdir -p a/b/c; touch a/b/c/x; chmod 000 a/b; mkdir -m 555 d; touch ./-rf"
+        make = f"ln -s {victim} link; mkdir -p a/b/c; touch a/b/c/x; chmod 0 a/b; mkdir -m 555 d; touch ./-rf"
         assert keeper.run(K1, "/bin/sh", "-c", make, cwd=str(place), scratch=True, **AS)["code"] == 0
         other.symlink_to(victim)
         os.chown(other, OTHER[0], OTHER[1], follow_symlinks=False)
@@ -304,7 +307,7 @@ def test_removal_takes_nobody_elses(keeper: Client, ward: Ward) -> None:
 def test_a_removal_is_no_frames_stray(keeper: Client, ward: Ward) -> None:
     """It runs while a frame ends, and comes to its own end."""
     place = ward.work / "0.0.0.1"
-    make = "for i in 1 2 3 4 5 6 7 8 9; do mkdir $i; (cd $i; seq 3000 | xargs touch); done"
+    make = "seq 2000 | xargs touch"
     assert keeper.run(K1, "/bin/sh", "-c", make, cwd=str(place), scratch=True, **AS)["code"] == 0
     keeper.send({"do": "remove-as", "as": OTHER, "paths": [str(place)]})
     for number in range(10):
@@ -327,8 +330,9 @@ def test_term_ignored_then_kill(keeper: Client, ward: Ward) -> None:
     assert ended["signal"] == signal.SIGKILL
 
 
-def test_fork_bomb_leaves_no_survivor(keeper: Client, ward: Ward) -> None:
-    keeper.launch(K2, "/bin/sleep", "600", **AS_THIRD)
+@pytest.mark.parametrize("neighbour", [AS, AS_THIRD, {}], ids=["same user", "another", "the keeper's"])
+def test_fork_bomb_leaves_no_survivor(keeper: Client, ward: Ward, neighbour: dict[str, Any]) -> None:
+    keeper.launch(K2, "/bin/sleep", "600", **neighbour)
     keeper.launch(K1, *script("tree_bomb.py", "100"), **AS)
     count = ward.work / "count"
     until(lambda: count.exists() and count.stat().st_size > 20)
@@ -372,6 +376,6 @@ def test_a_keeper_without_the_right_says_so() -> None:
         failed = keeper.run(K1, "/bin/true", **AS)
         assert (failed["reason"], failed["text"]) == (
             "spawn-failed",
-            "cannot start /bin/true: Operation not permitted",
+            f"cannot start /bin/true as uid {OTHER[0]}: Operation not permitted",
         )
         keeper.shutdown()

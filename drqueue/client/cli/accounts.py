@@ -172,7 +172,7 @@ def _verbs(group: click.Group, kind: Kind) -> None:
 
         answer = asked().talk(lambda farm: farm.rotate_account(kind, name))
         if isinstance(answer, Did):
-            _done(kind, name, answer, "makes itself a new secret")
+            _done(kind, name, answer, "gets a new secret")
         else:
             _show_line(kind, answer)
 
@@ -216,7 +216,8 @@ def _done(kind: Kind, name: str, did: "Did", what: str) -> None:
     if asked().json:
         output.show_json({"name": name, "count": did.count, "note": did.note})
     elif did.note or sys.stderr.isatty():
-        say(did.note or f"{kind} {name} {what}")
+        line = f"{kind} {name} {what}" if sys.stderr.isatty() else ""
+        say("; ".join(part for part in (line, did.note) if part))
 
 
 def _list(kind: Kind, every: bool) -> None:
@@ -270,22 +271,13 @@ def _people(views: "list[AccountView]") -> list[str]:
     table = Table(
         Column("NAME", least=8),
         Column("ROLE"),
-        Column("STATE"),
         Column("FROM", least=9),
         Column("SINCE"),
         Column("BY", least=5),
         Column("ID"),
     )
     return table.lines(
-        (
-            view.name,
-            view.role,
-            _state(view),
-            view.peer,
-            output.moment(view.created_at),
-            view.created_by,
-            view.id,
-        )
+        (view.name, view.role, view.peer, output.moment(view.created_at), view.created_by, view.id)
         for view in views
     )
 

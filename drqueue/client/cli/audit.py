@@ -82,7 +82,7 @@ def _cells(row: "AuditView") -> tuple[str | Cell, ...]:
     return (
         Cell("!" if refused else "", style),
         output.moment(row.at),
-        f"{row.who} ({row.role})" if row.role else row.who,
+        f"{row.who} ({row.role})" if row.who and row.role else row.who or "-",
         row.peer,
         Cell(f"{row.outcome}{times}", style),
         Cell(what, style, below=True),

@@ -105,17 +105,21 @@ def common(function: Function) -> Function:
 
 #: What other programs and the original's people call our commands; each stands in the first of its words.
 _OTHER_WORDS: Mapping[str, tuple[str, ...]] = {
+    "accounts": ("user list", "node list"),
+    "add": ("node add", "user add"),
+    "approve": ("node approve",),
     "cancel": ("hard-stop", "delete"),
     "computers": ("slaves",),
     "disable": ("slave disable",),
     "enable": ("slave enable",),
     "finish": ("frame finish",),
+    "history": ("audit", "attempts"),
     "hstop": ("hard-stop",),
     "info": ("job", "farm"),
     "kill": ("hard-stop", "frame kill"),
     "list": ("jobs",),
     "ls": ("jobs",),
-    "nodes": ("slaves",),
+    "nodes": ("slaves", "node list"),
     "pause": ("stop",),
     "queue": ("jobs", "submit"),
     "remove": ("delete",),
@@ -123,10 +127,13 @@ _OTHER_WORDS: Mapping[str, tuple[str, ...]] = {
     "reset": ("frame reset",),
     "resume": ("continue",),
     "retry": ("frame requeue", "rerun"),
+    "revoke": ("node revoke", "user revoke"),
     "rm": ("delete",),
     "show": ("job",),
     "start": ("up", "continue"),
     "status": ("jobs", "farm"),
+    "users": ("user list",),
+    "who": ("whoami",),
 }
 
 

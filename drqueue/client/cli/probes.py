@@ -58,7 +58,10 @@ def own_files(env: Mapping[str, str]) -> tuple[list[Finding], list[Access]]:
 
 
 async def places(named: str, env: Mapping[str, str], ways: Sequence[Access]) -> list[Place]:
-    """Every place where a master is looked for, in that order, and what is there. Raises SettingsError."""
+    """Where a master is looked for, in that order, and what is there. Raises SettingsError.
+
+    Without a login a port is tried only where nothing else lets us in.
+    """
     wanted = await trio.to_thread.run_sync(candidates, named, env)
     sockets = [place for place in wanted if place.kind == "unix"]
     others = [place for place in wanted if place.kind != "unix"]
@@ -67,19 +70,24 @@ async def places(named: str, env: Mapping[str, str], ways: Sequence[Access]) -> 
     every = list(dict.fromkeys([*sockets, *others]))
     found: dict[Address, Place] = {}
 
-    async def look(place: Address) -> None:
-        found[place] = await _probe(place, find_access(ways, place))
+    async def look(place: Address, strange: bool) -> None:
+        found[place] = await (_stranger(place) if strange else _known(place, find_access(ways, place)))
 
-    async with trio.open_nursery() as nursery:
-        for place in every:
-            nursery.start_soon(look, place)
-    return [found[place] for place in every]
+    # Who comes without a login is a failure to the other side, and stands in its audit: no more of that than
+    # is needed.
+    for strange in (False, True):
+        async with trio.open_nursery() as nursery:
+            for place in every:
+                if strange == (place.kind != "unix" and find_access(ways, place) is None):
+                    nursery.start_soon(look, place, strange)
+        if any(place.opens for place in found.values()):
+            break
+    return [found[place] for place in every if place in found]
 
 
-async def _probe(place: Address, way: Access | None) -> Place:
+async def _known(place: Address, way: Access | None) -> Place:
+    """A place that can be entered, as far as is known here."""
     what = "master"
-    if place.kind != "unix" and way is None:
-        return await _stranger(place)
     try:
         with trio.fail_after(MASTER_S):
             link = await dial(
@@ -135,7 +143,7 @@ async def _stranger(place: Address) -> Place:
 def judged(found: Sequence[Place], named: bool) -> list[Finding]:
     """What the places amount to: where one lets us in, nothing that is wrong with the others is bad."""
     if any(place.opens for place in found):
-        return [place.finding if place.opens else _calm(place) for place in found]
+        return [_beside(place) for place in found]
     findings = [place.finding for place in found]
     if not any(place.answers for place in found):
         advice = (
@@ -145,9 +153,11 @@ def judged(found: Sequence[Place], named: bool) -> list[Finding]:
     return findings
 
 
-def _calm(place: Place) -> Finding:
-    """One that was only looked at for completeness."""
+def _beside(place: Place) -> Finding:
+    """One of several places, one of which is good."""
     found = place.finding
+    if place.opens:
+        return found
     return warn(found.what, found.text, found.advice) if place.answers else ok(found.what, found.text)
 
 

@@ -50,12 +50,7 @@ def _account(turn: Turn, event: JoinAsked) -> AccountRecord:
     if known is not None and known.kind != _kind(join):
         raise Refused("wrong-line", f"this is the secret of a {known.kind}")
     if known is not None and not known.pending:
-        if known.line != token and token not in register.lines:
-            raise Refused("bad-line", "this secret is in use, and did not come with this line")
-        if event.pin and event.pin != known.pin:
-            known = structs.replace(known, pin=event.pin)
-            register.put(known, turn.state.save)
-        return known
+        return _again(turn, event, known, token)
     if not token:
         return _wait(turn, event, known)
     line = _line(turn, event, token)
@@ -72,6 +67,23 @@ def _account(turn: Turn, event: JoinAsked) -> AccountRecord:
         Who(name=record.name, role=record.role, peer=event.peer), f"{line.kind} {record.name}: join, {by}"
     )
     return record
+
+
+def _again(turn: Turn, event: JoinAsked, known: AccountRecord, token: str) -> AccountRecord:
+    """Whoever has the account asks once more: with what they came with, or with a new line."""
+    register, save = turn.state.register, turn.state.save
+    changed = known
+    if known.line != token:
+        line = _line(turn, event, token)
+        if line.name not in ("", known.name) or line.replaces:
+            raise Refused("wrong-line", "this line is for somebody else")
+        register.use_line(line, save)
+        changed = structs.replace(known, line=token)
+    if event.pin:
+        changed = structs.replace(changed, pin=event.pin)
+    if changed != known:
+        register.put(changed, save)
+    return changed
 
 
 def _line(turn: Turn, event: JoinAsked, token: str) -> LineRecord:
