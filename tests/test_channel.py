@@ -523,3 +523,53 @@ async def test_a_watched_link_is_closed_after_silence_and_not_before(
         with pytest.raises(LinkClosed, match="nothing came for 30 s"):
             await near.receive()
         assert trio.current_time() - start == pytest.approx(30)
+
+
+# -- first words ------------------------------------------------------------------------------------------
+
+
+async def test_the_first_message_can_be_had_and_judged_before_it_is_answered() -> None:
+    one, two = socket.socketpair()
+    async with Channel(one) as near, Channel(two) as far:
+        near.send(Hi(role="slave", name="s1"))
+        first = await far.first_message()
+        assert first == Hi(role="slave", name="s1")
+        assert far.greet(ANSWERER, first) == first
+        assert await near.first_message() == Welcome(version=1, farm="f", epoch=3)
+        near.established()
+        said = a_part(1, 10_000)
+        far.send(said)
+        assert await near.receive() == said
+
+
+async def test_a_refused_peer_hears_why_before_the_link_is_closed() -> None:
+    one, two = socket.socketpair()
+    async with Channel(one) as near, Channel(two) as far:
+        near.refuse("no", "x" * 1_000_000, retry=False)
+        assert not near.closed
+        rejected = await far.first_message()
+        assert isinstance(rejected, Rejected)
+        assert len(rejected.text) == 500
+
+
+async def test_messages_that_nobody_knows_do_not_go_on_for_ever_before_trust() -> None:
+    body = b"\x81\xa1t\xa5dunno"
+    async with a_raw_peer() as (near, peer):
+        peer.send((len(body).to_bytes(4, "big") + body) * 1000)
+        with pytest.raises(RemoteProtocolError, match="too many words"):
+            await near.first_message()
+
+
+async def test_no_more_is_taken_before_trust_than_first_words_need_and_nothing_is_lost() -> None:
+    async with a_raw_peer() as (near, peer):
+        said = packets(
+            Hi(role="client"), *[LogPart(rq=n, data=b"x" * 1000, next=0, size=0) for n in range(9)]
+        )
+        peer.send(said)
+        assert await near.answer(ANSWERER) is not None
+        assert near.unread
+        for n in range(9):
+            message = await near.receive()
+            assert isinstance(message, LogPart)
+            assert message.rq == n
+        assert not near.unread

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from drqueue.settings import MasterSettings, SlaveSettings, load
+
 SYSTEMD = Path(__file__).parent.parent / "systemd"
 UNITS = ("drqueue-master", "drqueue-slave")
+SOCKET = "drqueue-master.socket"
+DROP_IN = Path("drqueue-slave.service.d/single-user.conf")
+RIGHTS = "CAP_SETUID CAP_SETGID CAP_KILL"
 
 
 def run(*command: str | Path) -> str:
@@ -19,14 +24,23 @@ def run(*command: str | Path) -> str:
 
 @pytest.fixture
 def units(tmp_path: Path) -> dict[str, Path]:
-    """The units with a program that exists here, since `verify` looks for it."""
+    """The units with a program that exists here, since `verify` looks for it; the drop-in lies aside."""
     paths = {}
     for name in UNITS:
         text = (SYSTEMD / f"{name}.service").read_text()
         assert f"ExecStart=/usr/bin/{name} --state-dir /var/lib/{name} $OPTIONS\n" in text
         paths[name] = tmp_path / f"{name}.service"
         paths[name].write_text(text.replace(f"/usr/bin/{name}", "/bin/true"))
+    paths[SOCKET] = tmp_path / SOCKET
+    paths[SOCKET].write_text((SYSTEMD / SOCKET).read_text())
     return paths
+
+
+def with_drop_in(units: dict[str, Path]) -> None:
+    """Have the slave's unit read its drop-in."""
+    folder = units["drqueue-slave"].parent / DROP_IN.parent
+    folder.mkdir()
+    (folder / DROP_IN.name).write_text((SYSTEMD / DROP_IN).read_text())
 
 
 def service(name: str) -> configparser.SectionProxy:
@@ -38,17 +52,56 @@ def service(name: str) -> configparser.SectionProxy:
 
 
 @pytest.mark.needs("systemd-analyze")
-@pytest.mark.parametrize("name", UNITS)
+@pytest.mark.parametrize("name", [*UNITS, SOCKET, "single user"])
 def test_units_verify(name: str, units: dict[str, Path]) -> None:
-    """Exit status 0 comes with warnings about unknown keys too, so nothing at all may be said of our file."""
-    assert name not in run("systemd-analyze", "verify", units[name])
+    """Exit status 0 comes with warnings about unknown keys too, so nothing may be said of our files."""
+    if name == "single user":
+        with_drop_in(units)
+        name = "drqueue-slave"
+    assert "drqueue-" not in run("systemd-analyze", "verify", units[name])
 
 
 @pytest.mark.needs("systemd-analyze")
-@pytest.mark.parametrize(("name", "threshold"), [("drqueue-master", 15), ("drqueue-slave", 40)])
-def test_units_are_closed(name: str, threshold: int, units: dict[str, Path]) -> None:
+@pytest.mark.parametrize(
+    ("name", "single_user", "threshold"),
+    [("drqueue-master", False, 15), ("drqueue-slave", False, 42), ("drqueue-slave", True, 40)],
+)
+def test_units_are_closed(name: str, single_user: bool, threshold: int, units: dict[str, Path]) -> None:
     """The threshold is ten times what is printed."""
+    if single_user:
+        with_drop_in(units)
     run("systemd-analyze", "security", "--no-pager", "--offline=yes", f"--threshold={threshold}", units[name])
+
+
+@pytest.mark.needs("systemd-analyze")
+def test_the_drop_in_takes_the_rights_away(units: dict[str, Path]) -> None:
+    """What systemd itself makes of both files: no right is left, and it rates them better."""
+
+    def rights() -> str:
+        said = run("systemd-analyze", "security", "--no-pager", "--offline=yes", units["drqueue-slave"])
+        return "".join(line[0] for line in said.splitlines() if "CAP_KILL" in line or "SET(UID" in line)
+
+    assert rights() == "✗✗"
+    with_drop_in(units)
+    assert rights() == "✓✓"
+
+
+def test_frames_of_the_slaves_unit_are_another_users() -> None:
+    """Its rights, all of them ambient, and no others; the scratch folder that tmpfiles.d makes."""
+    slave = service("drqueue-slave")
+    assert slave["AmbientCapabilities"] == slave["CapabilityBoundingSet"] == RIGHTS
+    assert slave["NoNewPrivileges"] == "yes"
+    assert slave["Environment"] == "DRQUEUE_WORK_DIR=/var/lib/drqueue-slave-work"
+    assert "PrivateUsers" not in slave
+    # What would hide the frames of other users from the slave.
+    assert "ProtectProc" not in slave
+    lines = (SYSTEMD / DROP_IN).read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == [
+        "[Service]",
+        "Environment=DRQUEUE_RUN_AS=self DRQUEUE_WORK_DIR=",
+        "AmbientCapabilities=",
+        "CapabilityBoundingSet=",
+    ]
 
 
 def test_frames_outlive_the_slave() -> None:
@@ -72,12 +125,35 @@ def test_master_sees_who_calls() -> None:
     """From a user namespace of its own it would see every caller as nobody."""
     master = service("drqueue-master")
     assert "PrivateUsers" not in master
-    assert "DRQUEUE_SOCKET=/run/drqueue/master.sock" in master["Environment"].split()
-    assert (master["RuntimeDirectory"], master["RuntimeDirectoryMode"], master["Group"]) == (
-        "drqueue",
-        "0750",
-        "drqueue",
-    )
+    assert master["Environment"].split() == [
+        "DRQUEUE_SOCKET=/run/drqueue/master.sock",
+        "DRQUEUE_LOCAL_ROLES=drqueue-slave=node",
+    ]
+
+
+def test_the_socket_is_systemds() -> None:
+    """One path for all, the group's to use, and no folder that goes when the master stops."""
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(SYSTEMD / SOCKET)
+    socket = parser["Socket"]
+    assert (socket["ListenStream"], socket["FileDescriptorName"]) == ("/run/drqueue/master.sock", "master")
+    assert (socket["SocketMode"], socket["SocketGroup"], socket["SocketUser"]) == ("0660", "drqueue", "root")
+    assert "RuntimeDirectory" not in service("drqueue-master")
+    text = (SYSTEMD / "drqueue-master.service").read_text()
+    assert f"\nRequires={SOCKET}\n" in text
+    assert f"\nAlso={SOCKET}\n" in text
+
+
+def test_the_settings_in_the_units_are_settings() -> None:
+    """Environment= of units and drop-in, read as the daemons do."""
+    master = dict(pair.split("=", 1) for pair in service("drqueue-master")["Environment"].split())
+    assert load(MasterSettings, env=master).settings.local_roles == ("drqueue-slave=node",)
+    slave = dict(pair.split("=", 1) for pair in service("drqueue-slave")["Environment"].split())
+    assert load(SlaveSettings, env=slave).settings.work_dir == "/var/lib/drqueue-slave-work"
+    single = {"DRQUEUE_RUN_AS": "self", "DRQUEUE_WORK_DIR": ""}
+    settings = load(SlaveSettings, env={**slave, **single}).settings
+    assert (settings.run_as, settings.work_dir) == ("self", "")
 
 
 @pytest.mark.needs("systemd-sysusers")
@@ -90,10 +166,11 @@ def test_sysusers_make_the_units_users(tmp_path: Path) -> None:
         unit = service(name)
         assert f"Creating user '{unit['User']}'" in said
         assert f"Creating group '{unit['Group']}'" in said
-    also = service("drqueue-slave")["SupplementaryGroups"]
-    assert f"Creating group '{also}'" in said
-    lines = (SYSTEMD / "sysusers.d/drqueue.conf").read_text().splitlines()
-    assert ["m", "drqueue-slave", also] in [line.split() for line in lines]
+    assert "Creating user 'render'" in said
+    assert "Creating group 'drqueue'" in said
+    lines = [line.split() for line in (SYSTEMD / "sysusers.d/drqueue.conf").read_text().splitlines()]
+    # The slave reaches the master's socket, its frames do not.
+    assert [line for line in lines if line[0] == "m"] == [["m", "drqueue-slave", "drqueue"]]
 
 
 def test_tmpfiles_make_what_the_units_expect() -> None:
@@ -110,3 +187,10 @@ def test_tmpfiles_make_what_the_units_expect() -> None:
     )
     assert home
     assert rows["/var/lib/drqueue-slave"] == rows[home[1]] == own
+    assert rows["/var/lib/drqueue-slave-work"] == ("d", "1777", "drqueue-slave", "drqueue-slave")
+    home = re.search(
+        r"^u +render .* (/\S+)$", (SYSTEMD / "sysusers.d/drqueue.conf").read_text(), re.MULTILINE
+    )
+    assert home
+    assert rows[home[1]] == ("d", "0700", "render", "render")
+    assert rows["/run/drqueue"] == ("d", "0755", "root", "root")

@@ -9,6 +9,7 @@ does wrong about it, ends its own link at most.
 """
 
 import secrets
+from collections import Counter
 from itertools import count
 from math import inf
 from typing import TypeVar
@@ -57,6 +58,8 @@ from drqueue.proto.roles import Who
 
 #: Requests of one client under way at once; its reader waits beyond that.
 _UNDER_WAY = 256
+#: Links of one person at once: with them alone nobody shall fill the master's room for links.
+_LINKS_OF_ONE = 2000
 #: Of these, so many whose answers may fill a packet: together they fit into a link's outbox.
 _READS_UNDER_WAY = 24
 _LARGE = (*READS, ListAudit, Examine)
@@ -115,6 +118,7 @@ class ClientLinks:
         self._hub = hub
         self._history = history
         self._clients: dict[int, _Client] = {}
+        self._links_of: Counter[str] = Counter()
         self._numbers = count(1)
 
     def __len__(self) -> int:
@@ -126,11 +130,21 @@ class ClientLinks:
     async def serve(self, channel: Channel, hi: Hi, who: Who) -> None:
         """One client's link, from after the handshake to its end."""
         number = next(self._numbers)
-        channel.label = f"{who.name} {hi.name}".strip() or f"client {number}"
+        channel.label = f"{who.name} {hi.name[:64]}".strip() or f"client {number}"
+        if self._links_of[who.name] >= _LINKS_OF_ONE:
+            text = f"{who.name} has {_LINKS_OF_ONE} links already: end some"
+            self._inbox.put(Noticed(who, "link", "too-many", text))
+            channel.reject("too-many", text, retry=True)
+            return
+        self._links_of[who.name] += 1
         try:
             await self._converse(number, channel, who)
         except Exception as error:  # noqa: BLE001  (a bug met on one link must not take the farm down)
             log.error("a bug ended a client's link", client=channel.label, exc=error)
+        finally:
+            self._links_of[who.name] -= 1
+            if not self._links_of[who.name]:
+                del self._links_of[who.name]
 
     async def _converse(self, number: int, channel: Channel, who: Who) -> None:
         async with trio.open_nursery() as nursery:

@@ -30,6 +30,8 @@ from drqueue.proto.roles import PEOPLE, Role, Who
 #: Seconds for which a user id's login name is believed, and how many are remembered.
 _NAMES_S = 60.0
 _NAMES_MOST = 1000
+#: Names looked up at once.
+_LOOKING_MOST = 4
 #: Certificates made at once: a farm's nodes may well join all together.
 _MAKING_MOST = 2
 
@@ -66,6 +68,9 @@ class Door:
         self._inbox = inbox
         self._roles = local_roles(roles)
         self._names: dict[int, tuple[str, float]] = {}
+        #: Whatever name services do, these two come in.
+        self._own = {uid: login_name(uid) for uid in (0, os.geteuid())}
+        self._looking = trio.CapacityLimiter(_LOOKING_MOST)
         self._joins: dict[int, trio.MemorySendChannel[Joined | Rejected]] = {}
         self._numbers = count(1)
         self._making = trio.CapacityLimiter(_MAKING_MOST)
@@ -74,10 +79,12 @@ class Door:
 
     async def enter(self, channel: Channel, message: Message, caller: Caller) -> Entered | None:
         """Answer a first message that is no Join; None where it was turned away. RemoteProtocolError."""
-        hi, _ = self._answerer.greeted(message)
-        if hi is None:
+        hi, reply = self._answerer.greeted(message)
+        if hi is None or isinstance(reply, Rejected):
             # Of another protocol: told so before it is asked who it is, which it may say in other words.
             channel.greet(self._answerer, message)
+            if isinstance(reply, Rejected):
+                self._inbox.put(Noticed(_stranger(caller), "link", reply.code, reply.text))
             return None
         try:
             if caller.kind == "unix":
@@ -108,7 +115,7 @@ class Door:
 
     def _remote(self, hi: Hi, caller: Caller) -> Who:
         """Somebody on the network: whose account's secret they show."""
-        stranger = Who(name="", role="node" if hi.role == "slave" else "viewer", peer=caller.address)
+        stranger = _stranger(caller)
         if not hi.secret:
             how = "join with a line" if hi.role == "slave" else "log in with a line of an admin's"
             raise _NotIn(stranger, "no-account", f"this port is for those who have an account: {how}")
@@ -134,11 +141,13 @@ class Door:
         return who
 
     async def _login_name(self, uid: int) -> str:
+        if uid in self._own:
+            return self._own[uid]
         known = self._names.get(uid)
         if known is not None and known[1] > trio.current_time():
             return known[0]
-        # A name service may be somewhere on the network, and slow.
-        name = await trio.to_thread.run_sync(login_name, uid)
+        # A name service may be somewhere on the network, and slow, or never answer.
+        name = await trio.to_thread.run_sync(login_name, uid, limiter=self._looking, abandon_on_cancel=True)
         if len(self._names) >= _NAMES_MOST:
             self._names.clear()
         self._names[uid] = name, trio.current_time() + _NAMES_S
@@ -150,6 +159,7 @@ class Door:
         """Answer who asks for an account; whether nothing was wrong about it (to have to wait is not)."""
         if caller.kind == "unix":
             text = "nobody joins over this socket: it knows who calls; dial the master's port"
+            self._inbox.put(Noticed(_stranger(caller), "join", "not-allowed", text))
             channel.refuse("not-allowed", text, retry=False)
             return False
         answer = await self._asked(join, caller)
@@ -182,6 +192,11 @@ class Door:
         sender = self._joins.get(effect.link)
         if sender is not None:
             sender.send_nowait(effect.message)
+
+
+def _stranger(caller: Caller) -> Who:
+    """Somebody of whom no more is known than where they are."""
+    return Who(name="", role="viewer", peer=caller.address)
 
 
 def login_name(uid: int) -> str:

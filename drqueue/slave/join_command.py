@@ -93,6 +93,12 @@ def _become_owner(state_dir: str) -> None:
         groups, group = os.getgrouplist(user.pw_name, user.pw_gid), user.pw_gid
     except KeyError:
         groups, group = [info.st_gid], info.st_gid
+    # Before: an interpreter in root's own folders cannot be read by others.
+    import encodings.idna  # noqa: F401
+
+    from drqueue import dialling  # noqa: F401
+    from drqueue.slave import identity, joining  # noqa: F401
+
     os.setgroups(groups)
     os.setgid(group)
     os.setuid(info.st_uid)

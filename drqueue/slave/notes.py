@@ -3,7 +3,8 @@
 Standard library only, without `typing`: the keeper imports this by path and has to stay small.
 A frame of the keeper's own user is found again by the environment it was started with. That of another user's
 cannot be read without CAP_SYS_PTRACE, so such a frame is noted before its program begins: a line of key,
-process id and birth in `keeper.frames`. Where a line is cut short, its process never came to run anything.
+process id and birth in `keeper.frames`, which begins with an end of line: a full disk may have cut the former
+line short.
 """
 
 import os

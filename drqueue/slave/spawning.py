@@ -163,7 +163,7 @@ def _run_as(
     try:
         os.setsid()
         if note is not None:
-            os.write(note[0], f"{note[1]} {os.getpid()} {proctree.birth(os.getpid())}\n".encode())
+            os.write(note[0], f"\n{note[1]} {os.getpid()} {proctree.birth(os.getpid())}\n".encode())
         signal.set_wakeup_fd(-1)
         for signo in DEFAULT_SIGNALS:
             signal.signal(signo, signal.SIG_DFL)

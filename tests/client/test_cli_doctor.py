@@ -3,6 +3,7 @@
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -179,7 +180,9 @@ def test_slaves_are_asked_at_once_and_one_that_is_silent_holds_nobody_up(
     farm.on[messages.Examine] = lambda link, asked: (
         None if asked.slave in names[:19] else answers(link, asked)
     )
+    began = time.monotonic()
     found = asked_in_json(drqueue, 1)
+    assert time.monotonic() - began < 19 * 0.5
     silent = [each["where"] for each in found if each["what"] == "examination"]
     assert silent == [f"slave {name}" for name in names[:19]]
     assert by(found, "clock", "slave s19")[0]["text"] == "s19"

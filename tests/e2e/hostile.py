@@ -9,19 +9,20 @@ Every attacker has an address of its own (127.0.0.N), since the audit and the ga
 import socket
 import ssl
 import struct
-import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import msgpack
 import trio
 
 from drqueue.access import Access, read_access
-from drqueue.channel import Channel
+from drqueue.channel import Channel, LinkClosed
+from drqueue.client.login import log_in
 from drqueue.proto import messages
 from drqueue.proto.handshake import Dialler
 from drqueue.proto.ids import AttemptKey
@@ -55,8 +56,11 @@ class Site:
         self.port, self.control = a_port(), a_port()
         folder.joinpath("work").mkdir(parents=True)
         self.cli = Cli(folder / "state", folder / "work", ENV)
+        # Nodes are other machines: they find no master's socket.
+        self.nodes = Cli(folder / "nodes", folder / "work", ENV)
         self.master_log = folder / "master.log"
         self.pin = ""
+        self.ways: dict[str, Access] = {}
         self.victim = self.background = -1
         self._hosts = count(2)
         self._running: list[Running] = []
@@ -65,12 +69,11 @@ class Site:
 
     def start(self) -> None:
         """Start the daemons, log everybody in, and submit Anna's jobs."""
-        self.master = self._daemon("drqueue.master", "--listen", f"{HOST}:{self.port}", log=self.master_log)
+        words = ("--listen", f"{HOST}:{self.port}")
+        self.master = self._daemon(self.cli, "drqueue.master", *words, log=self.master_log)
         wait_until("the master is up", lambda: " is up" in self.master_log.read_text())
-        self.ways = {name: self._logged_in(name, role) for name, role in PEOPLE.items()}
-        self.pin = self.ways["anna"].pin
-        self.join_slave("good")
-        self.slave = self.start_slave("good", control=f"{HOST}:{self.control}")
+        trio.run(self._let_in)
+        self.start_slave("good", control=f"{HOST}:{self.control}")
         trio.run(self._submit)
 
     def end(self) -> None:
@@ -80,17 +83,25 @@ class Site:
                 running.process.terminate()
                 running.finish()
 
-    def _daemon(self, module: str, *words: object, log: Path, **env: str) -> Running:
+    def _daemon(self, cli: Cli, module: str, *words: object, log: Path) -> Running:
         log.touch()
-        cli = Cli(self.cli.state_dir, self.cli.cwd, {**ENV, **env})
         running = cli.start(*words, module=module, err=log)
         self._running.append(running)
         return running
 
-    def _logged_in(self, name: str, role: str) -> Access:
-        line = self.cli.run("user", "add", name, "--role", role).out.strip()
-        Cli(self.cli.state_dir, self.cli.cwd, self.person(name)).run("login", line)
-        return read_access(self.person(name)["DRQUEUE_ACCESS"])[0]
+    async def _let_in(self) -> None:
+        async with self.admin() as admin:
+            # Each way once as it is typed; a process takes its time to start.
+            await self.join_slave(admin, "good")
+            for name, role in PEOPLE.items():
+                line = str(await admin.line("user", name=name, role=role))
+                if name == "anna":
+                    cli = Cli(self.cli.state_dir, self.cli.cwd, self.person(name))
+                    await trio.to_thread.run_sync(cli.run, "login", line)
+                else:
+                    await log_in(line, self.person(name))
+                self.ways[name] = read_access(self.person(name)["DRQUEUE_ACCESS"])[0]
+        self.pin = self.ways["anna"].pin
 
     def person(self, name: str) -> dict[str, str]:
         """The environment of somebody's client."""
@@ -98,20 +109,19 @@ class Site:
 
     def state_of(self, slave: str) -> Path:
         """A slave's state directory."""
-        return self.cli.state_dir / f"slave-{slave}"
+        return self.nodes.state_dir / f"slave-{slave}"
 
-    def join_slave(self, name: str) -> Access:
-        """Have a slave join by a line; its way in."""
-        line = self.cli.run("node", "add", name).out.strip()
-        self.cli.run("join", line, "--name", name, module="drqueue.slave")
-        return read_access(str(self.state_of(name) / "access.json"))[0]
+    async def join_slave(self, admin: Guest, name: str) -> None:
+        """Have a slave join by a line."""
+        line = str(await admin.line("node", name=name))
+        join = partial(self.nodes.run, "join", line, "--name", name, module="drqueue.slave")
+        await trio.to_thread.run_sync(join)
 
     def start_slave(self, name: str, *, control: str) -> Running:
         """Start a slave that listens there; it is not waited for."""
-        return self._daemon(
-            "drqueue.slave", "--name", name, "--cores", 2, "--kill-frames-on-exit",
-            log=self.folder / f"{name}.log", DRQUEUE_CONTROL_LISTEN=control,
-        )  # fmt: skip
+        cli = Cli(self.nodes.state_dir, self.nodes.cwd, {**ENV, "DRQUEUE_CONTROL_LISTEN": control})
+        words = ("--name", name, "--cores", 2, "--kill-frames-on-exit")
+        return self._daemon(cli, "drqueue.slave", *words, log=self.folder / f"{name}.log")
 
     async def _submit(self) -> None:
         async with self.dial("anna") as anna:
@@ -143,14 +153,11 @@ class Site:
     @asynccontextmanager
     async def channel(self, source: str = HOST, port: int = 0, pin: str = "") -> AsyncIterator[Channel]:
         """A link past TLS, before its first message, to whoever has that pin (default: the master)."""
-        channel = Channel(self.connect(source, port))
-        async with channel, trio.open_nursery() as nursery:
+        async with pumped(Channel(self.connect(source, port))) as channel:
             session = TlsSession(client_context(), server_side=False)
             await channel.secure(session)
             session.check_pin(pin or self.pin, "there")
-            nursery.start_soon(channel.pump)
             yield channel
-            nursery.cancel_scope.cancel()
 
     @asynccontextmanager
     async def enter(self, role: LinkRole, secret: str, source: str = HOST) -> AsyncIterator[Guest]:
@@ -178,12 +185,9 @@ class Site:
         """A link over the master's Unix socket, as its own user."""
         sock = socket.socket(socket.AF_UNIX)
         sock.connect(str(self.cli.state_dir / "master.sock"))
-        channel = Channel(sock)
-        async with channel, trio.open_nursery() as nursery:
-            nursery.start_soon(channel.pump)
+        async with pumped(Channel(sock)) as channel:
             await channel.dial(Dialler("client", "drqueue hostile"))
             yield Guest(channel)
-            nursery.cancel_scope.cancel()
 
     async def join(self, line: str, secret: str, role: LinkRole, source: str = HOST) -> Joined | Rejected:
         """What the master says to whoever uses a line."""
@@ -314,7 +318,9 @@ class Siege:
 
     async def assert_unharmed(self) -> None:
         """Nothing changed, frames went on, the good slave's link stood throughout, nobody met a bug."""
-        assert await self.standing() == self._before
+        now = await self.standing()
+        for what, before, after in zip(Standing._fields, self._before, now, strict=True):
+            assert after == before, f"{what}: {before} became {after}"
         assert await self.done() >= self._done
         await self.dispatched()
         with self.site.master_log.open() as file:
@@ -326,12 +332,27 @@ class Siege:
             for line in said.splitlines()
             if "slave=good" in line and ("unlinked" in line or "turned away" in line or "silent" in line)
         ]
-        assert gone == []
+        assert gone == [], gone
 
 
 def a_spec(name: str, frames: str, *argv: str, **fields: Any) -> JobSpec:
     """A job of one command."""
     return JobSpec(name=name, layers=(LayerSpec(argv=argv, frames=frames, cwd="/"),), **fields)
+
+
+@asynccontextmanager
+async def pumped(channel: Channel) -> AsyncIterator[Channel]:
+    """A channel that works, closed at the end; what goes wrong meanwhile is raised bare, in no group."""
+    failure: Exception | None = None
+    async with channel, trio.open_nursery() as nursery:
+        nursery.start_soon(channel.pump)
+        try:
+            yield channel
+        except Exception as error:  # noqa: BLE001  (raised again below)
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 @contextmanager
@@ -358,10 +379,8 @@ async def ends(channel: Channel) -> list[Message]:
         try:
             while True:
                 heard.append(await channel.receive())
-        except Exception as end:
-            if type(end).__name__ != "LinkClosed":
-                raise
-    return heard
+        except LinkClosed:
+            return heard
 
 
 class Impostor:
@@ -374,7 +393,7 @@ class Impostor:
         self.heard = b""
         self._thread = threading.Thread(target=self._listen)
 
-    def __enter__(self) -> "Impostor":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -409,5 +428,3 @@ def memory_kb(pid: int) -> tuple[int, int]:
 def forget_peak(pid: int) -> None:
     """Count the most memory of a process from now on."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
-
-

@@ -5,6 +5,7 @@ and people get in as they do anywhere, by a line that is pasted.
 """
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -218,6 +219,66 @@ def test_somebody_works_from_a_machine_of_their_own(site: Site) -> None:
 
     site.drqueue(site.server, "user", "revoke", "anna")
     assert site.drqueue(anna, "jobs", status=None).status != 0
+
+
+def test_somebody_who_is_revoked_is_cut_off_at_slaves_too(site: Site, tmp_path: Path) -> None:
+    site.add_node("node1")
+    anna = site.add_person("anna", "artist")
+    go = tmp_path / "go"
+    job = site.submit(anna, "--", f"echo first; {waits_for(go)}; echo last")
+    wait_until("the frame runs", lambda: Path(f"{go}.began").exists())
+    log = anna.start(
+        sys.executable, "-m", "drqueue", "log", job, 1, "--follow", env=site.env(anna), err=tmp_path / "err"
+    )
+    assert log.line() == "first\n"
+    site.drqueue(site.server, "user", "revoke", "anna")
+    said = log.finish()
+    assert (said.status != 0, "last" in said.out) == (True, False)
+    assert "Traceback" not in (tmp_path / "err").read_text()
+    # Whoever it was: what they had submitted goes on.
+    go.touch()
+    site.until_job(job, "FINISHED")
+
+
+def test_a_copy_of_a_nodes_disk_does_not_take_its_place(site: Site) -> None:
+    node, thief = site.add_node("node1"), site.net.machines["node2"]
+    shutil.copytree(
+        node.home / "state" / "slave-node1",
+        thief.home / "state" / "slave-node2",
+        ignore=lambda folder, names: [name for name in names if (Path(folder) / name).is_socket()],
+    )
+    site.start(thief, "-m", "drqueue.slave", "--name", "node2")
+    wait_until("it is told no", lambda: "refuses this slave" in site.said(thief))
+    assert site.slave("node1")["linked"] is True
+    assert [view["name"] for view in site.admin("slaves")] == ["node1"]
+    print(site.admin("audit")[-5:], site.said(thief), site.said(site.server))
+    assert [r for r in site.audited("") if r["peer"] == thief.address and r["outcome"] != "done"]
+
+
+def test_no_log_and_no_answer_holds_a_secret(site: Site) -> None:
+    node = site.add_node("node1")
+    anna = site.add_person("anna", "artist")
+    job = site.submit(anna, "--env", "SITE_TOKEN=verysecretword", "--", "true")
+    site.until_job(job, "FINISHED")
+    files = [
+        site.server.home / "state" / "admin.json",
+        node.home / "state" / "slave-node1" / "access.json",
+        anna.home / ".config" / "drqueue" / "access.json",
+    ]
+    assert [path.stat().st_mode & 0o777 for path in files] == [0o600] * 3
+    secrets = ["verysecretword"]
+    for path in files:
+        for way in json.loads(path.read_text())["farms"]:
+            secrets += [way["secret"], *way.get("key", "").splitlines()[1:-1]]
+    assert len(secrets) >= 5
+    told = [site.said(site.server), site.said(node)]
+    told += [
+        json.dumps(site.admin(*words)) for words in (("audit",), ("node", "list"), ("user", "list", "--all"))
+    ]
+    told += [json.dumps(site.admin("slaves")), site.drqueue(site.server, "doctor", "node1", status=None).out]
+    told += [site.drqueue(site.add_person("vera", "viewer"), "job", job, status=None).out]
+    for secret in secrets:
+        assert not any(secret in text for text in told)
 
 
 def test_a_doctor_sees_a_farm_from_every_side(site: Site) -> None:

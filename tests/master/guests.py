@@ -196,6 +196,8 @@ async def a_house(state: Path, **settings: Any) -> AsyncIterator[House]:
             nursery.start_soon(serve, asked, opened, sockets)
             house = House(asked, port, nursery)
             try:
+                # What answers is up, and has made its files.
+                (await house.dial()).channel.close()
                 yield house
             finally:
                 house.close()

@@ -9,7 +9,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from drqueue.channel import Channel, LinkClosed
-from drqueue.master import desk
+from drqueue.master import clients, desk
 from drqueue.master.core.records import AccountRecord
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.link_messages import Beat, Exited, Message, Progressed, Rejected, Report, Started
@@ -422,3 +422,20 @@ async def test_what_is_asked_by_who_is_revoked_meanwhile_is_not_done(rig: Rig) -
         assert not rig.core.state.register.lines
         assert ("joe", "user eve: add a line as an admin for 3600 s", "not-allowed") in rig.audit()
         assert isinstance(await ask(root, GetJob(rq=2, job=job)), Done | Job)
+
+
+async def test_nobody_has_more_links_than_their_share(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
+) -> None:
+    monkeypatch.setattr(clients, "_LINKS_OF_ONE", 2)
+    async with rig.client(who=ARTIST) as one, rig.client(who=ARTIST):
+        async with rig.client(who=ARTIST) as third, rig.client() as root:
+            (last,) = await said(third)
+            assert isinstance(last, Rejected)
+            assert (last.code, last.retry) == ("too-many", True)
+            assert isinstance(await ask(root, WhoAmI(rq=1)), You)
+        one.close()
+        await trio.testing.wait_all_tasks_blocked()
+        async with rig.client(who=ARTIST) as fourth:
+            assert isinstance(await ask(fourth, WhoAmI(rq=1)), You)
+    assert not rig.clients._links_of

@@ -1,6 +1,7 @@
 """Who gets in at the master's door, over real sockets and real TLS, and what the audit is told."""
 
 import logging
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import trio
 
 from drqueue.access import read_access
 from drqueue.dialling import open_channel
+from drqueue.master import door
 from drqueue.master.certificate import make_certificate
 from drqueue.proto.handshake import HandshakeRejected
 from drqueue.proto.lines import Line, account_id, approval_code, encoded, parse_line, secret_hash
@@ -27,14 +29,19 @@ from drqueue.proto.messages import (
     Accounts,
     AddLine,
     Done,
+    Examine,
+    Findings,
+    GetTicket,
     ListAccounts,
     ListSlaves,
     Refusal,
     Slaves,
     TheLine,
+    Ticket,
     WhoAmI,
     You,
 )
+from drqueue.proto.tickets import TicketError, check
 from drqueue.tls import PinMismatch, pin_of_pem
 from tests.builders import a_hello
 from tests.master.guests import Guest, House, a_house, a_secret
@@ -129,6 +136,17 @@ async def test_who_shows_no_or_no_known_secret_is_told_so_and_audited(house: Hou
     assert rows[0].who == ""
 
 
+async def test_what_is_no_tls_is_told_nothing_and_audited(house: House, admin: Guest) -> None:
+    stream = await trio.open_tcp_stream(house.tcp.host, house.tcp.port)
+    async with stream:
+        await stream.send_all(b"GET / HTTP/1.1\r\nHost: farm\r\n\r\n")
+        with trio.fail_after(20):
+            answer = b"".join([part async for part in stream])
+    assert len(answer) < 20
+    row = await admin.told("open a link", "failed", "127.0.0.1")
+    assert "TLS" in row.text
+
+
 async def test_the_admin_of_the_first_start_comes_over_the_network(house: House) -> None:
     (way,) = read_access(f"{house.settings.state_dir}/admin.json")
     assert way.address == house.tcp
@@ -154,6 +172,16 @@ async def test_nobody_joins_over_the_unix_socket(house: House, admin: Guest) -> 
             answer = await channel.receive()
     assert isinstance(answer, Rejected)
     assert answer.code == "not-allowed"
+    await admin.told("join", "not-allowed", "uid ")
+
+
+async def test_a_name_service_that_hangs_keeps_out_those_it_names_and_nobody_else(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "login_name", lambda _uid: time.sleep(30))
+    (way,) = read_access(f"{house.settings.state_dir}/admin.json")
+    for guest in (await house.dial(), await house.dial(pin=way.pin, secret=way.secret)):
+        assert (await guest.ask(WhoAmI)).role == "admin"
 
 
 async def test_a_client_of_a_protocol_to_come_is_told_so_before_its_secret_counts(house: House) -> None:
@@ -165,6 +193,7 @@ async def test_a_client_of_a_protocol_to_come_is_told_so_before_its_secret_count
     assert isinstance(answer, Rejected)
     assert (answer.code, answer.retry) == ("version", False)
     assert "upgrade the master" in answer.text
+    await (await house.dial()).told("link", "version", "127.0.0.1")
 
 
 # -- nodes -----------------------------------------------------------------------------------------
@@ -280,6 +309,42 @@ async def test_a_rotated_login_ends_with_the_new_one(house: House, admin: Guest)
     assert isinstance(await house.join(line, secret), Joined)
     assert (await anna.end()) is not None
     assert (await (await house.dial(pin=line.pin, secret=secret)).ask(WhoAmI)).name == "anna"
+
+
+async def test_a_client_far_away_gets_a_ticket_for_a_node_that_has_a_port(house: House, admin: Guest) -> None:
+    """With the certificate's pin that the master made for the node."""
+    anna = await house.person(admin, "anna", "artist")
+    line, secret = await admin.line("node", name="n1"), a_secret()
+    joined = await house.join(line, secret, role="slave", name="n1")
+    assert isinstance(joined, Joined)
+    slave = await house.dial("slave", pin=line.pin, secret=secret)
+    slave.channel.send(a_hello("n1", control="192.0.2.5:2345"))
+    key = await slave.hear(TicketKey)
+    ticket = await anna.ask(GetTicket, slave="n1")
+    assert isinstance(ticket, Ticket)
+    assert (ticket.control, ticket.pin) == ("192.0.2.5:2345", pin_of_pem(joined.certificate))
+    claim = check(ticket.ticket, [key.key], ticket.slave, key.now)
+    assert (claim.name, claim.role, claim.slave) == ("anna", "artist", ticket.slave)
+    # Somebody is revoked: no ticket from before opens anything.
+    await admin.verb("user", "anna", "revoke")
+    newer = await slave.hear(TicketKey)
+    assert newer.only
+    with pytest.raises(TicketError):
+        check(ticket.ticket, [newer.key], ticket.slave, newer.now)
+
+
+async def test_the_master_is_examined_as_it_runs(house: House, admin: Guest) -> None:
+    slave, _line, _secret = await house.node(admin, "n1")
+    slave.channel.send(a_hello("n1"))
+    await slave.hear(Registered)
+    answer = await admin.ask(Examine)
+    assert isinstance(answer, Findings)
+    found = {finding.what: finding for finding in answer.findings}
+    assert found["certificate"].state == "ok"
+    assert found["state directory"].state == "ok"
+    told = " ".join(map(str, answer.findings))
+    assert str(house.tcp) in told
+    assert "drqueue test" in told
 
 
 # -- what is kept to itself ------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from drqueue.master.core.records import LogRecord
+from drqueue.master.core.records import AuditRecord, LogRecord
 from drqueue.master.history import History
 from drqueue.master.housekeeping import AGAIN_S, FIRST_BACKUP_S, HISTORY_S, LOGS_S, Housekeeping
 from drqueue.master.storage import Storage, StorageCorrupt, StorageError, StorageFull
@@ -184,3 +184,22 @@ async def test_a_full_disk_ends_no_purge(
     storage.trouble = None
     await trio.sleep(2 * HISTORY_S)
     assert len(storage.purged) in (12, 13)
+
+
+async def test_the_audit_goes_at_its_own_age(
+    state: Path, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    storage = Copying()
+    now = WALL + trio.current_time()
+    ages = (0.0, 6.9, 7.1, 300.0)
+    storage.commit(
+        [
+            AuditRecord(id=n, at=now - age * 86400, who="w", role="admin", peer="p", what="x", outcome="done")
+            for n, age in enumerate(reversed(ages), 1)
+        ]
+    )
+    nursery.start_soon(keeping(state, storage, audit_days=7).purge)
+    await trio.sleep(1)
+    assert [row.id for row in storage.audit(0, 100)] == [3, 4]
+    await trio.sleep(0.2 * 86400)
+    assert [row.id for row in storage.audit(0, 100)] == [4]

@@ -61,7 +61,7 @@ async def watched(nursery: trio.Nursery) -> AsyncIterator[Watched]:
     one, two = socket.socketpair()
     near, far = Channel(one), Channel(two)
     async with trio.open_nursery() as shaking:
-        shaking.start_soon(near.answer, Answerer(Welcome(version=1), ("client",)))
+        shaking.start_soon(near.answer, Answerer(Welcome(version=1), frozenset({"client"})))
         shaking.start_soon(far.dial, Dialler("client", "test"))
     made = Watched(CoreFarm(), near, far)
     nursery.start_soon(near.pump)

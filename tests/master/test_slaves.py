@@ -1,21 +1,14 @@
 """Slaves' links at the master, against slaves that lie, stall, flood and vanish. Time is virtual."""
 
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import pytest
 import trio
 import trio.testing
 from trio.testing import MockClock
 
-from drqueue.channel import Channel, LinkClosed
-from drqueue.engine import Inbox
+from drqueue.channel import LinkClosed
 from drqueue.master.core.effects import Tell, Unlink
-from drqueue.master.core.events import Event, SlaveLinked, SlaveSaid, SlaveUnlinked
-from drqueue.master.slaves import NotLinked, SlaveLinks
-from drqueue.proto.handshake import Answerer, Dialler
-from drqueue.proto.ids import AttemptKey
+from drqueue.master.core.events import SlaveLinked, SlaveSaid, SlaveUnlinked
+from drqueue.master.slaves import NotLinked
 from drqueue.proto.link_messages import (
     Beat,
     Held,
@@ -27,97 +20,19 @@ from drqueue.proto.link_messages import (
     Registered,
     Rejected,
     Report,
-    Started,
     Status,
     Stop,
-    Welcome,
 )
-from drqueue.proto.messages import Done, FarmInfo, KillAttempts, LogPart, ReadLog, Refusal, SetLimits
+from drqueue.proto.messages import FarmInfo, ReadLog, SetLimits
 from drqueue.proto.model import LimitsChange, MachineLoad, RunOrder, SlaveLimits
-from drqueue.proto.roles import Who
 from tests.builders import a_hello
-
-SILENCE_S = 30.0
-WHO = Who(name="n1", role="node", account="0123456789abcdef", peer="192.0.2.1")
-
-
-def a_key(frame: int) -> AttemptKey:
-    return AttemptKey(1, 0, frame, 1)
-
-
-def a_report(frame: int) -> Report:
-    return Report(started=(Started(a_key(frame), 5.0),))
-
-
-class Rig:
-    """The links, and what they told the core. Links are numbered from 1."""
-
-    def __init__(self, limit: int = 10_000) -> None:
-        self.inbox: Inbox[Event] = Inbox(limit)
-        self.slaves = SlaveLinks(self.inbox, beat_s=10.0, silence_s=SILENCE_S)
-        self.ended: set[int] = set()
-        self._number = 0
-
-    async def events(self) -> list[Event]:
-        """All that came by now."""
-        await trio.testing.wait_all_tasks_blocked()
-        return await self.inbox.take(0) or []
-
-    @asynccontextmanager
-    async def dialled(self) -> AsyncIterator[Channel]:
-        """A slave's end of a link past its handshake."""
-        self._number += 1
-        number = self._number
-        one, two = socket.socketpair()
-        near, far = Channel(one), Channel(two, "slave")
-        async with far, trio.open_nursery() as nursery:
-            async with trio.open_nursery() as shaking:
-                shaking.start_soon(near.answer, Answerer(Welcome(version=1), ("slave",)))
-                shaking.start_soon(far.dial, Dialler("slave", "test"))
-
-            async def serve() -> None:
-                async with trio.open_nursery() as link:
-                    link.start_soon(near.pump)
-                    await self.slaves.serve(number, near, WHO)
-                self.ended.add(number)
-
-            nursery.start_soon(serve)
-            nursery.start_soon(far.pump)
-            yield far
-            nursery.cancel_scope.cancel()
-
-    @asynccontextmanager
-    async def linked(self, name: str = "s1") -> AsyncIterator[Channel]:
-        """A slave that said Hello; that is not among the events any more."""
-        async with self.dialled() as far:
-            far.send(a_hello(name))
-            (linked,) = await self.events()
-            assert isinstance(linked, SlaveLinked)
-            yield far
+from tests.master.rig import listen, said
+from tests.master.slave_rig import SILENCE_S, WHO, Rig, a_key, a_report
 
 
 @pytest.fixture
 async def rig() -> Rig:
     return Rig()
-
-
-async def said(far: Channel) -> list[Message]:
-    """All that the master said to this slave by now."""
-    found: list[Message] = []
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(listen, far, found)
-        await trio.testing.wait_all_tasks_blocked()
-        nursery.cancel_scope.cancel()
-    return found
-
-
-async def listen(far: Channel, found: list[Message]) -> None:
-    """Take all that comes until the link ends."""
-    try:
-        while True:
-            found.append(await far.receive())
-    except LinkClosed:
-        return
 
 
 # -- Hello ----------------------------------------------------------------------------------------------
@@ -425,98 +340,3 @@ async def test_flush_waits_for_last_words_and_not_too_long(rig: Rig, autojump_cl
         await rig.slaves.flush(2)
         assert trio.current_time() - start == pytest.approx(2)
         assert len(await said(one)) == 10
-
-
-# -- relays -----------------------------------------------------------------------------------------------
-
-
-class Asking:
-    """Relayed requests on their way, and what became of each."""
-
-    def __init__(self, rig: Rig, nursery: trio.Nursery) -> None:
-        self._rig = rig
-        self._nursery = nursery
-        self.answers: dict[int, Message | str] = {}
-
-    def ask(self, rq: int, wait_s: float = 0.0, link: int = 1) -> None:
-        """Ask for a log on behalf of somebody."""
-        self._nursery.start_soon(self._ask, link, rq, wait_s)
-
-    async def _ask(self, link: int, rq: int, wait_s: float) -> None:
-        try:
-            self.answers[rq] = await self._rig.slaves.ask(link, ReadLog(rq=rq, key=a_key(rq)), wait_s)
-        except NotLinked:
-            self.answers[rq] = "not linked"
-
-
-async def test_answers_find_their_askers_in_any_order(rig: Rig, nursery: trio.Nursery) -> None:
-    asking = Asking(rig, nursery)
-    async with rig.linked() as far:
-        # Two clients may well use the same number.
-        asking.ask(7)
-        asking.ask(8)
-        asked = [await far.receive() for _ in range(2)]
-        assert all(isinstance(request, ReadLog) for request in asked)
-        assert len({request.rq for request in asked}) == 2  # type: ignore[attr-defined]
-        far.send(Done(rq=0))
-        far.send(Done(rq=999_999))
-        for request in reversed(asked):
-            assert isinstance(request, ReadLog)
-            far.send(LogPart(rq=request.rq, data=b"%d" % request.key.frame, next=1, size=1))
-            far.send(Refusal(rq=request.rq, code="again", text="a second answer is none"))
-        await trio.testing.wait_all_tasks_blocked()
-        assert asking.answers == {
-            7: LogPart(rq=7, data=b"7", next=1, size=1),
-            8: LogPart(rq=8, data=b"8", next=1, size=1),
-        }
-        assert not far.closed
-
-
-async def test_a_slave_that_vanishes_leaves_no_asker_waiting(rig: Rig, nursery: trio.Nursery) -> None:
-    asking = Asking(rig, nursery)
-    async with rig.linked() as far:
-        asking.ask(1)
-        asking.ask(2)
-        await far.receive()
-    with trio.fail_after(5):
-        await trio.testing.wait_all_tasks_blocked()
-    assert asking.answers == {1: "not linked", 2: "not linked"}
-
-
-@pytest.mark.parametrize(("wait_s", "patience_s"), [(0.0, 30.0), (20.0, 50.0), (1e15, 90.0)])
-async def test_an_answer_that_never_comes_is_waited_for_so_long(
-    rig: Rig, nursery: trio.Nursery, wait_s: float, patience_s: float, autojump_clock: MockClock
-) -> None:
-    asking = Asking(rig, nursery)
-    async with rig.linked() as far:
-        asking.ask(1, wait_s)
-        request = await far.receive()
-        await trio.sleep(patience_s - 1)
-        assert asking.answers == {}
-        await trio.sleep(2)
-        refusal = asking.answers[1]
-        assert isinstance(refusal, Refusal)
-        assert (refusal.rq, refusal.code) == (1, "not-linked")
-        # Too late is not wrong.
-        assert isinstance(request, ReadLog)
-        far.send(Done(rq=request.rq))
-        assert await said(far) == []
-        assert not far.closed
-
-
-async def test_an_asker_that_gives_up_leaves_nothing_behind(rig: Rig, autojump_clock: MockClock) -> None:
-    async with rig.linked() as far:
-        with trio.move_on_after(1):
-            await rig.slaves.ask(1, ReadLog(rq=1, key=a_key(1)))
-        assert not rig.slaves._links[1].asked
-        assert isinstance(await far.receive(), ReadLog)
-
-
-async def test_what_cannot_be_passed_on_is_refused(rig: Rig) -> None:
-    async with rig.linked() as far:
-        keys = tuple(AttemptKey(2**40, 0, 0, n) for n in range(18_000))
-        refusal = await rig.slaves.ask(1, KillAttempts(rq=5, keys=keys))
-        assert isinstance(refusal, Refusal)
-        assert (refusal.rq, refusal.code) == (5, "too-large")
-        assert not rig.slaves._links[1].asked
-        assert await said(far) == []

@@ -15,18 +15,7 @@ from random import Random
 
 from drqueue.master.core.attempts import Backoff
 from drqueue.master.core.core import Core
-from drqueue.master.core.effects import (
-    Answer,
-    AnswerJoin,
-    AskHistory,
-    Audited,
-    CutClients,
-    Effect,
-    MailFinished,
-    Publish,
-    Tell,
-    Unlink,
-)
+from drqueue.master.core.effects import Answer, Effect, Tell, Unlink
 from drqueue.master.core.events import (
     ClientAsked,
     ClockRead,
@@ -236,8 +225,8 @@ class Master:
                         self._close(link)
                 case Answer(client, answer):
                     self.farm.answer(client, answer)
-                case Publish() | AskHistory() | MailFinished() | Audited() | AnswerJoin() | CutClients():
-                    pass
+                case _:
+                    pass  # nobody here watches, reads mail or joins
             if self.crash_at == "mid effects":
                 self.farm.crash_master()
                 return

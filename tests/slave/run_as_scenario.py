@@ -8,7 +8,7 @@ It prints one line per step; a scenario that comes to its end prints "over".
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -76,9 +76,18 @@ async def running(known: Mapping[AttemptKey, tuple[int, int] | None], last: bool
         nursery.cancel_scope.cancel()
 
 
-async def gone(pid: int) -> None:
-    while proctree.look(pid) is not None:
+async def come(condition: Callable[[], object]) -> None:
+    while not condition():  # noqa: ASYNC110 - processes and files have no event
         await trio.sleep(0.005)
+
+
+async def gone(pid: int) -> None:
+    await come(lambda: (info := proctree.look(pid)) is None or info.state == "Z")
+
+
+def written(name: str) -> bool:
+    """Whether that file is there, and its line whole."""
+    return (WORK / name).exists() and (WORK / name).read_text().endswith("\n")
 
 
 def where(event: ProcessEvent) -> tuple[int, int]:
@@ -123,8 +132,7 @@ async def death_of_keeper_and_daemon() -> None:
         first.launch(K1, LEAVE)
         first.launch(K2, LEAVE.replace("pids", "pids2"))
         pids = {key: where(await first.wait(ProcessStarted, key)) for key in (K1, K2)}
-        while not (WORK / "pids2").exists() or not (WORK / "pids").exists():
-            await trio.sleep(0.005)
+        await come(lambda: written("pids") and written("pids2"))
     await gone(kill_keeper())
     async with running({K1: pids[K1], K2: None}, last=True) as second:
         assert where(await second.wait(ProcessStarted, K2)) == pids[K2]
@@ -140,9 +148,9 @@ async def death_of_the_keeper() -> None:
     async with running({}, last=True) as daemon:
         daemon.launch(K1, LEAVE)
         pid, _ = where(await daemon.wait(ProcessStarted, K1))
-        while not (WORK / "pids").exists() or not (WORK / "pids").read_text().endswith("\n"):
-            await trio.sleep(0.005)
-        await gone(kill_keeper())
+        await come(lambda: written("pids"))
+        keeper = kill_keeper()
+        await come(lambda: proctree.look(keeper) is None)  # the daemon has noticed
         daemon.launch(K2, "exit 4")
         print(told(await daemon.wait(ProcessEnded, K2)))
         os.kill(pid, signal.SIGKILL)
@@ -154,8 +162,7 @@ async def removal() -> None:
     place = WORK / "1.0.1.1"
     async with running({}, last=True) as daemon:
         daemon.supervisor.remove_as([str(place)], OTHER)
-        while place.exists():
-            await trio.sleep(0.005)
+        await come(lambda: not place.exists())
         print("removed")
 
 

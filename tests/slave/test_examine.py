@@ -92,6 +92,7 @@ async def test_what_it_got_in_by(folder: Path) -> None:
     (joined(folder) / "access.json").chmod(0o644)
     findings = await found(folder)
     assert (findings["access"].state, findings["state directory"].state) == ("bad", "bad")
+    assert findings["access"].advice == f"chmod 600 {folder}/access.json"
     (folder / "access.json").chmod(0o600)
     (folder / "access.json").write_text("{")
     assert (await found(folder))["access"].state == "bad"

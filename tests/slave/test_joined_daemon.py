@@ -6,7 +6,7 @@ import pwd
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -87,11 +87,11 @@ async def a_daemon(state_dir: Path, **fields: object) -> AsyncIterator[Daemon]:
 
 
 class Command:
-    """`drqueue-slave join` as a process."""
+    """`drqueue-slave join` as a process, or another one."""
 
-    def __init__(self, *words: str, **env: str) -> None:
+    def __init__(self, *words: str, argv: Sequence[str] = (), **env: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "drqueue.slave", "join", *words],
+            argv or [sys.executable, "-m", "drqueue.slave", "join", *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -288,6 +288,7 @@ async def test_without_control_there_is_no_port_at_all(tmp_path: Path, master: S
 async def test_a_cloned_disk_is_another_slave_that_waits_to_be_approved(
     tmp_path: Path, master: SecureMaster, caplog: pytest.LogCaptureFixture
 ) -> None:
+    (tmp_path / "s").mkdir(0o700)
     former = load_or_create(str(tmp_path / "s"), "s", "another machine's")
     write_access(str(tmp_path / "s/access.json"), [an_access(master)])
     async with a_daemon(tmp_path / "s"):
@@ -310,13 +311,11 @@ async def test_a_slave_of_this_machines_master_does_without_tls(tmp_path: Path) 
     master = ScriptedMaster(str(tmp_path / "m.sock"))
     argv = [sys.executable, "-X", "importtime", "-m", "drqueue.slave", "--name", "s"]
     argv += ["--state-dir", str(tmp_path / "s"), "--master", f"unix:{master.path}", "--kill-frames-on-exit"]
-    process = subprocess.Popen(
-        argv, stderr=subprocess.PIPE, text=True, env={**os.environ, "DRQUEUE_RUN_AS": "self"}
-    )
+    slave = Command(argv=argv, DRQUEUE_RUN_AS="self")
     async with master.link(timeout_s=30) as link:
         await link.register()
-        process.terminate()
-        _, err = await trio.to_thread.run_sync(partial(process.communicate, timeout=30))
+        slave.interrupt()
+        _, _, err = await slave.ended()
     master.close()
     loaded = {line.rpartition("|")[2].strip() for line in err.splitlines() if line.startswith("import time")}
     assert "drqueue.slave.link" in loaded

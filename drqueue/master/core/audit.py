@@ -36,10 +36,11 @@ _Key = tuple[str, str, str, str]
 class _Window:
     """A row that may be raised; `written` is the count that was saved, `at` and `opened` the core's clock."""
 
-    __slots__ = ("at", "opened", "row", "written")
+    __slots__ = ("at", "opened", "row", "source", "written")
 
-    def __init__(self, row: AuditRecord, now: float) -> None:
+    def __init__(self, row: AuditRecord, now: float, source: str) -> None:
         self.row = row
+        self.source = source
         self.written = row.count
         self.opened = self.at = now
 
@@ -52,7 +53,8 @@ class AuditTrail:
         #: There are rows since the last step.
         self.news = False
         self._windows: dict[_Key, _Window] = {}
-        self._different: dict[tuple[str, str], int] = {}
+        #: How many windows are open for a source.
+        self._different: dict[str, int] = {}
         self._closed_at = 0.0
 
     def done(self, who: Who, what: str, outcome: str, text: str, wall: float, save: list[AnyRecord]) -> None:
@@ -70,19 +72,20 @@ class AuditTrail:
         *,
         now: float,
         times: int = 1,
+        source: str = "",
     ) -> None:
-        """Something that may happen often happened so many times."""
+        """Something that may happen often happened so many times. `source`: who can make it happen, where
+        that is not the peer."""
         self.flush(now, save)
-        key = self._key(who, _clean(what, _WHAT_MOST), outcome)
+        source = _clean(source or who.peer, _WHO_MOST)
+        key = self._key(who, source, _clean(what, _WHAT_MOST), outcome)
         window = self._windows.get(key)
         if window is None:
-            source = Who(name=key[0], role=who.role, account=who.account, peer=key[1])
-            if key[2] == FURTHER:
-                text = ""
-            row = self._row(source, key[2], outcome, text, wall, times)
+            told = structs.replace(who, name=key[0], peer=key[1])
+            row = self._row(told, key[2], key[3] or "various", "" if key[2] == FURTHER else text, wall, times)
             save.append(row)
-            self._windows[key] = _Window(row, now)
-            self._different[key[:2]] = self._different.get(key[:2], 0) + 1
+            self._windows[key] = _Window(row, now, source)
+            self._different[source] = self._different.get(source, 0) + 1
             return
         window.row = structs.replace(window.row, count=window.row.count + times)
         if now - window.at >= WRITE_S:
@@ -99,21 +102,20 @@ class AuditTrail:
                 self._write(window, now, save)
             if over:
                 del self._windows[key]
-                left = self._different[key[:2]] - 1
+                left = self._different[window.source] - 1
                 if left:
-                    self._different[key[:2]] = left
+                    self._different[window.source] = left
                 else:
-                    del self._different[key[:2]]
+                    del self._different[window.source]
 
-    def _key(self, who: Who, what: str, outcome: str) -> _Key:
-        source = (_clean(who.name, _WHO_MOST), _clean(who.peer, _WHO_MOST))
-        key = (*source, what, outcome)
+    def _key(self, who: Who, source: str, what: str, outcome: str) -> _Key:
+        key = (_clean(who.name, _WHO_MOST), _clean(who.peer, _WHO_MOST), what, _clean(outcome, _WHO_MOST))
         if key in self._windows:
             return key
         if self._different.get(source, 0) >= DIFFERENT_MOST:
-            return (*source, FURTHER, outcome)
+            return ("", source, FURTHER, "")
         if len(self._windows) >= WINDOWS_MOST:
-            return ("", "many", FURTHER, outcome)
+            return ("", "many", FURTHER, "")
         return key
 
     def _row(self, who: Who, what: str, outcome: str, text: str, wall: float, count: int) -> AuditRecord:

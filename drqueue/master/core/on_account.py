@@ -169,7 +169,7 @@ def account_verb(turn: Turn, request: AccountVerb, who: Who, fresh: str) -> Requ
             return _rotate(turn, request, who, fresh)
         case "approve":
             account = approve(turn, _pending(turn, request), who.name)
-            note = f"it is called {account.name}" if account.name != request.name else ""
+            note = f"node {account.name}" if account.name != request.name else ""
             return Done(rq=request.rq, count=1, note=note)
         case "reject":
             turn.state.register.reject(_pending(turn, request), turn.state.save)

@@ -18,6 +18,7 @@ from drqueue.proto.messages import (
     AccountVerb,
     AddLine,
     ChangeJob,
+    Done,
     FrameVerb,
     JobVerb,
     Request,
@@ -74,7 +75,10 @@ def _asked(turn: Turn, client: int, request: Request, who: Who, fresh: str) -> s
         case AddLine():
             turn.answer(client, add_line(turn, request, who, fresh))
         case AccountVerb():
-            turn.answer(client, account_verb(turn, request, who, fresh))
+            answer = account_verb(turn, request, who, fresh)
+            turn.answer(client, answer)
+            if isinstance(answer, Done) and answer.note:
+                return f"{described(request)} ({answer.note})"
         case _:
             look(turn, client, request, who)
             return None

@@ -70,13 +70,12 @@ def on_linked(turn: Turn, event: SlaveLinked) -> None:
     if slave is not None and slave.link is not None:
         # The first link is asked for a sign of life; the shell drops it if none comes.
         turn.tell(slave.link, Beat(echo=True))
-        turn.unlink(
-            event.link,
-            "identity-in-use",
+        text = (
             f"slave {slave.name} (id {slave.id}) on {slave.machine.hostname} is linked already; "
-            f"{hello.name} on {hello.machine.hostname} says it is the same one",
-            retry=True,
+            f"{hello.name} on {hello.machine.hostname} says it is the same one"
         )
+        turn.unlink(event.link, "identity-in-use", text, retry=True)
+        turn.noticed(who, f"link slave {hello.name}", "identity-in-use", text)
         return
     if slave is None and len(state.slaves) >= SLAVES_MOST:
         turn.unlink(
@@ -257,7 +256,8 @@ def _acted(turn: Turn, slave: Slave, acted: Acted) -> None:
     said_by = Who(name=acted.who, role=cast(Role, acted.role), peer=peer)
     late = turn.wall - acted.at
     text = f"{late:.0f} s before this was written" if late >= _LATE_S else ""
-    turn.noticed(said_by, f"slave {slave.name}: {acted.what}", acted.outcome, text)
+    what = f"slave {slave.name}: {acted.what}"
+    turn.noticed(said_by, what, acted.outcome, text, source=f"slave {slave.name}")
 
 
 def _secret_taken(turn: Turn, slave: Slave, secret_hash: str) -> None:

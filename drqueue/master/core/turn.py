@@ -162,11 +162,14 @@ class Turn:
         if not self.peeking:
             self.state.audit.done(who, what, outcome, text, self.wall, self.state.save)
 
-    def noticed(self, who: Who, what: str, outcome: str, text: str = "", times: int = 1) -> None:
-        """Something was refused, or met, that may happen often."""
+    def noticed(
+        self, who: Who, what: str, outcome: str, text: str = "", times: int = 1, source: str = ""
+    ) -> None:
+        """Something was refused, or met, that may happen often; see AuditTrail.count."""
         if not self.peeking:
+            save, now = self.state.save, self.now
             self.state.audit.count(
-                who, what, outcome, text, self.wall, self.state.save, now=self.now, times=times
+                who, what, outcome, text, self.wall, save, now=now, times=times, source=source
             )
 
     # -- to people ----------------------------------------------------------------------------------
