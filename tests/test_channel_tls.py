@@ -207,7 +207,7 @@ async def test_a_handshake_that_never_ends_is_cut_at_four_kilobytes() -> None:
             one.send((b"\x16\x03\x03\x10\x00" + bytes(4096)) * 3)
 
         nursery.start_soon(babble)
-        with pytest.raises(RemoteProtocolError, match=r"too many words|TLS failed"):
+        with trio.fail_after(5), pytest.raises(RemoteProtocolError, match="too many words"):
             await near.secure(sessions()[1])
     one.close()
 

@@ -22,7 +22,14 @@ from drqueue.access import (
 )
 from drqueue.channel import LinkClosed
 from drqueue.client.entrance import shortened
-from drqueue.client.errors import DrQueueError, MasterUnreachable, NotLoggedIn, WrongCertificate, refused
+from drqueue.client.errors import (
+    DrQueueError,
+    MasterUnreachable,
+    NotLoggedIn,
+    Refused,
+    WrongCertificate,
+    refused,
+)
 from drqueue.client.link import SOFTWARE
 from drqueue.dialling import open_channel
 from drqueue.proto import lines
@@ -49,7 +56,13 @@ async def log_in(text: str, env: Mapping[str, str]) -> Access:
         wanted = _pending(path, line)
     except AccessError as error:
         raise DrQueueError(str(error)) from None
-    joined = await _join(line, lines.secret_hash(wanted.secret))
+    try:
+        joined = await _join(line, lines.secret_hash(wanted.secret))
+    except Refused:
+        # The master answered, and knows no account of this secret.
+        with contextlib.suppress(AccessError):
+            _forget(path, wanted)
+        raise
     way = structs.replace(
         wanted, farm=joined.farm, account=joined.account, name=joined.name, role=joined.role
     )

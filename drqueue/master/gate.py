@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from drqueue import log
 from drqueue.channel import HANDSHAKE_S, Channel, LinkClosed
-from drqueue.master.doorstep import Doorstep
+from drqueue.master.doorstep import SILENT_S, Doorstep
 from drqueue.proto.errors import RemoteProtocolError
 from drqueue.proto.link_messages import Message
 from drqueue.tls import TlsSession
@@ -169,10 +169,15 @@ class Gate:
             self._open -= 1
 
     async def _attend(self, number: int, channel: Channel, caller: Caller) -> None:
+        came = trio.current_time()
         try:
             serve = await self._before_trust(number, channel, caller)
-        except (LinkClosed, RemoteProtocolError) as error:
+        except RemoteProtocolError as error:
             self._note(caller, str(error))
+            return
+        except LinkClosed as end:
+            # Whoever soon went again took no place from others: perhaps it gave up on a slow master.
+            self._note(caller, str(end), counts=trio.current_time() - came >= SILENT_S)
             return
         self._free(number)
         if serve is None:

@@ -17,7 +17,7 @@ from drqueue import __version__
 from drqueue.access import Access
 from drqueue.address import Address, SettingsError, parse_address
 from drqueue.proto.lines import Line, LineError, parse_line
-from drqueue.settings import Loaded, SlaveSettings, load
+from drqueue.settings import Loaded, SlaveSettings, candidates, load
 from drqueue.statefile import StateError, lock_state_dir
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -49,10 +49,6 @@ def main(argv: Sequence[str], serve: Callable[[SlaveSettings], int]) -> int:
         return _complain(f"cannot use {settings.state_dir}: {error.strerror or error}", FAILED)
     if status != OK or not options.run:
         return status
-    if settings.master:
-        print(
-            f"drqueue-slave: its settings say master = {settings.master!r}: that is dialled", file=sys.stderr
-        )
     return serve(settings)
 
 
@@ -143,6 +139,8 @@ def _join(settings: SlaveSettings, target: Line | Address) -> int:
     if isinstance(outcome, JoinFailed):
         return _complain(str(outcome), outcome.status)
     print(f"joined {outcome.address} as {outcome.role} {outcome.name}", flush=True)
+    if settings.master and outcome.address not in candidates(settings.master, os.environ):
+        _say(f"its settings name another master, {settings.master!r}: it dials that one alone")
     return OK
 
 

@@ -8,7 +8,7 @@ anything. A farm joined earlier is never tried because the latest is silent: goi
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from drqueue.access import Access, read_access
+from drqueue.access import Access, AccessError, read_access
 from drqueue.address import Address
 from drqueue.slave.credentials import access_file, same_door, stamp
 
@@ -37,9 +37,15 @@ class Routes:
 
     def now(self) -> list[Route]:
         """The routes to try, in order. Raises NotJoined, AccessError."""
-        if self._named and all(address.kind == "unix" for address in self._addresses):
-            return [Route(address) for address in self._addresses]
-        ways = read_access(access_file(self.state_dir))
+        local = [Route(address) for address in self._addresses if address.kind == "unix"]
+        if self._named and len(local) == len(self._addresses):
+            return local
+        try:
+            ways = read_access(access_file(self.state_dir))
+        except AccessError:
+            if not self._named or not local:
+                raise
+            return local
         if not self._named and ways:
             return [Route(way.address, way) for way in ways if same_door(way, ways[0])]
         found: list[Route] = []

@@ -11,6 +11,7 @@ import pytest
 
 from drqueue.access import read_access, write_access
 from drqueue.client import (
+    DrQueueError,
     MasterUnreachable,
     NotAllowed,
     NotLoggedIn,
@@ -250,6 +251,27 @@ async def test_a_line_that_is_refused_changes_nothing(master: SecuredPeer, tmp_p
         with pytest.raises(Refused, match="this line was used up"):
             await soon(log_in(master.line(), env))
     assert read_access(env["DRQUEUE_ACCESS"]) == [way_in(1)]
+    assert not (tmp_path / PENDING_FILE).exists()
+
+
+async def test_a_token_is_not_spent_where_the_login_could_not_be_kept(
+    master: SecuredPeer, tmp_path: Path
+) -> None:
+    """Others can read the file, or it is damaged, or its folder cannot be made."""
+    env = keep(tmp_path, way_in(1))
+    path = tmp_path / "access.json"
+    async with serving(master):
+        path.chmod(0o644)
+        with pytest.raises(DrQueueError, match="chmod 600"):
+            await soon(log_in(master.line(), env))
+        path.chmod(0o600)
+        path.write_text("{}")
+        with pytest.raises(DrQueueError, match="is damaged"):
+            await soon(log_in(master.line(), env))
+        with pytest.raises(DrQueueError, match="cannot be written"):
+            await soon(log_in(master.line(), {"DRQUEUE_ACCESS": f"{path}/access.json"}))
+    assert master.joins == []
+    assert path.read_text() == "{}"
 
 
 async def test_a_token_is_shown_to_the_master_of_the_line_alone(master: SecuredPeer, tmp_path: Path) -> None:

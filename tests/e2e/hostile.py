@@ -6,10 +6,15 @@ entered for each case; left, nothing has changed, frames went on being dispatche
 Every attacker has an address of its own (127.0.0.N), since the audit and the gate tell them apart by that.
 """
 
+import json
+import os
 import socket
 import ssl
 import struct
+import subprocess
+import sys
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -36,6 +41,8 @@ from tests.e2e.helpers import Cli, Running, until, wait_until
 from tests.master.guests import Guest, a_port
 
 HOST = "127.0.0.1"
+ATTACKER = Path(__file__).with_name("attacker.py")
+WATCHED = Path(__file__).with_name("watched.py")
 PEOPLE = {"anna": "artist", "bert": "artist", "vera": "viewer", "sue": "supervisor"}
 #: A link is given up after ten seconds of silence: none may be, whatever goes on.
 ENV = {
@@ -45,7 +52,6 @@ ENV = {
     "DRQUEUE_GRACE_S": "0.5",
     "DRQUEUE_RUN_AS": "self",
 }
-_CLIENT, _SLAVE = "client", "slave"
 
 
 class Site:
@@ -59,6 +65,7 @@ class Site:
         # Nodes are other machines: they find no master's socket.
         self.nodes = Cli(folder / "nodes", folder / "work", ENV)
         self.master_log = folder / "master.log"
+        self.steps = folder / "steps"
         self.pin = ""
         self.ways: dict[str, Access] = {}
         self.victim = self.background = -1
@@ -69,8 +76,8 @@ class Site:
 
     def start(self) -> None:
         """Start the daemons, log everybody in, and submit Anna's jobs."""
-        words = ("--listen", f"{HOST}:{self.port}")
-        self.master = self._daemon(self.cli, "drqueue.master", *words, log=self.master_log)
+        argv = (WATCHED, self.steps, "drqueue.master", "--listen", f"{HOST}:{self.port}")
+        self.master = self._daemon(self.cli, *argv, log=self.master_log)
         wait_until("the master is up", lambda: " is up" in self.master_log.read_text())
         trio.run(self._let_in)
         self.start_slave("good", control=f"{HOST}:{self.control}")
@@ -83,9 +90,18 @@ class Site:
                 running.process.terminate()
                 running.finish()
 
-    def _daemon(self, cli: Cli, module: str, *words: object, log: Path) -> Running:
-        log.touch()
-        running = cli.start(*words, module=module, err=log)
+    def _daemon(self, cli: Cli, *words: object, log: Path) -> Running:
+        with log.open("ab") as file:
+            process = subprocess.Popen(
+                [sys.executable, *map(str, words)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                cwd=cli.cwd,
+                env=cli.environ(),
+                text=True,
+            )
+        running = Running(process)
         self._running.append(running)
         return running
 
@@ -120,8 +136,8 @@ class Site:
     def start_slave(self, name: str, *, control: str) -> Running:
         """Start a slave that listens there; it is not waited for."""
         cli = Cli(self.nodes.state_dir, self.nodes.cwd, {**ENV, "DRQUEUE_CONTROL_LISTEN": control})
-        words = ("--name", name, "--cores", 2, "--kill-frames-on-exit")
-        return self._daemon(cli, "drqueue.slave", *words, log=self.folder / f"{name}.log")
+        words = ("-m", "drqueue.slave", "--name", name, "--cores", 2, "--kill-frames-on-exit")
+        return self._daemon(cli, *words, log=self.folder / f"{name}.log")
 
     async def _submit(self) -> None:
         async with self.dial("anna") as anna:
@@ -132,7 +148,7 @@ class Site:
             async def runs() -> bool:
                 frames = await admin.ask(messages.ListFrames, job=self.victim)
                 job = await admin.ask(messages.GetJob, job=self.background)
-                return frames.frames[0].state == "RUNNING" and job.job.counts.done > 0
+                return bool(frames.frames[0].state == "RUNNING" and job.job.counts.done > 0)
 
             await until("the farm renders", runs)
 
@@ -169,7 +185,7 @@ class Site:
     @asynccontextmanager
     async def dial(self, name: str, source: str = HOST) -> AsyncIterator[Guest]:
         """A person's link to the master."""
-        async with self.enter(_CLIENT, self.ways[name].secret, source) as guest:
+        async with self.enter("client", self.ways[name].secret, source) as guest:
             yield guest
 
     @asynccontextmanager
@@ -191,7 +207,7 @@ class Site:
 
     async def join(self, line: str, secret: str, role: LinkRole, source: str = HOST) -> Joined | Rejected:
         """What the master says to whoever uses a line."""
-        parsed = parse_line(line, "node" if role == _SLAVE else "user")
+        parsed = parse_line(line, "node" if role == "slave" else "user")
         async with self.channel(source) as channel:
             channel.send(Join(role=role, secret_hash=secret_hash(secret), token=parsed.token, name="joiner"))
             answer = await channel.first_message()
@@ -199,6 +215,35 @@ class Site:
             return answer
 
     # -- the attack -----------------------------------------------------------------------------------
+
+    def attacker(self, source: str, what: str, *words: object, port: int = 0) -> list[str]:
+        """The command line of a hostile process."""
+        argv = (sys.executable, ATTACKER, port or self.port, source, what, *words)
+        return [str(word) for word in argv]
+
+    async def attack(self, source: str, what: str, *words: object, port: int = 0) -> Counter[str]:
+        """Let a hostile process do its worst; how what it threw ended."""
+        done = await trio.run_process(self.attacker(source, what, *words, port=port), capture_stdout=True)
+        return Counter(json.loads(done.stdout))
+
+    def busiest(self) -> dict[str, float]:
+        """Milliseconds of the longest step and turn of the master's loop, since this was asked last."""
+        longest: dict[str, float] = {}
+        for line in self.steps.read_text().splitlines():
+            what, milliseconds = line.split()[:2]
+            longest[what] = float(milliseconds)
+        os.truncate(self.steps, 0)
+        return longest
+
+    def forget_peak(self) -> int:
+        """Kilobytes of memory that the master has; `grown` counts from here on."""
+        process = Path(f"/proc/{self.master.process.pid}")
+        (process / "clear_refs").write_text("5")
+        return _status(process)["VmRSS"]
+
+    def grown(self, since: int) -> int:
+        """Kilobytes by which the master had at most more memory than then."""
+        return _status(Path(f"/proc/{self.master.process.pid}"))["VmHWM"] - since
 
     @asynccontextmanager
     async def siege(self) -> AsyncIterator["Siege"]:
@@ -257,8 +302,8 @@ class Siege:
     async def done(self) -> int:
         """Frames of the background job that are done."""
         job = await self.admin.ask(messages.GetJob, job=self.site.background)
-        count: int = job.job.counts.done
-        return count
+        done: int = job.job.counts.done
+        return done
 
     async def dispatched(self) -> None:
         """Return once further frames are done."""
@@ -269,22 +314,26 @@ class Siege:
 
         await until("further frames are done", more)
 
-    async def rows(self, outcome: str, *words: str, **fields: str) -> list[AuditView]:
-        """Rows of the audit, written since the beginning, with this outcome, these words and fields."""
+    async def since(self) -> list[AuditView]:
+        """All rows of the audit that were written since the beginning."""
         found: list[AuditView] = []
         cursor = self._cursor
-        while page := await self.admin.ask(messages.ListAudit, cursor=cursor, limit=1000):
+        while True:
+            page = await self.admin.ask(messages.ListAudit, cursor=cursor, limit=1000)
             if not page.rows:
                 return found
             cursor = page.next
-            found += [
-                row
-                for row in page.rows
-                if row.outcome == outcome
-                and all(word in row.what for word in words)
-                and all(getattr(row, name) == value for name, value in fields.items())
-            ]
-        return found
+            found += page.rows
+
+    async def rows(self, outcome: str, *words: str, **fields: str) -> list[AuditView]:
+        """Those of them with this outcome, these words and fields."""
+        return [
+            row
+            for row in await self.since()
+            if row.outcome == outcome
+            and all(word in row.what for word in words)
+            and all(getattr(row, name) == value for name, value in fields.items())
+        ]
 
     async def audited(self, outcome: str, *words: str, **fields: str) -> AuditView:
         """The one row that tells of it, however often it was tried."""
@@ -297,8 +346,8 @@ class Siege:
         try:
             await until("it is audited", found)
         except AssertionError:
-            page = await self.admin.ask(messages.ListAudit, cursor=self._cursor, limit=1000)
-            raise AssertionError(f"no {outcome} of {words} {fields} in {page.rows}") from None
+            told = await self.since()
+            raise AssertionError(f"no {outcome} of {words} {fields} in {told}") from None
         assert len(rows) == 1, rows
         return rows[0]
 
@@ -419,12 +468,7 @@ class Impostor:
             self.met += 1
 
 
-def memory_kb(pid: int) -> tuple[int, int]:
-    """A process's memory now, and the most that it ever was since `forget_peak`."""
-    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return int(fields["VmRSS"].split()[0]), int(fields["VmHWM"].split()[0])
-
-
-def forget_peak(pid: int) -> None:
-    """Count the most memory of a process from now on."""
-    Path(f"/proc/{pid}/clear_refs").write_text("5")
+def _status(process: Path) -> dict[str, int]:
+    """The sizes in /proc/PID/status, in kilobytes."""
+    lines = (line.split() for line in (process / "status").read_text().splitlines())
+    return {words[0].rstrip(":"): int(words[1]) for words in lines if words[-1] == "kB"}

@@ -31,6 +31,7 @@ from drqueue.proto.link_messages import (
     TicketKey,
 )
 from drqueue.proto.model import Exit, LogEnds, SlaveLimits
+from drqueue.proto.views import AccountView
 from tests.builders import a_hello
 from tests.e2e.helpers import until, wait_until
 from tests.e2e.hostile import HOST, Impostor, Site, a_site, ends
@@ -183,7 +184,7 @@ async def test_a_cloned_node_is_another_node_and_waits(site: Site) -> None:
         identity = json.loads((state / "identity.json").read_text())
         (state / "identity.json").write_text(json.dumps({**identity, "fingerprint": "of another machine"}))
         clone = site.start_slave("clone", control=f"{HOST}:{a_port()}")
-        pending: list[messages.AccountView] = []
+        pending: list[AccountView] = []
 
         async def asks() -> bool:
             answer = await siege.admin.ask(messages.ListAccounts, kind="node", pending=True)

@@ -4,6 +4,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 import trio
@@ -39,7 +40,7 @@ async def test_a_viewer_submits_nothing_and_changes_nothing(site: Site) -> None:
     spec = a_spec("mine", "1", "true")
     change = JobChange(priority=1)
     key = (site.victim, 0, 0, 1)
-    attempts = {
+    attempts: dict[str, tuple[type[messages.Request], dict[str, Any]]] = {
         "submit job 'mine'": (messages.Submit, {"token": "a viewer's token", "spec": spec}),
         "delete job": (messages.JobVerb, {"job": site.victim, "verb": "delete"}),
         "kill": (messages.FrameVerb, {"job": site.victim, "frames": "1", "verb": "kill"}),

@@ -10,10 +10,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from drqueue.client import Client
+from drqueue.proto.views import AuditView, JobView, SlaveView
 from tests.e2e.helpers import LEDGER, Running, Said, lives, wait_until
 from tests.e2e.netns import Machine, Network, needs_network, network
 
@@ -38,7 +39,9 @@ class Site:
         self.net = net
         self.server = net.machines["server"]
         self.daemons: dict[str, Running] = {}
-        self.start_master()
+        self.start(self.server, "-m", "drqueue.master", "--listen", "0.0.0.0:1234")
+        #: Who works on the server, as a program: a command of its own for each look takes its time.
+        self.admin = Client(f"unix:{self.server.home}/state/master.sock")
 
     def env(self, machine: Machine) -> dict[str, str]:
         """The environment of what runs on a machine, daemons and commands alike."""
@@ -56,16 +59,9 @@ class Site:
         )
         wait_until(f"the daemon of {machine.name} is up", lambda: " is up" in self.said(machine))
 
-    def start_master(self) -> None:
-        self.start(self.server, "-m", "drqueue.master", "--listen", "0.0.0.0:1234")
-
     def drqueue(self, machine: Machine, *words: object, status: int | None = 0) -> Said:
         """A command, typed on a machine."""
         return machine.drqueue(*words, status=status, env=self.env(machine))
-
-    def admin(self, *words: object) -> Any:
-        """What a command says in JSON to who works on the server."""
-        return json.loads(self.drqueue(self.server, *words, "--json").out)
 
     def line(self, *words: object) -> str:
         """A line for a node or a person."""
@@ -85,39 +81,40 @@ class Site:
         self.drqueue(machine, "login", self.line("user", "add", name, "--role", role))
         return machine
 
-    def slave(self, name: str) -> dict[str, Any]:
+    def slave(self, name: str) -> SlaveView:
         """A slave as the master knows it."""
-        found: dict[str, Any] = self.admin("slave", name)
-        return found
+        return self.admin.slave(name)
 
     def until_linked(self, name: str, linked: bool = True) -> None:
         wait_until(
             f"{name} is {'linked' if linked else 'not linked'}",
-            lambda: [s["linked"] for s in self.admin("slaves") if s["name"] == name] == [linked],
+            lambda: [view.linked for view in self.admin.slaves() if view.name == name] == [linked],
         )
 
-    def audited(self, what: str, **fields: object) -> list[dict[str, Any]]:
+    def audited(self, what: str, **fields: object) -> list[AuditView]:
         """Rows of the audit that hold this word and have these fields."""
         return [
             row
-            for row in self.admin("audit", "-n", 500)
-            if what in row["what"] and all(row[name] == value for name, value in fields.items())
+            for row in self.admin.audit(500)
+            if what in row.what and all(getattr(row, name) == value for name, value in fields.items())
         ]
 
     def submit(self, machine: Machine, *words: object) -> int:
         return int(self.drqueue(machine, "submit", "--cwd", "/", *words).out)
 
-    def until_job(self, job: int, state: str) -> dict[str, Any]:
-        """A job once it is in a state."""
-        wait_until(f"job {job} is {state}", lambda: self.admin("job", job)["state"] == state)
-        found: dict[str, Any] = self.admin("job", job)
-        return found
+    def finished(self, job: int) -> JobView:
+        """A job once it is finished; all its frames must be done."""
+        (view,) = self.admin.wait([job])
+        assert view.counts.done == view.counts.total, view.counts
+        return view
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     with network(tmp_path, "server", "node1", "node2") as net:
-        yield Site(net)
+        site = Site(net)
+        with site.admin:
+            yield site
 
 
 def waits_for(path: Path) -> str:
@@ -131,9 +128,8 @@ def test_a_job_renders_on_both_nodes(site: Site, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     command = (sys.executable, "-S", LEDGER, ledger, "0.3")
     job = site.submit(site.server, "--frames", "1-8", "--", *command)
-    counts = site.until_job(job, "FINISHED")["counts"]
-    assert (counts["done"], counts["total"]) == (8, 8)
-    assert {view["slave"] for view in site.admin("frames", job)} == {"node1", "node2"}
+    assert site.finished(job).counts.done == 8
+    assert {view.slave for view in site.admin.frames(job)} == {"node1", "node2"}
     starts, ends, overlaps = lives(ledger)
     assert set(starts.values()) == set(ends.values()) == {1}
     assert overlaps == 0
@@ -143,41 +139,41 @@ def test_a_job_renders_on_both_nodes(site: Site, tmp_path: Path) -> None:
 
 def test_a_slave_is_asked_directly_and_through_the_master_where_that_fails(site: Site) -> None:
     node = site.add_node("node1")
-    control = site.slave("node1")["control"]
+    control = site.slave("node1").control
     assert control.startswith(f"{node.address}:")
     site.drqueue(site.server, "slave", "disable", "node1")
     # The slave itself saw who came, over the network; what is passed on comes from a socket.
     (row,) = wait_until("it is audited", lambda: site.audited("enabled=no") or None)
-    assert (row["role"], row["outcome"]) == ("admin", "done")
-    assert row["peer"] == f"slave node1 says: {site.server.address}"
-    wait_until("the master knows", lambda: site.slave("node1")["limits"]["enabled"] is False)
+    assert (row.role, row.outcome) == ("admin", "done")
+    assert row.peer == f"slave node1 says: {site.server.address}"
+    wait_until("the master knows", lambda: site.slave("node1").limits.enabled is False)
 
     node.drop(int(control.rpartition(":")[2]))
     began = time.monotonic()
     said = site.drqueue(site.server, "slave", "enable", "node1")
     assert time.monotonic() - began < 10
     assert said.err == ""
-    wait_until("the master knows", lambda: site.slave("node1")["limits"]["enabled"] is True)
+    wait_until("the master knows", lambda: site.slave("node1").limits.enabled is True)
     (row,) = site.audited("enabled=yes")
-    assert (row["outcome"], row["peer"].startswith("uid ")) == ("done", True)
+    assert (row.outcome, row.peer.startswith("uid ")) == ("done", True)
 
 
 def test_a_frame_outlives_a_cut_of_its_nodes_link(site: Site, tmp_path: Path) -> None:
     node = site.add_node("node1")
     go = tmp_path / "go"
     job = site.submit(site.server, "--", waits_for(go))
-    wait_until("the frame runs", lambda: site.admin("frames", job)[0]["state"] == "RUNNING")
+    wait_until("the frame runs", lambda: site.admin.frames(job)[0].state == "RUNNING")
     node.cut()
     site.until_linked("node1", linked=False)
     assert not Path(f"{go}.ended").exists()
     go.touch()
     wait_until("the frame has ended", lambda: Path(f"{go}.ended").exists())
-    (frame,) = site.admin("frames", job)
-    assert frame["state"] == "RUNNING"
+    (frame,) = site.admin.frames(job)
+    assert frame.state == "RUNNING"
     node.heal()
-    site.until_job(job, "FINISHED")
-    attempts = site.admin("attempts", job, 1)
-    assert [attempt["outcome"] for attempt in attempts] == ["done"]
+    site.finished(job)
+    attempts = site.admin.attempts(job, 1)
+    assert [attempt.outcome for attempt in attempts] == ["done"]
 
 
 def test_a_node_that_is_revoked_is_cut_off_and_stays_out(site: Site) -> None:
@@ -194,9 +190,9 @@ def test_a_node_that_is_revoked_is_cut_off_and_stays_out(site: Site) -> None:
     site.start(node, "-m", "drqueue.slave")
     wait_until("it says so", lambda: "refuses this slave" in site.said(node))
     assert site.audited("link as a slave", outcome="no-account", peer=node.address)
-    assert site.slave("node1")["linked"] is False
-    assert site.slave("node2")["linked"] is True
-    assert "node1" not in {view["name"] for view in site.admin("node", "list")}
+    assert site.slave("node1").linked is False
+    assert site.slave("node2").linked is True
+    assert "node1" not in {view.name for view in site.admin.accounts("node")}
 
 
 def test_somebody_works_from_a_machine_of_their_own(site: Site) -> None:
@@ -206,13 +202,13 @@ def test_somebody_works_from_a_machine_of_their_own(site: Site) -> None:
     assert (you["name"], you["role"], you["peer"]) == ("anna", "artist", anna.address)
     others = site.submit(site.server, "--", "true")
     own = site.submit(anna, "--", "echo hello from anna")
-    assert site.until_job(own, "FINISHED")["submitter"] == "anna"
+    assert site.finished(own).submitter == "anna"
     assert "hello from anna" in site.drqueue(anna, "log", own, 1).out
     refused = site.drqueue(anna, "delete", others, status=3)
     assert refused.sentence.count(str(others)) >= 1
-    assert site.admin("job", others)["id"] == others
+    assert site.admin.job(others)[0].id == others
     assert site.drqueue(anna, "slave", "disable", "node1", status=3).sentence
-    assert site.slave("node1")["limits"]["enabled"] is True
+    assert site.slave("node1").limits.enabled is True
     site.drqueue(anna, "delete", own)
     # What a person may not do is told with who they are, and where they came from.
     assert site.audited("", who="anna", outcome="not-allowed")
@@ -237,7 +233,7 @@ def test_somebody_who_is_revoked_is_cut_off_at_slaves_too(site: Site, tmp_path: 
     assert "Traceback" not in (tmp_path / "err").read_text()
     # Whoever it was: what they had submitted goes on.
     go.touch()
-    site.until_job(job, "FINISHED")
+    site.finished(job)
 
 
 def test_a_copy_of_a_nodes_disk_does_not_take_its_place(site: Site) -> None:
@@ -249,17 +245,16 @@ def test_a_copy_of_a_nodes_disk_does_not_take_its_place(site: Site) -> None:
     )
     site.start(thief, "-m", "drqueue.slave", "--name", "node2")
     wait_until("it is told no", lambda: "refuses this slave" in site.said(thief))
-    assert site.slave("node1")["linked"] is True
-    assert [view["name"] for view in site.admin("slaves")] == ["node1"]
-    print(site.admin("audit")[-5:], site.said(thief), site.said(site.server))
-    assert [r for r in site.audited("") if r["peer"] == thief.address and r["outcome"] != "done"]
+    assert site.slave("node1").linked is True
+    assert [view.name for view in site.admin.slaves()] == ["node1"]
+    assert site.audited("link slave", outcome="identity-in-use", peer=thief.address)
 
 
 def test_no_log_and_no_answer_holds_a_secret(site: Site) -> None:
     node = site.add_node("node1")
     anna = site.add_person("anna", "artist")
     job = site.submit(anna, "--env", "SITE_TOKEN=verysecretword", "--", "true")
-    site.until_job(job, "FINISHED")
+    site.finished(job)
     files = [
         site.server.home / "state" / "admin.json",
         node.home / "state" / "slave-node1" / "access.json",
@@ -272,10 +267,13 @@ def test_no_log_and_no_answer_holds_a_secret(site: Site) -> None:
             secrets += [way["secret"], *way.get("key", "").splitlines()[1:-1]]
     assert len(secrets) >= 5
     told = [site.said(site.server), site.said(node)]
-    told += [
-        json.dumps(site.admin(*words)) for words in (("audit",), ("node", "list"), ("user", "list", "--all"))
-    ]
-    told += [json.dumps(site.admin("slaves")), site.drqueue(site.server, "doctor", "node1", status=None).out]
+    views = (
+        site.admin.audit(500),
+        site.admin.accounts("node"),
+        site.admin.accounts("user"),
+        site.admin.slaves(),
+    )
+    told += [*map(repr, views), site.drqueue(site.server, "doctor", "node1", status=None).out]
     told += [site.drqueue(site.add_person("vera", "viewer"), "job", job, status=None).out]
     for secret in secrets:
         assert not any(secret in text for text in told)
@@ -290,7 +288,7 @@ def test_a_doctor_sees_a_farm_from_every_side(site: Site) -> None:
     assert {row["where"] for row in rows} == {"this machine", "master", "slave node1", "slave node2"}
     ways = {row["where"]: row for row in rows if row["what"] == "from here"}
     assert node.address in ways["slave node1"]["text"]
-    node.drop(int(site.slave("node1")["control"].rpartition(":")[2]))
+    node.drop(int(site.slave("node1").control.rpartition(":")[2]))
     node2.cut()
     site.until_linked("node2", linked=False)
     (node2.home / "state").chmod(0o755)
@@ -311,11 +309,11 @@ def test_a_node_asks_without_a_line_and_is_approved(site: Site) -> None:
         sys.executable, "-m", "drqueue.slave", "join", site.server.address, "--run",
         env=site.env(node), err=node.home / "log",
     )  # fmt: skip
-    (pending,) = wait_until("it asks", lambda: site.admin("node", "pending") or None)
+    (pending,) = wait_until("it asks", lambda: site.admin.accounts("node", pending=True) or None)
     # The same code on both sides: nobody sits in between.
-    assert pending["code"] in site.said(node)
-    assert site.admin("slaves") == []
-    site.drqueue(site.server, "node", "approve", pending["code"])
+    assert pending.code in site.said(node)
+    assert site.admin.slaves() == ()
+    site.drqueue(site.server, "node", "approve", pending.code)
     site.until_linked("node1")
 
 
@@ -323,9 +321,7 @@ def test_a_node_asks_without_a_line_and_is_approved(site: Site) -> None:
 def test_a_stranger_is_refused_before_much_is_looked_at(site: Site, at: str) -> None:
     node = site.add_node("node1")
     desk = site.net.add("desk")
-    host, port = (
-        (site.server.address, "1234") if at == "master" else site.slave("node1")["control"].split(":")
-    )
+    host, port = (site.server.address, "1234") if at == "master" else site.slave("node1").control.split(":")
     secret = json.loads((node.home / "state" / "slave-node1" / "access.json").read_text())["farms"][0][
         "secret"
     ]
@@ -345,5 +341,5 @@ def test_a_stranger_is_refused_before_much_is_looked_at(site: Site, at: str) -> 
     assert tries("asks-first") == "closed"
     # A node's secret is no client's.
     assert tries("secret", secret) == "rejected"
-    assert site.slave("node1")["linked"] is True
-    assert site.admin("farm")["jobs"] == 0
+    assert site.slave("node1").linked is True
+    assert site.admin.farm_info().jobs == 0

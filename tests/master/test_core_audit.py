@@ -170,7 +170,7 @@ def test_others_and_other_things_have_rows_of_their_own() -> None:
     farm = CoreFarm()
     for who in (VIC, structs.replace(VIC, peer="192.0.2.6"), structs.replace(VIC, name="val")):
         for kind in ("node", "user"):
-            farm.refusal(AddLine(rq=0, kind=kind, name="x"), who)  # type: ignore[arg-type]
+            farm.refusal(AddLine(rq=0, kind=kind, name="x"), who)
     assert len(farm.audited()) == 6
 
 

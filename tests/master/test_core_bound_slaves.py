@@ -18,14 +18,14 @@ ENDS = LogEnds(size=3, head=b"log")
 def test_a_slave_is_bound_to_the_account_that_it_came_by() -> None:
     farm = AccessFarm()
     one, two = farm.node("n1"), farm.node("n2")
-    farm.unlink(farm.link("n1", who=one))
-    for fingerprint in ("", "f"):
+    farm.unlink(farm.link("n1", who=one, fingerprint="f"))
+    for fingerprint in ("", "f", "other"):
         link = farm.link("n1", who=two, fingerprint=fingerprint)
         assert (farm.unlinked[link].code, farm.unlinked[link].retry) == ("not-yours", False)
     assert farm.audited()[-1].outcome == "not-yours"
     farm.restart()
-    link = farm.link("n1", who=two)
-    assert farm.unlinked[link].code == "not-yours"
+    link = farm.link("n1", who=two, fingerprint="f")
+    assert farm.unlinked[link].code == "not-yours", "the very same machine has nothing to do with it"
     assert farm.link("n1", who=one) not in farm.unlinked
 
 

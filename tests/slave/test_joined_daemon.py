@@ -133,6 +133,16 @@ async def test_a_line_may_come_from_stdin(tmp_path: Path, master: SecureMaster) 
     assert err == f"drqueue-slave: 127.0.0.1:{master.port} refuses: too old\n"
 
 
+async def test_a_master_in_the_settings_that_is_another_one_is_said(
+    tmp_path: Path, master: SecureMaster
+) -> None:
+    command = Command(a_line(master), "--state-dir", str(tmp_path / "s"), DRQUEUE_MASTER="elsewhere")
+    await master.asked(master.joined(), timeout_s=20)
+    status, _, err = await command.ended()
+    assert status == 0
+    assert err == "drqueue-slave: its settings name another master, 'elsewhere': it dials that one alone\n"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -9,7 +9,7 @@ import pytest
 import trio
 from msgspec import structs
 
-from drqueue.access import Access, read_access, write_access
+from drqueue.access import Access, AccessError, read_access, write_access
 from drqueue.address import Address
 from drqueue.channel import LinkClosed
 from drqueue.proto.lines import encoded, secret_hash
@@ -214,6 +214,16 @@ async def test_a_local_link_stands_though_access_is_damaged(farm: Farm, tmp_path
         farm.rig.link.look()
         assert farm.rig.link.number == 1
     named.close()
+
+
+def test_this_machines_master_is_dialled_though_access_is_damaged(farm: Farm) -> None:
+    (farm.folder / "access.json").write_text("{")
+    places = Address("unix", path="/a"), farm.master.address
+    farm.route(*places, named=True)
+    assert [route.address for route in farm.rig.link._routes.now()] == [places[0]]
+    farm.route(*places)
+    with pytest.raises(AccessError):
+        farm.rig.link._routes.now()
 
 
 def test_nowhere_to_dial_is_a_sentence(farm: Farm) -> None:

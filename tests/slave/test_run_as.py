@@ -161,6 +161,7 @@ def test_whose_leftovers_may_be_removed() -> None:
     assert found.owner(4242, 4343) == (4242, 4343, ())
     for uid in (0, SLAVE.uid, DAEMON.uid, NOBODY.uid):
         assert found.owner(uid, 0) is None
+    assert run_as(own=BEN).owner(BEN.uid, BEN.gid) is None
     assert run_as("self").owner(ANNA.uid, ANNA.gid) is None
 
 

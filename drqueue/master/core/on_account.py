@@ -70,7 +70,7 @@ def _further(turn: Turn, name: str, role: Role) -> str:
             raise Refused(
                 "bad-role",
                 f"{name} is {with_article(other)}: add them as such, "
-                f"or change that first (drqueue user set-role {name} {role})",
+                f"or change that first (drqueue user role {name} {role})",
             )
     if not known:
         return ""

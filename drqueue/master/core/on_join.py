@@ -54,8 +54,6 @@ def _account(turn: Turn, event: JoinAsked) -> AccountRecord:
     if not token:
         return _wait(turn, event, known)
     line = _line(turn, event, token)
-    if known is not None:
-        register.drop(known, turn.state.save)
     name = line.name or tidy_name(join.name)
     record = structs.replace(_record(turn, event, name), role=line.role, line=token)
     by = f"with a line of {line.created_by}"
@@ -129,7 +127,6 @@ def _wait(turn: Turn, event: JoinAsked, known: AccountRecord | None) -> AccountR
 def approve(turn: Turn, waiting: AccountRecord, by: str) -> AccountRecord:
     """It waits no more; its account."""
     register = turn.state.register
-    register.drop(waiting, turn.state.save)
     _take_places(turn, waiting, None)
     name = free_name(turn, "node", waiting.name)
     record = structs.replace(waiting, pending=False, name=name, created_by=by, code="")

@@ -114,7 +114,6 @@ def on_linked(turn: Turn, event: SlaveLinked) -> None:
     slave.heard, slave.heard_at = turn.now, turn.wall
     state.links[event.link] = slave
     state.silent.pop(slave.id, None)
-    slave.may_keep.clear()
     state.bind(slave, who.account)
     if other is not None and other is not slave and not other.live:
         forget(turn, other)
