@@ -3,8 +3,8 @@
 Standard library only, without `typing`: the keeper imports this by path and has to stay small.
 A frame of the keeper's own user is found again by the environment it was started with. That of another user's
 cannot be read without CAP_SYS_PTRACE, so such a frame is noted before its program begins: a line of key,
-process id and birth in `keeper.frames`, which begins with an end of line: a full disk may have cut the former
-line short.
+process id and the two ticks since boot between which it was born, in `keeper.frames`. A line begins with an
+end of line: a full disk may have cut the former short.
 """
 
 import os
@@ -37,7 +37,7 @@ class Notes:
         return self._fd
 
     def _shorten(self) -> None:
-        lines = [f"{mark} {pid} {birth}\n" for mark, pid, birth in _read(self._path) if _runs(pid, birth)]
+        lines = [f"{mark} {pid} {birth} {birth}\n" for mark, pid, birth in _running(self._path)]
         temporary = f"{self._path}.new"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(temporary, flags, 0o600)
@@ -51,21 +51,19 @@ class Notes:
 def running(state_dir: str) -> list[tuple[str, int, int]]:
     """Mark, process id and birth of all that were noted and still run."""
     try:
-        noted = _read(os.path.join(state_dir, NAME))
+        return _running(os.path.join(state_dir, NAME))
     except FileNotFoundError:
         return []
-    return [(mark, pid, birth) for mark, pid, birth in noted if _runs(pid, birth)]
 
 
-def _runs(pid: int, birth: int) -> bool:
-    return proctree.alive(pid, birth)
-
-
-def _read(path: str) -> list[tuple[str, int, int]]:
+def _running(path: str) -> list[tuple[str, int, int]]:
     with open(path, encoding="ascii", errors="replace") as file:
         rows = [line.split() for line in file if line.endswith("\n")]
-    return [
-        (row[0], int(row[1]), int(row[2]))
-        for row in rows
-        if len(row) == 3 and row[1].isdigit() and row[2].isdigit()
-    ]
+    found = []
+    for row in rows:
+        if len(row) == 4 and all(word.isdigit() for word in row[1:]):
+            pid, first, last = map(int, row[1:])
+            birth = proctree.birth(pid)
+            if first <= birth <= last and proctree.alive(pid, birth):
+                found.append((row[0], pid, birth))
+    return found

@@ -100,7 +100,7 @@ def spawn_as(
 ) -> tuple[int, int]:
     """Start a command as another user; as `spawn`, but a scratch directory must not exist yet.
 
-    `note` is a file and a key: before the command can begin, a line of key, process id and birth is in it.
+    `note` is a file and a key: before the command can begin, a line in it says which process the key's is.
     """
     pipe = pid = -1
     try:
@@ -111,7 +111,7 @@ def spawn_as(
             before = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // _TICK_NS
             pid = os.fork()
             if pid == 0:
-                _run_as(user, argv, env, cwd, output, umask, scratch, note, writing)
+                _run_as(user, argv, env, cwd, output, umask, scratch, note, before, writing)
             after = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // _TICK_NS
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, masked)
@@ -156,6 +156,7 @@ def _run_as(
     umask: int,
     scratch: bool,
     note: tuple[int, str] | None,
+    before: int,
     pipe: int,
 ) -> None:
     """The child's way from the fork to its program; it never returns."""
@@ -163,10 +164,12 @@ def _run_as(
     try:
         os.setsid()
         if note is not None:
-            os.write(note[0], f"\n{note[1]} {os.getpid()} {proctree.birth(os.getpid())}\n".encode())
+            after = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // _TICK_NS
+            os.write(note[0], f"\n{note[1]} {os.getpid()} {before} {after}\n".encode())
         signal.set_wakeup_fd(-1)
         for signo in DEFAULT_SIGNALS:
-            signal.signal(signo, signal.SIG_DFL)
+            if signal.getsignal(signo) is not signal.SIG_DFL:
+                signal.signal(signo, signal.SIG_DFL)
         os.dup2(output, 1)
         os.dup2(output, 2)
         _become(user, program)

@@ -1,7 +1,7 @@
-"""A hostile peer as a process of its own: `attacker.py PORT SOURCE WHAT [WORD...]`; prints what came of it as JSON.
+"""A hostile peer as a process of its own: `attacker.py PORT SOURCE WHAT [WORD...]`; prints as JSON what came.
 
-What it throws is counted by how it ended: the code of a Rejected or Refusal, `closed` (without a word), `open`
-(it was still open when this side gave up).
+What it throws is counted by how that ended: the code of a Rejected or Refusal, `closed` (without a word),
+`open` (it was still open when this side gave up).
 """
 
 import json
@@ -210,24 +210,19 @@ def trusted(attacker: Attacker, secret: str, times: str) -> None:
 
 
 def slow(attacker: Attacker, silent: str, slowly: str) -> None:
-    """So many links that say nothing, and so many that say a byte now and then, again and again, until stdin
-    ends."""
+    """So many links that say nothing, and so many that say a good handshake byte by byte; each is begun anew
+    when it is ended, until stdin ends."""
     hello = ssl_hello()
-    links: list[tuple[socket.socket, bool]] = []
-    wanted = [False] * int(silent) + [True] * int(slowly)
-    said = False
+    links = [attacker.plain() for _ in range(int(silent) + int(slowly))]
+    said = [0] * len(links)
+    print("ready", flush=True)
     while not select.select([sys.stdin], [], [], 0.2)[0]:
-        for talks in wanted:
-            links.append((attacker.plain(), talks))
-        wanted = []
-        if not said:
-            print("ready", flush=True)
-            said = True
-        for n, (link, talks) in enumerate(links):
+        for n, link in enumerate(links):
             try:
-                if talks:
-                    link.send(hello[n % 100 : n % 100 + 1])
                 link.setblocking(False)
+                if n >= int(silent):
+                    link.send(hello[said[n] : said[n] + 1])
+                    said[n] += 1
                 over = not link.recv(1)
             except BlockingIOError:
                 continue
@@ -236,8 +231,8 @@ def slow(attacker: Attacker, silent: str, slowly: str) -> None:
             if over:
                 attacker.ends["closed"] += 1
                 link.close()
-                links[n] = attacker.plain(), talks
-    for link, _ in links:
+                links[n], said[n] = attacker.plain(), 0
+    for link in links:
         link.close()
 
 
@@ -254,7 +249,7 @@ def ssl_hello() -> bytes:
     raise AssertionError("a handshake with nobody")
 
 
-WHAT = {
+WHAT: dict[str, Callable[..., None]] = {
     "bad-logins": bad_logins,
     "other-tongues": other_tongues,
     "early": early,

@@ -290,10 +290,7 @@ class Siege:
         ]
         slaves = (await self.admin.ask(messages.ListSlaves)).slaves
         return Standing(
-            tuple(
-                (j.id, j.name, j.submitter, j.state, j.priority, j.pool, j.counts.total, j.blocked_hosts)
-                for j in jobs
-            ),
+            tuple((j.id, j.name, j.submitter, j.priority, j.pool, j.counts.total) for j in jobs),
             tuple((f.state, f.attempt, f.slave, f.progress, f.activity) for f in frames),
             tuple(accounts),
             tuple((s.id, s.name, s.linked, s.limits, s.control, s.machine) for s in slaves),

@@ -1,4 +1,7 @@
-"""Who tries more than they may, at the master and at a slave's own port: it comes to nothing but the audit."""
+"""Who tries more than they may, at the master and at a slave's own port: nothing comes of it.
+
+But rows of the audit, one for each thing that was tried.
+"""
 
 import secrets
 import time

@@ -5,6 +5,7 @@ took longer than any before: a line with `step` or `turn`, milliseconds, and the
 thread's CPU time, so that other programs on the machine do not matter. An empty FILE begins anew.
 """
 
+import functools
 import os
 import runpy
 import sys
@@ -42,13 +43,9 @@ class Watcher(trio.abc.Instrument):
 
 
 def main() -> None:
-    really_run = trio.run
     watcher = Watcher(sys.argv[1])
 
-    def run(*args, **fields):  # type: ignore[no-untyped-def]
-        return really_run(*args, instruments=[watcher], **fields)
-
-    trio.run = run
+    trio.run = functools.partial(trio.run, instruments=[watcher])  # type: ignore[assignment]
     sys.argv = sys.argv[2:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 

@@ -189,10 +189,12 @@ def test_notes_are_shortened_to_what_runs(monkeypatch: pytest.MonkeyPatch, tmp_p
 
     monkeypatch.setattr(notes, "MOST", 100)
     book = notes.Notes(str(tmp_path))
-    own = f"1/0/1/1 {os.getpid()} {proctree.birth(os.getpid())}\n"
-    os.write(book.ready(), own.encode() + b"1/0/3/1 cut short")
+    birth = proctree.birth(os.getpid())
+    own = f"1/0/1/1 {os.getpid()} {birth - 1} {birth + 1}\n"
+    earlier = f"1/0/4/1 {os.getpid()} {birth - 7} {birth - 1}\n"
+    os.write(book.ready(), own.encode() + earlier.encode() + b"1/0/3/1 cut short")
     for _ in range(1000):
-        os.write(book.ready(), b"\n1/0/2/1 999999 77\n")
+        os.write(book.ready(), b"\n1/0/2/1 999999 77 78\n")
     assert (tmp_path / "keeper.frames").stat().st_size < 250
     assert notes.running(str(tmp_path)) == [("1/0/1/1", os.getpid(), proctree.birth(os.getpid()))]
     assert (tmp_path / "keeper.frames").stat().st_mode & 0o777 == 0o600

@@ -38,8 +38,9 @@ def revoke(turn: Turn, accounts: Sequence[AccountRecord], why: str) -> None:
 
 def end_tickets(turn: Turn) -> None:
     """No ticket that was handed out so far opens anything any more."""
-    for slave in turn.state.links.values():
-        turn.ticket_key(slave, only=True)
+    for slave in turn.state.slaves.values():
+        slave.ends_tickets = True
+        turn.ticket_key(slave)
 
 
 def replace(turn: Turn, old: AccountRecord, new: AccountRecord) -> None:

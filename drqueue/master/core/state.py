@@ -142,6 +142,7 @@ class Slave:
         "ahead",
         "control",
         "cores",
+        "ends_tickets",
         "fingerprint",
         "frames_done",
         "frames_failed",
@@ -184,6 +185,8 @@ class Slave:
         self.account = record.account
         #: How often a key for tickets was told since this master started.
         self.generation = 0
+        #: Whether its next key ends all tickets before it: somebody may have been revoked while it was away.
+        self.ends_tickets = True
         #: Exits that were applied on this very link, of which the logs may come.
         self.may_keep: dict[AttemptKey, None] = {}
         self.link: int | None = None

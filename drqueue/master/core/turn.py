@@ -120,13 +120,14 @@ class Turn:
         """Turn a slave away."""
         self._do.append(Unlink(link, code, text, retry))
 
-    def ticket_key(self, slave: Slave, *, only: bool = False) -> None:
-        """Tell a linked slave its next key for tickets; with `only`, none before it is good any more."""
+    def ticket_key(self, slave: Slave) -> None:
+        """Tell a linked slave its next key for tickets, and whether those before it are good any more."""
         if slave.link is None or not self.policy.ticket_seed:
             return
         slave.generation += 1
         key = slave_key(self.policy.ticket_seed, slave.id, slave.generation)
-        self.tell(slave.link, TicketKey(key=key, now=self.wall, only=only))
+        self.tell(slave.link, TicketKey(key=key, now=self.wall, only=slave.ends_tickets))
+        slave.ends_tickets = False
 
     # -- to clients -------------------------------------------------------------------------------
 
