@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+# Tests run side by side, as many as there are cores; 0: in one process.
+JOBS ?= auto
 SEEDS ?= 500
 BIN := .venv/bin
 
@@ -23,7 +25,7 @@ demo: .venv/.installed
 	@$(BIN)/drqueue demo $(ARGS)
 
 test: .venv/.installed-dev
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: .venv/.installed-dev
 	@$(BIN)/ruff format --check .

@@ -2,11 +2,15 @@
 
 Rules: the newest way in comes first; there is one for each farm's address. A slave keeps its own in its state
 directory; a person's is `drqueue/access.json` in the XDG configuration folder, or where DRQUEUE_ACCESS says.
+Whoever changes what stands there reads and writes it under its lock.
 """
 
+import contextlib
+import errno
+import fcntl
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -22,7 +26,10 @@ class AccessError(Exception):
 
 
 class Access(Struct, frozen=True, kw_only=True):
-    """A way into one farm. `certificate` and `key` (PEM) are for a slave's control port."""
+    """A way into one farm. `certificate` and `key` (PEM) are for a slave's control port.
+
+    `line` is the hash of the token that it came by, "" where it came by none.
+    """
 
     host: str
     port: int
@@ -34,6 +41,7 @@ class Access(Struct, frozen=True, kw_only=True):
     secret: str
     certificate: str = ""
     key: str = ""
+    line: str = ""
 
     @property
     def address(self) -> Address:
@@ -47,27 +55,33 @@ def access_path(env: Mapping[str, str]) -> str:
         return os.path.abspath(os.path.expanduser(named))
     base = env.get("XDG_CONFIG_HOME", "")
     if not os.path.isabs(base):
-        base = os.path.join(env.get("HOME") or os.path.expanduser("~"), ".config")
+        home = env.get("HOME") or os.path.expanduser("~")
+        # A user that no database knows has no home: whatever folder this is, it is not theirs.
+        base = os.path.join(home if os.path.isabs(home) else "/", ".config")
     return os.path.join(base, "drqueue", ACCESS_FILE)
 
 
 def read_access(path: str) -> list[Access]:
     """All ways in, newest first; none where there is no file. Raises AccessError."""
     try:
-        info = os.stat(path)
+        info = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise AccessError(f"{path} cannot be read: {error.strerror}") from None
-    if not stat.S_ISREG(info.st_mode) or info.st_mode & 0o077:
+    if not stat.S_ISREG(info.st_mode):
+        raise AccessError(f"{path} is no ordinary file: it is not used; put the file itself there")
+    if info.st_mode & 0o077:
         raise AccessError(f"{path} can be read by others, and it holds a secret: chmod 600 {path}")
     if info.st_uid not in (os.geteuid(), 0):
         raise AccessError(f"{path} belongs to somebody else (user id {info.st_uid}): it is not used")
     try:
         value = read_json(path)
         return [] if value is None else msgspec.convert(value["farms"], list[Access])
-    except (StateError, KeyError, ValueError) as error:
-        raise AccessError(f"{path} is damaged: {error}; log in, or join, again") from None
+    except StateError as error:
+        raise AccessError(f"{error}; then log in, or join, again") from None
+    except (KeyError, ValueError) as error:
+        raise AccessError(f"{path} is damaged: {error}; move it away, then log in, or join, again") from None
 
 
 def write_access(path: str, ways: Sequence[Access]) -> None:
@@ -75,8 +89,31 @@ def write_access(path: str, ways: Sequence[Access]) -> None:
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         write_json_atomic(path, {"farms": msgspec.to_builtins(list(ways))})
-    except (StateError, OSError) as error:
-        raise AccessError(f"{path} cannot be written: {error}") from None
+    except StateError as error:
+        raise AccessError(str(error)) from None
+    except OSError as error:
+        raise AccessError(f"cannot write {path}: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def access_lock(path: str) -> Iterator[None]:
+    """No other process that takes this lock changes the file until the end. Raises AccessError."""
+    lock = f"{path}.lock"
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise AccessError(f"cannot write {path}: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        except OSError as error:
+            # A home on a network disk may know no locks; two logins at once are rare.
+            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+                raise AccessError(f"cannot lock {path}: {error.strerror}") from None
+        yield
+    finally:
+        os.close(fd)
 
 
 def with_access(ways: Sequence[Access], new: Access) -> list[Access]:

@@ -35,7 +35,8 @@ class Inbox(Generic[EventT]):
     """Events on their way to the core, in order.
 
     `put` never fails and never waits, so that no event is lost; whoever can make its peer wait
-    (a link's reader) calls `wait_room` first, which bounds the queue at about `limit` events.
+    (a link's reader) calls `wait_room` first, which bounds the queue at about `limit` events. What a peer can
+    bring about without waiting goes in by `put_if_room`: nobody fills the memory while a disk is full.
     """
 
     def __init__(self, limit: int = 10_000) -> None:
@@ -54,6 +55,13 @@ class Inbox(Generic[EventT]):
         self._events.append(event)
         if self._taker is not None:
             self.nudge()
+
+    def put_if_room(self, event: EventT) -> bool:
+        """Queue an event that may be lost, unless `limit` events are queued already; whether it was."""
+        if len(self._events) >= self._limit:
+            return False
+        self.put(event)
+        return True
 
     def nudge(self) -> None:
         """Let whoever waits in `take` go on, with nothing."""

@@ -19,6 +19,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -73,6 +74,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.config.getoption("dist", "no") != "no":
+        # The workers are sessions of their own, and tell what they leave.
+        if session.config.stash.get(LEFTOVERS, []):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        return
     folder = session.config.stash.get(FOLDER, None)
     left = _leftovers(folder)
     deadline = time.monotonic() + ENDING_S
@@ -82,6 +88,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     session.config.stash[LEFTOVERS] = left
     if left:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    told = getattr(session.config, "workeroutput", None)
+    if told is not None:
+        told["left"] = left
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Of a session in several workers: one ended."""
+    left = node.config.stash.setdefault(LEFTOVERS, [])
+    left += [(pid, command) for pid, command in getattr(node, "workeroutput", {}).get("left", [])]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

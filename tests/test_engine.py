@@ -373,3 +373,10 @@ async def test_an_inbox_with_room_holds_up_nobody(autojump_clock: MockClock) -> 
     inbox.put(0)
     with trio.fail_after(1):
         await inbox.wait_room()
+
+
+def test_what_may_be_lost_is_put_only_while_there_is_room() -> None:
+    inbox: Inbox[int] = Inbox(limit=2)
+    assert [inbox.put_if_room(number) for number in range(4)] == [True, True, False, False]
+    inbox.put(9)
+    assert len(inbox) == 3

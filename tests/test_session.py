@@ -40,12 +40,12 @@ class Session:
         shutil.copy(Path(__file__).parent / "conftest.py", folder / "conftest.py")
         (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    needs(program): x\n")
 
-    def run(self, body: str, **env: str) -> subprocess.CompletedProcess[str]:
+    def run(self, body: str, *options: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run one test file that holds `body`."""
         (self.folder / "test_it.py").write_text(START.format(pids=str(self.started)) + body)
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rA"]
         return subprocess.run(
-            [*command, f"--basetemp={self.folder / 'base'}", "test_it.py"],
+            [*command, f"--basetemp={self.folder / 'base'}", *options, "test_it.py"],
             cwd=self.folder,
             env={**os.environ, **env},
             capture_output=True,
@@ -76,6 +76,17 @@ def test_what_is_left_behind_fails_the_session(session: Session) -> None:
         # It became a child of whoever adopts orphans here: dead, perhaps not yet buried.
         status = Path(f"/proc/{pid}/status")
         assert not status.exists() or "State:\tZ" in status.read_text()
+
+
+def test_workers_of_a_session_tell_what_they_leave(session: Session) -> None:
+    """Side by side, each worker looks for its own processes, and no worker takes another for one."""
+    body = "".join(f"def test_{n}():\n    start(dict(os.environ))\n" for n in range(4))
+    ended = session.run(body, "-n", "2", "--dist", "each")
+    assert ended.returncode == 1, ended.stdout
+    assert "8 passed, 1 error" in ended.stdout.splitlines()[-1]
+    assert "8 processes of this session were left behind" in ended.stdout
+    assert len(session.pids()) == 8
+    assert session.run("def test_a():\n    assert True\n", "-n", "2").returncode == 0
 
 
 def test_other_peoples_processes_are_left_alone(session: Session) -> None:

@@ -27,6 +27,8 @@ LOG_LINES = 5
 _NOT_INHERITED = (
     "STATE_DIR", "SOCKET", "MASTER", "NAME", "CORES", "MEMORY_MB", "CONTROL", "ENABLED", "MAX_CPUS", "POOL",
 )  # fmt: skip
+#: What is meant for the machine's services: two farms cannot listen at one port.
+_OF_SERVICES = frozenset({"DRQUEUE_LISTEN", "DRQUEUE_ADDRESS", "DRQUEUE_CONTROL_LISTEN"})
 
 
 @dataclass(eq=False)
@@ -184,12 +186,15 @@ async def local_farm(
 ) -> AsyncIterator[tuple[LocalFarm, AsyncClient]]:
     """A running farm (its slaves perhaps not linked yet, see `ready`) and a client of it.
 
-    `cores` are those that each slave offers (default: the machine's, divided). All is ended at the end.
+    `cores` are those that each slave offers (default: the machine's, divided). `env` is the daemons'
+    (default: this process's, but for where services listen). All is ended at the end.
     FarmFailed where a daemon ends unasked; `Daemon.end` and `Daemon.start` are for those who mean it.
     """
+    if env is None:
+        env = {key: value for key, value in os.environ.items() if key not in _OF_SERVICES}
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
-        farm = LocalFarm(state_dir, slaves, cores, os.environ if env is None else env, nursery)
+        farm = LocalFarm(state_dir, slaves, cores, env, nursery)
         with trio.CancelScope() as body:
             nursery.start_soon(_cancel_after, farm.ended_unasked, body)
             try:

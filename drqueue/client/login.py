@@ -7,13 +7,14 @@ a link that broke: it then is the same request, and free. At that time the maste
 import contextlib
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec import structs
 
 from drqueue.access import (
     Access,
     AccessError,
+    access_lock,
     access_path,
     find_access,
     read_access,
@@ -52,23 +53,25 @@ async def log_in(text: str, env: Mapping[str, str]) -> Access:
     path = access_path(env)
     try:
         # What cannot be read could not be kept either: the token must not be spent on it.
-        read_access(path)
-        wanted = _pending(path, line)
+        with access_lock(path):
+            read_access(path)
+            wanted = _pending(path, line)
     except AccessError as error:
         raise DrQueueError(str(error)) from None
     try:
         joined = await _join(line, lines.secret_hash(wanted.secret))
     except Refused:
         # The master answered, and knows no account of this secret.
-        with contextlib.suppress(AccessError):
+        with contextlib.suppress(AccessError), access_lock(path):
             _forget(path, wanted)
         raise
     way = structs.replace(
         wanted, farm=joined.farm, account=joined.account, name=joined.name, role=joined.role
     )
     try:
-        write_access(path, with_access(read_access(path), way))
-        _forget(path, wanted)
+        with access_lock(path):
+            write_access(path, with_access(read_access(path), way))
+            _forget(path, wanted)
     except AccessError as error:
         raise DrQueueError(str(error)) from None
     return way
@@ -78,20 +81,29 @@ def log_out(address: Address | None, env: Mapping[str, str]) -> Access:
     """Forget the login for a master, by default the only one there is. Raises NotLoggedIn, DrQueueError."""
     path = access_path(env)
     try:
-        ways = read_access(path)
-        if not ways:
+        if not read_access(path):
             raise NotLoggedIn(f"there is no login in {shortened(path)}")
-        if address is None and len(ways) > 1:
-            names = " or ".join(str(way.address) for way in ways)
-            raise DrQueueError(f"there are {len(ways)} logins: say which one, {names}")
-        way = ways[0] if address is None else find_access(ways, address)
-        if way is None:
-            names = ", ".join(str(way.address) for way in ways)
-            raise NotLoggedIn(f"there is no login for {address} in {shortened(path)}, only for {names}")
-        write_access(path, [each for each in ways if each is not way])
+        with access_lock(path):
+            ways = read_access(path)
+            way = _meant(ways, address, path)
+            write_access(path, [each for each in ways if each is not way])
     except AccessError as error:
         raise DrQueueError(str(error)) from None
     return way
+
+
+def _meant(ways: Sequence[Access], address: Address | None, path: str) -> Access:
+    """The login to forget. Raises NotLoggedIn, DrQueueError."""
+    names = [str(way.address) for way in ways]
+    if address is not None:
+        way = find_access(ways, address)
+        if way is None:
+            others = ", ".join(names)
+            raise NotLoggedIn(f"there is no login for {address} in {shortened(path)}, only for {others}")
+        return way
+    if len(ways) != 1:
+        raise DrQueueError(f"there are {len(ways)} logins: say which one, {' or '.join(names)}")
+    return ways[0]
 
 
 async def _join(line: lines.Line, secret_hash: str) -> Joined:

@@ -133,7 +133,7 @@ class ClientLinks:
         channel.label = f"{who.name} {hi.name[:64]}".strip() or f"client {number}"
         if self._links_of[who.name] >= _LINKS_OF_ONE:
             text = f"{who.name} has {_LINKS_OF_ONE} links already: end some"
-            self._inbox.put(Noticed(who, "link", "too-many", text))
+            self._inbox.put_if_room(Noticed(who, "link", "too-many", text))
             channel.reject("too-many", text, retry=True)
             return
         self._links_of[who.name] += 1
@@ -201,7 +201,7 @@ class ClientLinks:
         """Whoever asks, as they are now, where they may ask this. Raises Refused, which is audited."""
         refused = self._core.refusal(client.who, request)
         if refused is not None:
-            self._inbox.put(Noticed(client.who, described(request), *refused))
+            self._inbox.put_if_room(Noticed(client.who, described(request), *refused))
             raise Refused(*refused)
         return current(self._core.turn, client.who) or client.who
 

@@ -109,6 +109,10 @@ async def serve(settings: MasterSettings, opened: OpenState, sockets: Sequence[s
                 )
                 if opened.restored:
                     log.event("the database was restored: ids go on above all that were handed out")
+                    log.warning(
+                        "lines not used yet are gone; roles and secrets are those of the backup: look through "
+                        "drqueue user list and drqueue node list"
+                    )
                 async for number in signals:
                     if number == signal.SIGUSR1:
                         master.housekeeping.back_up_now()
@@ -157,7 +161,9 @@ class _Master:
         admin, saved = _settle_admin(
             settings, opened, opened.storage.load(), others_dial, self.identity.pin, wall
         )
-        self._core = Core(policy, saved, trio.current_time(), wall, from_backup=opened.restored)
+        self._core = Core(
+            policy, saved, trio.current_time(), wall, from_backup=opened.restored, gone=opened.gone
+        )
         if admin.save:
             # The core has read all that there was; from now on there may be more.
             opened.storage.commit(admin.save)
@@ -258,10 +264,8 @@ class _Master:
 
     def _noticed(self, address: str, what: str, times: int) -> None:
         """What failed before anybody was trusted, for the audit."""
-        # Whom the door refused it has told of itself, and better.
-        if what != "refused":
-            stranger = Who(name="", role="viewer", peer=address)
-            self._inbox.put(Noticed(stranger, "open a link", "failed", what, times))
+        stranger = Who(name="", role="viewer", peer=address)
+        self._inbox.put_if_room(Noticed(stranger, "open a link", "failed", what, times))
 
     # -- examination --------------------------------------------------------------------------------------
 

@@ -32,6 +32,8 @@ _NAMES_S = 60.0
 _NAMES_MOST = 1000
 #: Names looked up at once.
 _LOOKING_MOST = 4
+#: How many user ids there are.
+_UIDS = 2**32 - 1
 #: Certificates made at once: a farm's nodes may well join all together.
 _MAKING_MOST = 2
 
@@ -70,6 +72,7 @@ class Door:
         self._names: dict[int, tuple[str, float]] = {}
         #: Whatever name services do, these two come in.
         self._own = {uid: login_name(uid) for uid in (0, os.geteuid())}
+        self._unmapped = unmapped_uid()
         self._looking = trio.CapacityLimiter(_LOOKING_MOST)
         self._joins: dict[int, trio.MemorySendChannel[Joined | Rejected]] = {}
         self._numbers = count(1)
@@ -84,7 +87,7 @@ class Door:
             # Of another protocol: told so before it is asked who it is, which it may say in other words.
             channel.greet(self._answerer, message)
             if isinstance(reply, Rejected):
-                self._inbox.put(Noticed(_stranger(caller), "link", reply.code, reply.text))
+                self._notice(_stranger(caller), "link", reply.code, reply.text)
             return None
         try:
             if caller.kind == "unix":
@@ -92,8 +95,7 @@ class Door:
             else:
                 who = self._remote(hi, caller)
         except _NotIn as error:
-            what = f"link as a {hi.role}"
-            self._inbox.put(Noticed(error.who, what, error.code, str(error)))
+            self._notice(error.who, f"link as a {hi.role}", error.code, str(error))
             channel.refuse(error.code, str(error), retry=error.retry)
             return None
         channel.greet(self._answerer, message)
@@ -101,6 +103,9 @@ class Door:
 
     def _local(self, hi: Hi, caller: Caller, name: str) -> Who:
         """Somebody on the Unix socket: root and the master's own user are admins, others as was set."""
+        if caller.uid == self._unmapped:
+            text = "nobody can tell who calls: your user id is not known where the master runs"
+            raise _NotIn(_stranger(caller), "not-allowed", text)
         own = caller.uid in (0, os.geteuid())
         role: Role = self._roles.get(name) or self._roles.get(str(caller.uid)) or "artist"
         who = Who(name=name, role="admin" if own else role, peer=caller.address)
@@ -140,6 +145,10 @@ class Door:
             self._inbox.put(SecretShown(account.id, shown))
         return who
 
+    def _notice(self, who: Who, what: str, code: str, text: str) -> None:
+        # Whoever is turned away waits for nobody, and may be back at once.
+        self._inbox.put_if_room(Noticed(who, what, code, text))
+
     async def _login_name(self, uid: int) -> str:
         if uid in self._own:
             return self._own[uid]
@@ -159,7 +168,7 @@ class Door:
         """Answer who asks for an account; whether nothing was wrong about it (to have to wait is not)."""
         if caller.kind == "unix":
             text = "nobody joins over this socket: it knows who calls; dial the master's port"
-            self._inbox.put(Noticed(_stranger(caller), "join", "not-allowed", text))
+            self._notice(_stranger(caller), "join", "not-allowed", text)
             channel.refuse("not-allowed", text, retry=False)
             return False
         answer = await self._asked(join, caller)
@@ -173,7 +182,7 @@ class Door:
                 answer = structs.replace(answer, certificate=certificate, key=key)
         if isinstance(answer, Rejected):
             channel.refuse(answer.code, answer.text, retry=answer.retry)
-            return answer.retry
+            return answer.code == "pending"
         channel.send(answer)
         return True
 
@@ -205,6 +214,20 @@ def login_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"uid {uid}"
+
+
+def unmapped_uid(proc: str = "/proc") -> int:
+    """The user id that stands for everybody who has none in this process's user namespace; -1: all have one.
+
+    Whoever has that very id here, the master itself perhaps, cannot be told from them.
+    """
+    try:
+        with open(f"{proc}/self/uid_map", encoding="ascii") as file:
+            known = sum(int(line.split()[2]) for line in file)
+        with open(f"{proc}/sys/kernel/overflowuid", encoding="ascii") as file:
+            return int(file.read()) if known < _UIDS else -1
+    except OSError:
+        return -1
 
 
 def local_roles(entries: Sequence[str]) -> Mapping[str, Role]:

@@ -1,8 +1,8 @@
 """Who may stand before the gate, and what is told of those who failed there. No IO, no clock.
 
 Rules: at most `MOST` links that have not proven anything. Where all places are taken and another waits, the
-oldest goes that has been silent for `SILENT_S`. An address with more than `FAILURES` failures within
-`WINDOW_S` has `SHARE` places. A failure is told at once where it is the address's first; those that follow
+oldest goes that has been silent for `SILENT_S`, or has not come to its word in `SLOW_S`. An address with more
+than `FAILURES` failures within `WINDOW_S` has `SHARE` places. A failure is told at once where it is the address's first; those that follow
 are counted and told every `WINDOW_S`. At most `ADDRESSES` addresses are told apart. Links that have proven
 who they are do not stand here: any number of them may come from anywhere.
 """
@@ -16,6 +16,7 @@ SHARE = 8
 FAILURES = 10
 WINDOW_S = 60.0
 SILENT_S = 1.0
+SLOW_S = 3.0
 ADDRESSES = 1000
 #: Takes the place of all addresses beyond those that are told apart.
 ELSEWHERE = "elsewhere"
@@ -32,13 +33,20 @@ class Notice(NamedTuple):
 class _Visitor:
     def __init__(self, address: str, now: float) -> None:
         self.address = address
-        self.heard = now
+        self.came = self.heard = now
+
+    @property
+    def leaves_at(self) -> float:
+        """When it has been too slow where others wait."""
+        return math.inf if self.heard == math.inf else min(self.heard + SILENT_S, self.came + SLOW_S)
 
 
 class _Culprit:
     def __init__(self, now: float) -> None:
         self.failures: deque[float] = deque(maxlen=FAILURES + 1)
         self.due = now + WINDOW_S
+        #: Nothing was told of it yet.
+        self.silent = True
         self.what = ""
         self.count = 0
 
@@ -85,27 +93,34 @@ class Doorstep:
     def silent(self, now: float, address: str = "") -> int | None:
         """The oldest link, of all or of an address, that has been silent too long where others wait."""
         for link, visitor in self._visitors.items():
-            if now >= visitor.heard + SILENT_S and address in ("", visitor.address):
+            if now >= visitor.leaves_at and address in ("", visitor.address):
                 return link
         return None
 
     def silent_at(self) -> float:
         """When the next link will have been silent too long."""
-        return min((visitor.heard for visitor in self._visitors.values()), default=math.inf) + SILENT_S
+        return min((visitor.leaves_at for visitor in self._visitors.values()), default=math.inf)
 
     # -- failures ---------------------------------------------------------------------------------
 
-    def failed(self, address: str, what: str, now: float, *, counts: bool = True) -> Notice | None:
-        """Note a failure; returns what is to be told at once. Unless it `counts`, it is only told."""
+    def failed(
+        self, address: str, what: str, now: float, *, counts: bool = True, told: bool = False
+    ) -> Notice | None:
+        """Note a failure; returns what is to be told at once.
+
+        Unless it `counts`, it is only told; where it is `told` by others already, it only counts.
+        """
         if address not in self._culprits and len(self._culprits) >= ADDRESSES:
             address = ELSEWHERE
         culprit = self._culprits.get(address)
-        fresh = culprit is None
         if culprit is None:
             culprit = self._culprits[address] = _Culprit(now)
         if counts:
             culprit.failures.append(now)
-        if fresh:
+        if told:
+            return None
+        if culprit.silent:
+            culprit.silent = False
             return Notice(address, what, 1)
         culprit.what = what
         culprit.count += 1
@@ -118,7 +133,10 @@ class Doorstep:
             if culprit.due > now:
                 continue
             if not culprit.count:
-                del self._culprits[address]
+                if not culprit.failures or now - culprit.failures[-1] >= WINDOW_S:
+                    del self._culprits[address]
+                else:
+                    culprit.silent, culprit.due = True, now + WINDOW_S
                 continue
             notices.append(Notice(address, culprit.what, culprit.count))
             culprit.count = 0

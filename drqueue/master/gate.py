@@ -9,9 +9,11 @@ From the moment that `admit` has said yes nothing here touches a link any more. 
 import errno
 import ipaddress
 import itertools
+import os
 import socket
 import ssl
 import struct
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Literal, NoReturn
 
@@ -27,6 +29,8 @@ from drqueue.tls import TlsSession
 
 #: Links at once; far above what a farm has, below what descriptors allow.
 _LINKS_MOST = 20_000
+#: Of them, so many of one user of this machine (but root and the master's own) that have said nothing yet.
+LOCAL_MOST = 256
 #: Seconds for the master's own part: an account that is made waits for the disk.
 JUDGING_S = 10.0
 _GOODBYE_S = 2.0
@@ -63,6 +67,10 @@ class Gate:
         self._doorstep = Doorstep()
         self._waiting: dict[int, Channel] = {}
         self._numbers = itertools.count()
+        #: Links on Unix sockets that have said nothing yet, by number, and how many each user has.
+        self._uids: dict[int, int] = {}
+        self._of_uid: Counter[int] = Counter()
+        self._trusted = (0, os.geteuid())
         self._open = 0
         self._left = trio.Event()
         self._failed_first = trio.Event()
@@ -93,9 +101,17 @@ class Gate:
                 self._note(caller, "too many links at once, after failures", counts=False)
                 sock.close()
                 continue
+            if unix and caller.uid not in self._trusted:
+                if self._of_uid[caller.uid] >= LOCAL_MOST:
+                    self._note(caller, f"more than {LOCAL_MOST} links that say nothing")
+                    sock.close()
+                    continue
+                self._of_uid[caller.uid] += 1
             number = next(self._numbers)
             channel = Channel(sock, caller.address)
-            if not unix:
+            if unix:
+                self._uids[number] = caller.uid
+            else:
                 self._doorstep.came(number, caller.address, trio.current_time())
                 self._waiting[number] = channel
             links.start_soon(self._link, number, channel, caller)
@@ -146,6 +162,11 @@ class Gate:
         self._free(number)
 
     def _free(self, number: int) -> None:
+        uid = self._uids.pop(number, None)
+        if uid is not None and uid in self._of_uid:
+            self._of_uid[uid] -= 1
+            if not self._of_uid[uid]:
+                del self._of_uid[uid]
         self._doorstep.left(number)
         self._waiting.pop(number, None)
         self._left.set()
@@ -181,7 +202,8 @@ class Gate:
             return
         self._free(number)
         if serve is None:
-            self._note(caller, "refused")
+            # Whoever refused it has told of it, and better.
+            self._note(caller, "refused", told=True)
         else:
             try:
                 await serve()
@@ -208,11 +230,12 @@ class Gate:
         channel.refuse("busy", "the master is too busy to answer: try again", retry=True)
         return nothing_more
 
-    def _note(self, caller: Caller, what: str, *, counts: bool = True) -> None:
+    def _note(self, caller: Caller, what: str, *, counts: bool = True, told: bool = False) -> None:
         log.debug("a link came to nothing", peer=caller.address, why=what)
-        notice = self._doorstep.failed(caller.address, what, trio.current_time(), counts=counts)
+        notice = self._doorstep.failed(caller.address, what, trio.current_time(), counts=counts, told=told)
         if notice is not None:
             self._noticed(*notice)
+        if notice is not None or told:
             self._failed_first.set()
 
 

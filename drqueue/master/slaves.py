@@ -5,6 +5,7 @@ that the master relays to a slave (log parts, limits, kills) wait here for their
 slave does, or this side does wrong about it, ends its own link at most.
 """
 
+from collections import Counter
 from math import inf
 
 import trio
@@ -39,6 +40,8 @@ from drqueue.proto.roles import Who
 
 #: Attempts one slave may hold; far above what a machine can run.
 _HELD_MOST = 20_000
+#: Links of one node at once: the one that it has, and some that were cut and are not known to be gone.
+_LINKS_OF_ONE = 8
 #: Bytes of what a slave says of itself: the master keeps them, and shows several slaves in one packet.
 _SELF_MOST = 32 * 1024
 #: Seconds for a whole Hello.
@@ -77,12 +80,17 @@ class SlaveLinks:
         self._beat_s = beat_s
         self._silence_s = silence_s
         self._links: dict[int, _Link] = {}
+        self._links_of: Counter[str] = Counter()
 
     # -- in -----------------------------------------------------------------------------------------
 
     async def serve(self, number: int, channel: Channel, who: Who, software: str = "") -> None:
         """One slave's link, from after the handshake to its end."""
+        if who.account and self._links_of[who.account] >= _LINKS_OF_ONE:
+            channel.reject("too-many", f"node {who.name} has {_LINKS_OF_ONE} links already", retry=True)
+            return
         link: _Link | None = None
+        self._links_of[who.account] += 1
         try:
             hello, held = await self._hear_hello(channel)
             link = self._links[number] = _Link(channel, hello.machine.hostname, software)
@@ -96,6 +104,9 @@ class SlaveLinks:
         except Exception as error:  # noqa: BLE001  (a bug met on one link must not take the farm down)
             log.error("a bug ended a slave's link", slave=channel.label, exc=error)
         finally:
+            self._links_of[who.account] -= 1
+            if not self._links_of[who.account]:
+                del self._links_of[who.account]
             heard = channel.last_received
             channel.close()
             if link is not None:

@@ -105,6 +105,7 @@ def keep_joined(state_dir: str, joining: Joining, joined: Joined) -> Access:
         secret=joining.secret,
         certificate=joined.certificate,
         key=joined.key,
+        line=secret_hash(joining.token) if joining.token else "",
     )
     path = access_file(state_dir)
     with _writing(state_dir):

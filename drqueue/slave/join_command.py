@@ -2,6 +2,8 @@
 
 Rules: what it writes belongs to whom the state directory belongs to, also where root asks: it becomes that
 user first. Ctrl-C loses nothing: the same command goes on where it stopped, and so does a slave that runs.
+With `--run` a line that this slave came by is not used again: a service or a container starts by the same
+command each time. What a master says reaches the terminal without what could steer it.
 """
 
 import argparse
@@ -13,10 +15,11 @@ from collections.abc import Callable, Sequence
 
 from msgspec import structs
 
-from drqueue import __version__
-from drqueue.access import Access
+from drqueue import __version__, ownargs
+from drqueue.access import Access, AccessError, read_access
 from drqueue.address import Address, SettingsError, parse_address
-from drqueue.proto.lines import Line, LineError, parse_line
+from drqueue.log import render
+from drqueue.proto.lines import Line, LineError, parse_line, secret_hash
 from drqueue.settings import Loaded, SlaveSettings, candidates, load
 from drqueue.statefile import StateError, lock_state_dir
 
@@ -28,6 +31,8 @@ SERVICE_DIR = "/var/lib/drqueue-slave"
 def main(argv: Sequence[str], serve: Callable[[SlaveSettings], int]) -> int:
     """Join a farm; the exit status: 0, 1 failed, 2 wrong usage, 3 refused, 69 no master, 130 interrupted."""
     options = _parser().parse_args(argv)
+    # With --run it would stand in `ps` as long as the slave runs, for its frames to read.
+    ownargs.hide(options.line)
     try:
         target = _target(sys.stdin.readline() if options.line == "-" else options.line)
         loaded = load(
@@ -42,6 +47,8 @@ def main(argv: Sequence[str], serve: Callable[[SlaveSettings], int]) -> int:
     try:
         _become_owner(settings.state_dir)
         _prepare(settings.state_dir)
+        if options.run and _came_by(settings, target):
+            return serve(settings)
         status = _join(settings, target)
     except StateError as error:
         return _complain(str(error), FAILED)
@@ -106,6 +113,22 @@ def _prepare(state_dir: str) -> None:
         os.close(lock_state_dir(state_dir, "slave"))
 
 
+def _came_by(settings: SlaveSettings, target: Line | Address) -> bool:
+    """Whether this slave got its way in by this very line; raises StateError."""
+    from drqueue.slave.credentials import access_file
+    from drqueue.slave.identity import for_joining
+
+    if not isinstance(target, Line):
+        return False
+    # First: on a cloned disk it is another machine's way, and is set aside.
+    for_joining(settings.state_dir, settings.name)
+    try:
+        ways = read_access(access_file(settings.state_dir))
+    except AccessError:
+        return False  # joining again replaces it
+    return (target.pin, secret_hash(target.token)) in {(way.pin, way.line) for way in ways}
+
+
 def _join(settings: SlaveSettings, target: Line | Address) -> int:
     # Late, so that wrong usage is told without loading trio.
     import trio
@@ -138,7 +161,7 @@ def _join(settings: SlaveSettings, target: Line | Address) -> int:
         return _complain("not joined yet: the same command goes on where this one stopped", INTERRUPTED)
     if isinstance(outcome, JoinFailed):
         return _complain(str(outcome), outcome.status)
-    print(f"joined {outcome.address} as {outcome.role} {outcome.name}", flush=True)
+    print(render(f"joined {outcome.address} as {outcome.role} {outcome.name}", {}), flush=True)
     if settings.master and outcome.address not in candidates(settings.master, os.environ):
         _say(f"its settings name another master, {settings.master!r}: it dials that one alone")
     return OK
@@ -163,7 +186,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _say(text: str) -> None:
-    print(f"drqueue-slave: {text}", file=sys.stderr, flush=True)
+    lines = [render(line, {}) for line in text.split("\n")]
+    print("drqueue-slave: " + "\n".join(lines), file=sys.stderr, flush=True)
 
 
 def _complain(text: str, status: int) -> int:

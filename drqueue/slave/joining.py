@@ -154,7 +154,7 @@ class _Command:
                         f"\nthe same code there, run:  drqueue node approve {code_of(joining)}"
                     )
                 else:
-                    self._say_once(f"{joining.address}: {no.text}; asking again")
+                    self._say_once(f"{joining.address}: {_one_line(no.text)}; asking again")
             resumed = True
             await trio.sleep(self._ask_s)
 
@@ -168,9 +168,9 @@ class _Command:
             if no.code == PENDING or (no.retry and not joining.token):
                 raise
             if no.retry:
-                raise JoinFailed(f"{address}: {no.text}; try again later", UNREACHABLE) from None
+                raise JoinFailed(f"{address}: {_one_line(no.text)}; try again later", UNREACHABLE) from None
             drop_joining(self._state_dir)
-            raise JoinFailed(f"{address} refuses: {no.text}", REFUSED) from None
+            raise JoinFailed(f"{address} refuses: {_one_line(no.text)}", REFUSED) from None
         except PinMismatch as error:
             self._forget_unsaid(resumed)
             raise JoinFailed(str(error), REFUSED) from None
@@ -224,6 +224,11 @@ class _Command:
 
 def _address(target: Line | Address) -> Address:
     return target if isinstance(target, Address) else Address("tcp", host=target.host, port=target.port)
+
+
+def _one_line(text: str) -> str:
+    """What a master says cannot pass for lines of the command's own."""
+    return " ".join(text.split())
 
 
 def _unreachable(address: Address, error: OSError) -> str:

@@ -169,7 +169,8 @@ class Link:
                 self._say(f"NOT LINKED: {error}", grave=True)
                 pause_s = REJECTED_S
             except HandshakeRejected as no:
-                self._say(f"the master refuses this slave: {no}")
+                advice = "; drqueue-slave join LINE lets it in anew" if no.code == NO_ACCOUNT else ""
+                self._say(f"the master refuses this slave: {no}{advice}")
                 pause_s = 0.0 if no.retry else REJECTED_S
             except RemoteProtocolError as error:
                 self._say(f"the master spoke nonsense: {error}")

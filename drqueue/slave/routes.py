@@ -33,7 +33,6 @@ class Routes:
         self.state_dir = state_dir
         self._addresses = addresses
         self._named = named
-        self.state_dir = state_dir
 
     def now(self) -> list[Route]:
         """The routes to try, in order. Raises NotJoined, AccessError."""

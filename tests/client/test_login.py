@@ -1,15 +1,16 @@
 """Into a farm over the network: what is dialled with which login, what goes wrong; `login` and its kin."""
 
+import fcntl
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from drqueue.access import read_access, write_access
+from drqueue.access import Access, read_access, write_access
 from drqueue.client import (
     DrQueueError,
     MasterUnreachable,
@@ -19,6 +20,7 @@ from drqueue.client import (
     WrongCertificate,
     connect,
     entrance,
+    login,
 )
 from drqueue.client.login import PENDING_FILE, log_in
 from drqueue.master.certificate import make_certificate
@@ -214,7 +216,7 @@ async def test_a_login_is_private_and_its_secret_stays_here(master: SecuredPeer,
     (join,) = master.joins
     assert (join.role, join.secret_hash) == ("client", lines.secret_hash(way.secret))
     assert len(lines.decoded(way.secret)) == lines.SECRET_BYTES
-    assert list(path.parent.iterdir()) == [path]
+    assert {entry.name for entry in path.parent.iterdir()} == {path.name, f"{path.name}.lock"}
 
 
 async def test_a_line_may_be_used_again_after_a_link_that_broke(master: SecuredPeer, tmp_path: Path) -> None:
@@ -244,6 +246,27 @@ async def test_a_line_may_be_used_again_after_a_link_that_broke(master: SecuredP
     ]
 
 
+async def test_two_that_log_in_at_once_do_not_lose_each_others_login(
+    master: SecuredPeer, tmp_path: Path
+) -> None:
+    """Whatever is written is written under the file's lock, so that no other process read it meanwhile."""
+    env = keep(tmp_path)
+    written: list[str] = []
+
+    def held(path: str, ways: Sequence[Access]) -> None:
+        with (tmp_path / "access.json.lock").open("rb") as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        written.append(os.path.basename(path))
+        write_access(path, ways)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(login, "write_access", held)
+        async with serving(master):
+            await soon(log_in(master.line(), env))
+        login.log_out(None, env)
+    assert written == [PENDING_FILE, "access.json", "access.json"]
+
+
 async def test_a_line_that_is_refused_changes_nothing(master: SecuredPeer, tmp_path: Path) -> None:
     env = keep(tmp_path, way_in(1))
     master.admit = lambda join: Rejected(code="bad-line", text="this line was used up")
@@ -268,7 +291,7 @@ async def test_a_token_is_not_spent_where_the_login_could_not_be_kept(
         path.write_text("{}")
         with pytest.raises(DrQueueError, match="is damaged"):
             await soon(log_in(master.line(), env))
-        with pytest.raises(DrQueueError, match="cannot be written"):
+        with pytest.raises(DrQueueError, match="cannot write"):
             await soon(log_in(master.line(), {"DRQUEUE_ACCESS": f"{path}/access.json"}))
     assert master.joins == []
     assert path.read_text() == "{}"

@@ -206,6 +206,43 @@ def test_a_node_is_asked_directly_by_ticket(farm: NetworkFarm) -> None:
     assert "supervisor" in anna.run("slave", "disable", "n1", status=3).sentence
 
 
+BINDING = """
+import drqueue
+(job,) = drqueue.request_job_list(drqueue.CLIENT)
+(computer,) = drqueue.request_computer_list(drqueue.CLIENT)
+info = drqueue.frame_info()
+drqueue.request_job_frame_info(job.id, 1, info, drqueue.CLIENT)
+print(job.name, repr(job.cmd), job.frame_start, job.frame_end, computer.hwinfo.name, info.status)
+try:
+    print(job.request_stop(drqueue.CLIENT))
+except OSError as error:
+    print(error)
+"""
+
+
+def test_programs_of_the_original_s_library_come_in_by_the_same_login(farm: NetworkFarm) -> None:
+    """An artist works with it; a viewer looks, without the command, and without a row in the audit for that."""
+    farm.start_node("n1")
+    anna, vic = log_in(farm, "anna"), log_in(farm, "vic", "--role", "viewer")
+    job = anna.submit("--frames", "1-2", "--name", "hidden", "--", "true")
+    anna.run("wait", job)
+
+    def said(cli: Cli) -> list[str]:
+        env = {**cli.environ(), "DRQUEUE_MASTER": f"127.0.0.1:{farm.port}"}
+        return subprocess.run(
+            [sys.executable, "-c", BINDING], env=env, stdout=subprocess.PIPE, text=True, check=True
+        ).stdout.splitlines()
+
+    of_viewer, of_artist = said(vic), said(anna)
+    assert of_artist[0].startswith("hidden 'true' 1 2 n1 ")
+    assert of_viewer[0] == of_artist[0].replace("'true'", "''")
+    assert "this takes an artist" in of_viewer[1]
+    rows = farm.admin.run("audit", "--json").json
+    assert [
+        row["what"].split(":")[0] for row in rows if row["who"] == "vic" and row["outcome"] != "done"
+    ] == [f"stop job {job}"]
+
+
 def test_a_node_without_a_port_is_told_through_the_master(farm: NetworkFarm) -> None:
     farm.start_node("n1", DRQUEUE_CONTROL="false")
     boss = log_in(farm, "boss", "--role", "supervisor")

@@ -233,10 +233,12 @@ async def test_a_node_speaks_for_itself_alone(site: Site) -> None:
             await evil.hear(TicketKey)
             async with site.siege() as siege:
                 key = await siege.victims_key()
+                over = await siege.admin.ask(messages.FindLog, job=site.background, number=1)
                 evil.channel.send(Report(progressed=(Progressed(key, 0.9, "mine"),)))
                 evil.channel.send(LogKept(key=key, ends=LogEnds(size=4, head=b"evil")))
                 evil.channel.send(Report(exited=(Exited(key, Exit(code=0)),)))
                 evil.channel.send(LogKept(key=key, ends=LogEnds(size=4, head=b"evil")))
+                evil.channel.send(LogKept(key=over.key, ends=LogEnds(size=4, head=b"evil")))
                 # What it reports is noted, so that it may forget it, and that is all.
                 assert key in (await evil.hear(Orders)).noted
                 evil.channel.send(Acted(at=0, who="root", role="admin", peer="uid 0", what="all is well"))
@@ -244,6 +246,8 @@ async def test_a_node_speaks_for_itself_alone(site: Site) -> None:
                 assert row.peer == "slave evil says: uid 0"
                 place = await siege.admin.ask(messages.FindLog, job=key.job, number=1)
                 assert (place.key, place.slave, place.over, place.kept) == (key, "good", False, None)
+                again = await siege.admin.ask(messages.FindLog, job=site.background, number=1)
+                assert (again.key, again.kept) == (over.key, over.kept)
         async with site.siege() as siege:
             victim = json.loads((site.state_of("good") / "identity.json").read_text())
             for _ in range(2):

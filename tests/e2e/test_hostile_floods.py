@@ -4,8 +4,8 @@ How long the master's loop was kept is measured in CPU time of its thread, in th
 a busy machine makes no difference.
 """
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from subprocess import PIPE
 
 import pytest
@@ -67,10 +67,10 @@ async def test_a_port_speaks_tls_alone(site: Site, at: str) -> None:
 
 
 async def test_ten_thousand_bad_logins_are_a_few_rows(site: Site) -> None:
-    """2,000 with secrets that nobody has, 8,000 that end before TLS does: refused, counted, nobody waits."""
+    """1,000 with secrets that nobody has, 9,000 that end before TLS does: refused and counted."""
     async with site.siege() as siege:
         source, before = site.address(), site.forget_peak()
-        ends = await site.attack(source, "bad-logins", 2000, 8000)
+        ends = await site.attack(source, "bad-logins", 1000, 9000)
         assert set(ends) <= {"no-account", "closed"}
         assert ends.total() == 10_000
         await siege.audited("no-account", "link as a client", peer=source)
@@ -104,37 +104,50 @@ async def test_bombs_of_somebody_who_logged_in_go_off_quietly(site: Site) -> Non
 
 
 async def test_slow_handshakes_keep_nobody_out(site: Site) -> None:
-    """400 links that never get anywhere, begun again and again: people log in, slaves link."""
+    """200 silent links and 200 that say a byte now and then, begun again and again: people log in, slaves
+    link."""
     async with site.admin() as admin:
         await site.join_slave(admin, "second")
-        async with site.siege() as siege, trio.open_nursery() as nursery:
+        async with site.siege() as siege, slowly(site, 0, 200), slowly(site, 200, 0):
             before = site.forget_peak()
-            argv = site.attacker(site.address(), "slow", 200, 200)
-            slow: trio.Process = await nursery.start(partial(trio.run_process, argv, stdin=PIPE, stdout=PIPE))
-            assert slow.stdin is not None
-            assert slow.stdout is not None
-            assert (await slow.stdout.receive_some()).startswith(b"ready")
-            address = f"{HOST}:{site.port}"
-            async with connect(address, env=site.person("anna"), patience_s=30) as anna:
+            async with connect(f"{HOST}:{site.port}", env=site.person("anna"), patience_s=40) as anna:
                 assert (await anna.whoami()).name == "anna"
             second = site.start_slave("second", control=f"{HOST}:{a_port()}")
-            await linked(siege.admin, "second")
+            await is_linked(siege.admin, "second", True)
             second.process.terminate()
             await trio.to_thread.run_sync(second.finish)
-            assert site.grown(before) < GROWN_KB
-            await slow.stdin.aclose()
+            await is_linked(siege.admin, "second", False)
             await admin.ask(messages.SlaveVerb, slave="second", verb="forget")
+            assert site.grown(before) < GROWN_KB
         await admin.verb("node", "second", "revoke")
 
 
-async def linked(admin: Guest, name: str) -> None:
-    """Return once a slave is linked."""
+@asynccontextmanager
+async def slowly(site: Site, silent: int, slow: int) -> AsyncIterator[None]:
+    """Links that never get anywhere, from an address of their own."""
+    argv = site.attacker(site.address(), "slow", silent, slow)
+    attacker = await trio.lowlevel.open_process(argv, stdin=PIPE, stdout=PIPE)
+    assert attacker.stdin is not None
+    assert attacker.stdout is not None
+    async with attacker.stdin, attacker.stdout:
+        assert (await attacker.stdout.receive_some()).startswith(b"ready")
+        try:
+            yield
+        finally:
+            await attacker.stdin.aclose()
+            with trio.CancelScope(shield=True):
+                await attacker.wait()
+    assert attacker.returncode == 0
 
-    async def is_linked() -> bool:
+
+async def is_linked(admin: Guest, name: str, linked: bool) -> None:
+    """Return once a slave is linked, or is not."""
+
+    async def look() -> bool:
         slaves = (await admin.ask(messages.ListSlaves)).slaves
-        return any(slave.name == name and slave.linked for slave in slaves)
+        return [slave.linked for slave in slaves if slave.name == name] == [linked]
 
-    await until(f"{name} is linked", is_linked)
+    await until(f"{name} is {'linked' if linked else 'gone'}", look)
 
 
 async def test_a_client_has_a_hundred_watches(site: Site) -> None:
@@ -160,7 +173,7 @@ async def test_a_client_has_a_hundred_watches(site: Site) -> None:
 
 
 async def test_a_flood_of_refusals_is_a_small_audit(site: Site) -> None:
-    """5,000 times the same, and 2,000 different things that a viewer may not do: a few rows, which count."""
+    """5,000 times the same, and 2,000 different things that a viewer may not do: a few rows."""
     async with site.siege() as siege:
         source = site.address()
         async with site.dial("vera", source) as vera:
@@ -171,4 +184,5 @@ async def test_a_flood_of_refusals_is_a_small_audit(site: Site) -> None:
             for _ in range(7000):
                 assert (await vera.hear(messages.Refusal)).code == "not-allowed"
             assert site.busiest()["step"] < KEPT_MS
-        await counted(siege, source, 7000, rows=60)
+        rows = [row for row in await siege.since() if source in row.peer]
+        assert len(rows) <= 60, rows

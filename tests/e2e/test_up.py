@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +56,16 @@ def test_what_was_queued_is_there_when_the_farm_comes_up_again(tmp_path: Path) -
         frames = up.cli.done(job)
         assert [view.attempt for view in frames.values()] == [1, 2, 1]
         assert [view.requeued for view in frames.values()] == [0, 0, 0]
+
+
+def test_where_services_listen_is_nothing_to_up(tmp_path: Path) -> None:
+    """What is exported for the machine's services does not open this farm to the network."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DRQUEUE_LISTEN", f"127.0.0.1:{port}")
+            with farm_up(tmp_path, slaves=1) as up:
+                assert up.cli.run("slaves").status == 0
 
 
 def test_two_farms_side_by_side(up: Up, tmp_path: Path) -> None:

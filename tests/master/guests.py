@@ -187,8 +187,8 @@ class House:
 
 
 @asynccontextmanager
-async def a_house(state: Path, **settings: Any) -> AsyncIterator[House]:
-    """A master that runs as long as this."""
+async def a_house(state: Path, *, patient: bool = True, **settings: Any) -> AsyncIterator[House]:
+    """A master that runs as long as this. Unless `patient`, it may not be up yet."""
     port = a_port()
     asked = MasterSettings(state_dir=str(state), listen=f"127.0.0.1:{port}", **settings)
     with closing(open_state(str(state))) as opened, listeners(asked) as sockets:
@@ -197,7 +197,8 @@ async def a_house(state: Path, **settings: Any) -> AsyncIterator[House]:
             house = House(asked, port, nursery)
             try:
                 # What answers is up, and has made its files.
-                (await house.dial()).channel.close()
+                if patient:
+                    (await house.dial()).channel.close()
                 yield house
             finally:
                 house.close()

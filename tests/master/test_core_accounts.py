@@ -6,6 +6,8 @@ import msgspec
 import pytest
 
 from drqueue.master.core.accounts import NAME
+from drqueue.master.core.core import Core
+from drqueue.master.core.invariants import check
 from drqueue.master.core.rights import NOT_ALLOWED
 from drqueue.master.core.turn import Policy
 from drqueue.proto.lines import Line, parse_line
@@ -14,7 +16,7 @@ from drqueue.proto.messages import AddLine, Done, JobVerb, ListJobs, Refusal, Th
 from drqueue.proto.roles import Who
 from drqueue.proto.views import AccountView
 from drqueue.settings import Name
-from tests.builders import CoreFarm
+from tests.builders import WALL, CoreFarm
 from tests.master.access import PIN, AccessFarm, hash_of, token
 
 
@@ -340,3 +342,19 @@ def test_an_admin_who_logged_in_is_as_good_as_root() -> None:
     who = farm.person("ada", "admin")
     assert not isinstance(farm.ask(AddLine(rq=0, kind="node"), who, token(70)), Refusal)
     assert farm.accounts()[0].created_by == "ada"
+
+
+def test_who_was_revoked_does_not_come_back_with_a_backup() -> None:
+    farm = AccessFarm()
+    who = farm.node("n1")
+    other = farm.node("n2")
+    farm.unlink(farm.link("n1", who=who))
+    core = Core(farm.policy, farm.storage.load(), 0.0, WALL, from_backup=True, gone=[who.account, "stranger"])
+    assert core.state.register.accounts.keys() == {other.account}
+    assert core.state.slaves[0].account == ""
+    outcome = core.step([], 1.0)
+    farm.storage.commit(outcome.save)
+    check(core.state)
+    assert farm.audited()[-1].what == "node n1: revoke"
+    again = Core(farm.policy, farm.storage.load(), 0.0, WALL)
+    assert again.state.register.accounts.keys() == {other.account}

@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from drqueue.master.core.audit import DIFFERENT_MOST, FURTHER, WINDOWS_MOST, AuditTrail, audit_page
+from drqueue.master.core.audit import (
+    DIFFERENT_MOST,
+    FURTHER,
+    STRANGERS_MOST,
+    WINDOWS_MOST,
+    AuditTrail,
+    audit_page,
+)
 from drqueue.master.core.core import Core
 from drqueue.master.core.effects import Audited
 from drqueue.master.core.events import Noticed
@@ -192,7 +199,7 @@ def test_a_flood_from_everywhere_is_bounded_too() -> None:
     trail = AuditTrail()
     save: list[AnyRecord] = []
     for number in range(WINDOWS_MOST + 500):
-        trail.count(Who(name="", role="viewer", peer=f"peer {number}"), "x", "no", "", 0.0, save, now=1.0)
+        trail.count(Who(name="u", role="viewer", peer=f"peer {number}"), "x", "no", "", 0.0, save, now=1.0)
     assert len(save) == WINDOWS_MOST + 1
     trail.flush(12.0, save)
     last = save[-1]
@@ -310,3 +317,24 @@ def test_words_of_what_is_changed() -> None:
     assert described(KillAttempts(rq=0, slave="s", keys=keys)) == "slave s: kill 2 frames"
     assert described(KillAttempts(rq=0, slave="s", keys=keys[:1])) == "slave s: kill 1 frames of job 1"
     assert described(KillAttempts(rq=0, slave="s", job=3)) == "slave s: kill all frames of job 3"
+
+
+def test_strangers_at_many_addresses_neither_fill_the_disk_nor_hide_anybody() -> None:
+    farm = AccessFarm()
+    before = len(farm.audited())
+    strangers = [
+        Noticed(Who(name="", role="viewer", peer=f"192.0.2.{at}"), f"join as user n{number}", "bad-line")
+        for at in range(100)
+        for number in range(30)
+    ]
+    farm.step(*strangers)
+    assert len(farm.audited()) == before + STRANGERS_MOST + 1
+    farm.wait(11.0)
+    farm.step(Noticed(strangers[0].who, "once more", "bad-line"))
+    farm.step(Noticed(strangers[-1].who, "once more", "bad-line"))
+    assert sum(row.count for row in farm.audited()[before:]) >= len(strangers)
+    farm.refusal(AddLine(rq=0, kind="node"), ANNA)
+    assert farm.audited()[-1].who == "anna"
+    farm.wait(61.0)
+    farm.read_clock()
+    assert (farm.core.state.audit._strangers, farm.core.state.audit._different) == (0, {})

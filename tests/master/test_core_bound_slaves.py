@@ -2,6 +2,8 @@
 
 import pytest
 
+from drqueue.master.core.audit import DIFFERENT_MOST
+from drqueue.master.core.on_slave import CORES_MOST
 from drqueue.master.core.records import LogRecord
 from drqueue.proto import tickets
 from drqueue.proto.ids import AttemptKey
@@ -96,6 +98,15 @@ def test_a_slave_that_is_new_is_in_the_audit_once() -> None:
     assert [row.what for row in farm.audited()] == ["slave n1 is new, its number is 0"]
 
 
+def test_a_node_that_comes_by_new_names_is_no_flood_of_the_audit() -> None:
+    farm = AccessFarm()
+    who = farm.node("n1")
+    before = len(farm.audited())
+    for number in range(3 * DIFFERENT_MOST):
+        farm.unlink(farm.link(f"x{number}", who=who))
+    assert len(farm.audited()) <= before + DIFFERENT_MOST + 1
+
+
 # -- logs ----------------------------------------------------------------------------------------------------
 
 
@@ -170,19 +181,51 @@ def test_a_ticket_opens_the_slave_that_it_is_for() -> None:
 
 
 def test_tickets_from_before_a_revocation_end_for_slaves_that_were_away_too() -> None:
-    """The first key of a master's life ends older ones: it cannot know what was revoked in the life before."""
+    """The first key of a master's life ends older ones: who knows what was revoked in the life before?"""
     farm = AccessFarm()
     who = farm.node("n1")
     link = farm.link("n1", who=who)
     assert [key.only for key in keys(farm, link)] == [True]
+    farm.wait(farm.policy.silence_s)
     farm.unlink(link)
     link = farm.link("n1", who=who)
-    assert [key.only for key in keys(farm, link)] == [False], "nothing happened meanwhile: the former stays good"
+    assert [key.only for key in keys(farm, link)] == [False], "nothing happened meanwhile: it stays good"
     farm.person("ada", "supervisor")
     farm.unlink(link)
     farm.ask(farm.account_verb("ada", "revoke", "user"))
     link = farm.link("n1", who=who)
     assert [key.only for key in keys(farm, link)] == [True]
+
+
+def test_the_end_of_tickets_is_told_again_where_it_may_have_been_lost_with_the_link() -> None:
+    farm = AccessFarm()
+    who = farm.node("n1")
+    link = farm.link("n1", who=who)
+    farm.person("ada", "supervisor")
+    farm.wait(farm.policy.silence_s)
+    farm.ask(farm.account_verb("ada", "revoke", "user"))
+    farm.wait(5.0)
+    link = farm.relink(link, "n1", who=who)
+    assert [key.only for key in keys(farm, link)] == [True], "said into a link that was dead by then"
+
+
+def test_a_far_node_has_no_path_of_this_machine() -> None:
+    """Clients here would go wherever it wants them to, and take it for the slave of this machine."""
+    farm = AccessFarm()
+    farm.link("far", who=farm.node("far"), control="unix:/tmp/trap")
+    assert farm.slave("far").control == ""
+    farm.refusal(GetTicket(rq=0, slave="localhost"))
+    farm.link("here", control="unix:/run/drqueue/slave.sock")
+    assert farm.slave("localhost").name == "here"
+
+
+def test_a_slave_is_not_believed_any_number_of_cores() -> None:
+    """Frames for all of them are placed in one step."""
+    farm = AccessFarm()
+    who = farm.node("n1")
+    for cores in (2**50, CORES_MOST, CORES_MOST - 1):
+        farm.unlink(farm.link("n1", who=who, cores=cores))
+        assert farm.slave("n1").cores == min(cores, CORES_MOST)
 
 
 def test_every_link_has_a_key_of_its_own_and_every_master_too() -> None:

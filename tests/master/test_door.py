@@ -1,6 +1,8 @@
 """Who gets in at the master's door, over real sockets and real TLS, and what the audit is told."""
 
 import logging
+import os
+import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,10 +12,16 @@ import pytest
 import trio
 
 from drqueue.access import read_access
+from drqueue.channel import Channel
 from drqueue.dialling import open_channel
+from drqueue.engine import Inbox
 from drqueue.master import door
 from drqueue.master.certificate import make_certificate
-from drqueue.proto.handshake import HandshakeRejected
+from drqueue.master.core.events import Event
+from drqueue.master.core.register import Register
+from drqueue.master.door import Door
+from drqueue.master.gate import Caller
+from drqueue.proto.handshake import Answerer, HandshakeRejected
 from drqueue.proto.lines import Line, account_id, approval_code, encoded, parse_line, secret_hash
 from drqueue.proto.link_messages import (
     Hi,
@@ -24,6 +32,7 @@ from drqueue.proto.link_messages import (
     Rejected,
     SecretTaken,
     TicketKey,
+    Welcome,
 )
 from drqueue.proto.messages import (
     Accounts,
@@ -185,6 +194,55 @@ async def test_a_name_service_that_hangs_keeps_out_those_it_names_and_nobody_els
         (way,) = read_access(f"{house.settings.state_dir}/admin.json")
         for guest in (await house.dial(), await house.dial(pin=way.pin, secret=way.secret)):
             assert (await guest.ask(WhoAmI)).role == "admin"
+
+
+async def test_whom_the_kernel_cannot_name_is_nobody_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the master itself has the user id that stands for them all."""
+    monkeypatch.setattr(door, "unmapped_uid", os.geteuid)
+    async with a_house(tmp_path / "state", patient=False) as house:
+        for role in ("client", "slave"):
+            with pytest.raises(HandshakeRejected, match="nobody can tell who calls") as caught:
+                await house.dial(role)
+            assert (caught.value.code, caught.value.retry) == ("not-allowed", False)
+        (way,) = read_access(f"{house.settings.state_dir}/admin.json")
+        admin = await house.dial(pin=way.pin, secret=way.secret)
+        assert (await admin.told("link as a client", "not-allowed")).who == ""
+
+
+@pytest.mark.parametrize(
+    ("uids", "found"),
+    [
+        ("         0          0 4294967295\n", -1),
+        ("         0       1000          1\n", 65534),
+        ("         0       1000          1\n         1     100000      65536\n", 65534),
+        (None, -1),
+    ],
+)
+def test_some_user_ids_may_be_unknown_where_the_master_runs(
+    tmp_path: Path, uids: str | None, found: int
+) -> None:
+    (tmp_path / "self").mkdir()
+    (tmp_path / "sys/kernel").mkdir(parents=True)
+    (tmp_path / "sys/kernel/overflowuid").write_text("65534\n")
+    if uids is not None:
+        (tmp_path / "self/uid_map").write_text(uids)
+    assert door.unmapped_uid(str(tmp_path)) == found
+
+
+async def test_refusals_do_not_pile_up_while_nothing_can_be_written() -> None:
+    """Whoever is refused waits for nobody: while a commit hangs, memory must not be theirs to fill."""
+    inbox: Inbox[Event] = Inbox(limit=5)
+    welcome = Answerer(Welcome(version=1), ("client", "slave"))
+    judge = Door(welcome, Register, inbox, ())
+    caller = Caller("tcp", "192.0.2.1")
+    for number in range(20):
+        one, two = socket.socketpair()
+        async with Channel(one) as near, Channel(two):
+            secret = "" if number % 2 else "wrong"
+            assert await judge.enter(near, Hi(role="client", secret=secret), caller) is None
+    assert len(inbox) == 5
 
 
 async def test_a_client_of_a_protocol_to_come_is_told_so_before_its_secret_counts(house: House) -> None:

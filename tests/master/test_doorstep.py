@@ -11,17 +11,20 @@ from drqueue.master.doorstep import (
     MOST,
     SHARE,
     SILENT_S,
+    SLOW_S,
     WINDOW_S,
     Doorstep,
     Notice,
 )
 
+COME = 100.0
+
 
 def a_crowd(most: int = MOST) -> Doorstep:
-    """Links 0, 1, ... of different addresses, one each second from 100 on."""
+    """Links 0, 1, ... of different addresses, one each tenth of a second from COME on."""
     step = Doorstep()
     for link in range(most):
-        step.came(link, f"10.0.0.{link}", 100.0 + link)
+        step.came(link, f"10.0.0.{link}", COME + link / 10)
     return step
 
 
@@ -50,21 +53,30 @@ def test_there_are_so_many_places() -> None:
 
 def test_the_oldest_silent_one_goes_first_not_the_one_silent_for_longest() -> None:
     step = a_crowd(3)
-    step.heard(0, 200.0)
-    assert step.silent(200.5) == 1
-    assert step.silent(200.0 + SILENT_S) == 0
+    step.heard(0, COME + 1.5)
+    assert step.silent(COME + 2.0) == 1
+    assert step.silent(COME + 1.5 + SILENT_S) == 0
     step.left(0)
     step.left(1)
-    assert step.silent(300.0) == 2
+    assert step.silent(COME + 100.0) == 2
 
 
 def test_nobody_goes_who_said_a_word_just_now() -> None:
     step = a_crowd(2)
-    step.heard(0, 200.0)
-    step.heard(1, 200.2)
-    assert step.silent(200.9) is None
-    assert step.silent_at() == 200.0 + SILENT_S
+    step.heard(0, COME + 1.0)
+    step.heard(1, COME + 1.2)
+    assert step.silent(COME + 1.9) is None
+    assert step.silent_at() == COME + 1.0 + SILENT_S
     assert step.silent(step.silent_at()) == 0
+
+
+def test_a_word_that_comes_byte_by_byte_holds_no_place_for_long() -> None:
+    step = a_crowd(1)
+    for beat in range(20):
+        step.heard(0, COME + beat / 10 + 1.5)
+    assert step.silent(COME + SLOW_S - 0.1) is None
+    assert step.silent_at() == COME + SLOW_S
+    assert step.silent(COME + SLOW_S) == 0
 
 
 def test_who_waits_for_this_side_is_never_silent() -> None:
@@ -162,3 +174,31 @@ def test_any_number_of_addresses_takes_bounded_room() -> None:
     assert step.failed("a7", "y", 1.0) is None
     assert sorted(step.due(WINDOW_S)) == [Notice("a7", "y", 1), Notice(ELSEWHERE, "x", 499)]
     assert step.failed("new", "x", WINDOW_S) == Notice("new", "x", 1)
+
+
+def test_what_others_tell_of_hides_nothing_but_counts() -> None:
+    """Else whoever ends each minute with a refusal is never told of."""
+    step = Doorstep()
+    for _ in range(FAILURES + 1):
+        assert step.failed("bad", "refused", 0.0, told=True) is None
+    for link in range(SHARE):
+        step.came(link, "bad", 0.0)
+    assert step.crowded("bad", 1.0)
+    assert step.failed("bad", "noise", 2.0) == Notice("bad", "noise", 1)
+    assert step.failed("bad", "more noise", 3.0) is None
+    assert step.failed("bad", "refused", 4.0, told=True) is None
+    assert step.due(WINDOW_S) == [Notice("bad", "more noise", 1)]
+
+
+def test_who_failed_lately_is_not_forgotten_for_having_been_told_of() -> None:
+    step = Doorstep()
+    step.failed("bad", "noise", 0.0)
+    for _ in range(FAILURES + 1):
+        step.failed("bad", "refused", WINDOW_S - 1, told=True)
+    assert step.due(WINDOW_S) == []
+    for link in range(SHARE):
+        step.came(link, "bad", WINDOW_S)
+    assert step.crowded("bad", WINDOW_S + 1)
+    assert step.failed("bad", "noise", WINDOW_S + 1) == Notice("bad", "noise", 1)
+    assert step.due(3 * WINDOW_S) == []
+    assert step.due_at() == math.inf

@@ -1,5 +1,6 @@
 """The gate with real sockets: good callers, and those who are none, by TLS and on a Unix socket."""
 
+import itertools
 import math
 import os
 import select
@@ -156,8 +157,9 @@ async def test_a_refused_caller_hears_why_and_is_counted(farm: AFarm) -> None:
             await channel.dial(Dialler("client", "test", secret="bad"))
         with pytest.raises(LinkClosed):
             await channel.receive()
-    assert await farm.told("refused") == "127.0.0.1"
-    assert farm.notices == [("127.0.0.1", "refused", 1)]
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    assert farm.notices == [], "whoever refused it tells of it"
+    assert len(farm.gate._doorstep._culprits["127.0.0.1"].failures) == 1
 
 
 async def test_a_busy_master_says_so_and_holds_it_against_nobody(
@@ -303,6 +305,32 @@ async def test_links_beyond_the_bound_are_closed(farm: AFarm, monkeypatch: pytes
             with pytest.raises(LinkClosed):
                 await second.dial(Dialler("client", "test"))
         await echoes(first)
+
+
+async def test_silent_links_of_one_local_user_leave_room_for_others(
+    farm: AFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root and the master's own user are not counted."""
+    monkeypatch.setattr(gate, "LOCAL_MOST", 2)
+    uids = itertools.chain([1000, 1000, 1000, 1001, 0, 0, 0, 1000])
+    monkeypatch.setattr(gate, "_local", lambda _sock: Caller("unix", f"uid {(uid := next(uids))}", uid))
+    with ExitStack() as stack:
+        socks = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(7)]
+        for sock in socks:
+            sock.connect(farm.path)
+            sock.setblocking(False)
+        assert await ended(socks[2]) == b""
+        assert await farm.told("links that say nothing") == "uid 1000"
+        for sock in (*socks[:2], *socks[3:]):
+            with pytest.raises(BlockingIOError):
+                sock.recv(1)
+        socks[0].close()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        async with await open_channel(Address("unix", path=farm.path)) as welcome:
+            await welcome.dial(Dialler("client", "test"))
+            # Who has spoken is no stranger any more.
+            assert farm.gate._of_uid == {1000: 1, 1001: 1}
+            await echoes(welcome)
 
 
 # -- crowds ----------------------------------------------------------------------------------------------

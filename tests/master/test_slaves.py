@@ -6,6 +6,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from drqueue.channel import LinkClosed
+from drqueue.master import slaves
 from drqueue.master.core.effects import Tell, Unlink
 from drqueue.master.core.events import SlaveLinked, SlaveSaid, SlaveUnlinked
 from drqueue.master.slaves import NotLinked
@@ -340,3 +341,18 @@ async def test_flush_waits_for_last_words_and_not_too_long(rig: Rig, autojump_cl
         await rig.slaves.flush(2)
         assert trio.current_time() - start == pytest.approx(2)
         assert len(await said(one)) == 10
+
+
+async def test_a_node_has_no_more_links_than_its_share(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each may hold a Hello that is not whole for half a minute."""
+    monkeypatch.setattr(slaves, "_LINKS_OF_ONE", 2)
+    async with rig.dialled() as first, rig.dialled():
+        async with rig.dialled() as third:
+            (last,) = await said(third)
+            assert isinstance(last, Rejected)
+            assert (last.code, last.retry) == ("too-many", True)
+        first.close()
+        await trio.testing.wait_all_tasks_blocked()
+        async with rig.dialled() as fourth:
+            assert await said(fourth) == []
+    assert not rig.slaves._links_of

@@ -7,13 +7,20 @@ import shutil
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drqueue.master.core.records import MetaRecord
-from drqueue.master.storage import StorageCorrupt, StorageError, StorageFull
+from drqueue.master.core.records import (
+    AccountForget,
+    AccountRecord,
+    LineForget,
+    LineRecord,
+    MetaRecord,
+)
+from drqueue.master.storage import StorageCorrupt, StorageError, StorageFull, statedir
 from drqueue.master.storage.sqlite import SqliteStorage
 from drqueue.master.storage.statedir import RESERVED, OpenState, open_state
 from drqueue.statefile import StateError
@@ -243,3 +250,76 @@ def test_a_first_start_that_was_cut_short_is_finished(state: Path, monkeypatch: 
     written = farm_file(state)
     assert written["epoch"] == 0
     assert run(state) == (written["farm"], 1)
+
+
+# -- who was let in --------------------------------------------------------------------------------------
+
+
+def an_account(number: str, **fields: Any) -> AccountRecord:
+    return AccountRecord(
+        id=number,
+        kind="node",
+        name=f"n{number}",
+        role="node",
+        secret_hash=number * 8,
+        created_at=1.0,
+        created_by="",
+        **fields,
+    )
+
+
+def a_line(token: str) -> LineRecord:
+    return LineRecord(
+        token_hash=token,
+        kind="node",
+        name="",
+        role="node",
+        created_at=1.0,
+        created_by="root",
+        expires_at=1e12,
+        uses_left=1,
+    )
+
+
+def test_a_backup_brings_back_nobody_who_was_revoked_and_no_line(state: Path) -> None:
+    """Nor a node that waited, which may have been rejected since; who came again after all is good."""
+    copy = state / "copy.db"
+    with closing(open_state(str(state))) as opened:
+        opened.storage.commit([an_account(number) for number in "abc"])
+        opened.storage.commit([an_account("d", pending=True), a_line("used"), a_line("open")])
+        opened.storage.backup(str(copy))
+        opened.storage.commit([AccountForget("a"), AccountForget("b"), LineForget("used")])
+        opened.storage.commit([an_account("b"), an_account("e")])
+    for _ in range(2):
+        shutil.copy(copy, state / "master.db")
+        with closing(open_state(str(state))) as opened:
+            saved = opened.storage.load()
+            assert opened.restored
+            assert opened.gone == ("a",)
+            assert [account.id for account in saved.accounts] == ["a", "b", "c"], "the core ends them"
+            assert list(saved.lines) == []
+    with closing(open_state(str(state))) as opened:
+        opened.storage.commit([a_line("new"), an_account("f", pending=True)])
+    with closing(open_state(str(state))) as opened:
+        saved = opened.storage.load()
+        assert (len(list(saved.lines)), len(list(saved.accounts))) == (1, 4), "a mere restart keeps them"
+
+
+def test_who_is_gone_is_noted_before_that_is_committed_and_bounded(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statedir, "GONE_MOST", 3)
+    with closing(open_state(str(state))) as opened:
+        for number in "abcdea":
+            opened.storage.commit([AccountForget(number)])
+        assert farm_file(state)["gone"] == ["d", "e", "a"]
+        opened.storage.commit([an_account("e"), AccountForget("e"), an_account("a")])
+        assert farm_file(state)["gone"] == ["d", "e"]
+
+
+@pytest.mark.parametrize("gone", [5, "abc", [5], {"a": 1}])
+def test_a_farm_file_with_other_accounts_than_names_is_damaged(state: Path, gone: object) -> None:
+    farm, epoch = run(state)
+    (state / "farm.json").write_text(json.dumps({"farm": farm, "epoch": epoch, "gone": gone}))
+    with pytest.raises(StateError, match="is damaged"):
+        open_state(str(state))

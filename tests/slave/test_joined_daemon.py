@@ -20,7 +20,7 @@ from drqueue.address import Address, parse_address
 from drqueue.channel import Channel
 from drqueue.dialling import open_channel
 from drqueue.proto.handshake import Dialler
-from drqueue.proto.lines import Line, encoded, secret_hash
+from drqueue.proto.lines import Line, encoded, parse_line, secret_hash
 from drqueue.proto.link_messages import Acted, LimitsNow, Rejected, TicketKey
 from drqueue.proto.messages import Done, KillAttempts, Refusal, Request, SetLimits
 from drqueue.proto.model import LimitsChange
@@ -103,6 +103,10 @@ class Command:
         """Its exit status, stdout and stderr."""
         out, err = await trio.to_thread.run_sync(partial(self._process.communicate, typed, timeout=30))
         return self._process.returncode, out, err
+
+    def shown(self) -> str:
+        """What `ps` shows of it."""
+        return Path(f"/proc/{self._process.pid}/cmdline").read_text()
 
     def interrupt(self) -> None:
         """What Ctrl-C does."""
@@ -204,6 +208,35 @@ async def test_run_goes_on_as_the_slave(tmp_path: Path, master: SecureMaster) ->
         command.interrupt()
         status, out, _ = await command.ended()
     assert (status, out) == (0, f"joined 127.0.0.1:{master.port} as node n1\n")
+
+
+async def test_run_with_the_line_it_came_by_asks_no_more(tmp_path: Path, master: SecureMaster) -> None:
+    """A service or a container starts by the same command each time; its line is good for once."""
+    line = a_line(master)
+    words = (line, "--state-dir", str(tmp_path / "s"), "--name", "bench")
+    command = Command(*words)
+    await master.asked(master.joined(), timeout_s=20)
+    assert (await command.ended())[0] == 0
+    command = Command(*words, "--run", DRQUEUE_RUN_AS="self")
+    # A Join, in place of Hi, would fail here.
+    async with master.link(timeout_s=20) as link:
+        assert (await link.register()).name == "bench"
+        assert line.rpartition(":")[2] not in command.shown(), "its frames, and everybody else, can read it"
+        command.interrupt()
+        assert (await command.ended())[:2] == (0, "")
+    # Another line is another matter.
+    other = str(structs.replace(parse_line(line, "node"), token=encoded(b"u" * 20)))
+    command = Command(other, *words[1:], "--run")
+    await master.asked(Rejected(code="bad-line", text="too old"), timeout_s=20)
+    assert (await command.ended())[0] == 3
+
+
+async def test_what_a_master_says_cannot_steer_the_terminal(tmp_path: Path, master: SecureMaster) -> None:
+    command = Command(a_line(master), "--state-dir", str(tmp_path / "s"))
+    await master.asked(Rejected(code="bad-line", text="\x1b[2Jno\njoined x as node y"), timeout_s=20)
+    status, out, err = await command.ended()
+    assert (status, out) == (3, "")
+    assert err == (f"drqueue-slave: 127.0.0.1:{master.port} refuses: \\x1b[2Jno joined x as node y\n")
 
 
 # -- the daemon --------------------------------------------------------------------------------------------

@@ -26,6 +26,10 @@ def login(line: str | None) -> None:
     Without a LINE, or with -, it is asked for, or read from stdin: then it stands in no shell's history.
     Should the link break, use the same line again.
     """
+    if line is not None:
+        from drqueue import ownargs
+
+        ownargs.hide(line)
     import trio
 
     from drqueue.client.login import log_in

@@ -5,7 +5,7 @@ that showed its secret is cut in the same step, and tickets that a person may ho
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
@@ -15,9 +15,12 @@ from drqueue.master.core.on_slave import cut_off
 from drqueue.master.core.records import AccountRecord, LineRecord
 from drqueue.master.core.turn import Turn
 from drqueue.proto.messages import AccountKind
+from drqueue.proto.roles import Who
 
 #: What nodes and people may be called.
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+#: Who ends what a backup brought back.
+_RESTORED: Final = Who(name="the master", role="admin")
 #: Seconds for which those that ask to be approved are kept.
 PENDING_S: Final = 86400.0
 
@@ -34,6 +37,16 @@ def revoke(turn: Turn, accounts: Sequence[AccountRecord], why: str) -> None:
     turn.cut(people, why)
     if people:
         end_tickets(turn)
+
+
+def end_gone(turn: Turn, gone: Collection[str]) -> None:
+    """End accounts that were ended before, and came back with a backup of the database."""
+    accounts = turn.state.register.accounts
+    found = [accounts[number] for number in gone if number in accounts]
+    for account in found:
+        revoke(turn, [account], "this access was revoked")
+        what = f"{account.kind} {account.name}: revoke"
+        turn.did(_RESTORED, what, f"it was gone before a backup brought {account.id} back")
 
 
 def end_tickets(turn: Turn) -> None:

@@ -19,9 +19,11 @@ from drqueue.proto.views import AuditView
 #: Seconds in which the same is one row, and between two writings of its count.
 WINDOW_S: Final = 60.0
 WRITE_S: Final = 10.0
-#: Different things that one peer is told of in such a time, and all peers together; the rest is summed up.
+#: Different things that one peer is told of in such a time, all peers together, and of them those that have
+#: not proven who they are (who may have many addresses); the rest is summed up.
 DIFFERENT_MOST: Final = 50
 WINDOWS_MOST: Final = 2000
+STRANGERS_MOST: Final = 100
 FURTHER: Final = "further requests"
 #: Characters of a row's parts.
 _WHAT_MOST = 200
@@ -53,7 +55,8 @@ class AuditTrail:
         #: There are rows since the last step.
         self.news = False
         self._windows: dict[_Key, _Window] = {}
-        #: How many windows are open for a source.
+        #: How many windows are open for those without a name, and for a source.
+        self._strangers = 0
         self._different: dict[str, int] = {}
         self._closed_at = 0.0
 
@@ -85,6 +88,7 @@ class AuditTrail:
             row = self._row(told, key[2], key[3] or "various", "" if key[2] == FURTHER else text, wall, times)
             save.append(row)
             self._windows[key] = _Window(row, now, source)
+            self._strangers += not key[0]
             self._different[source] = self._different.get(source, 0) + 1
             return
         window.row = structs.replace(window.row, count=window.row.count + times)
@@ -102,6 +106,7 @@ class AuditTrail:
                 self._write(window, now, save)
             if over:
                 del self._windows[key]
+                self._strangers -= not key[0]
                 left = self._different[window.source] - 1
                 if left:
                     self._different[window.source] = left
@@ -114,7 +119,7 @@ class AuditTrail:
             return key
         if self._different.get(source, 0) >= DIFFERENT_MOST:
             return ("", source, FURTHER, "")
-        if len(self._windows) >= WINDOWS_MOST:
+        if len(self._windows) >= WINDOWS_MOST or (not key[0] and self._strangers >= STRANGERS_MOST):
             return ("", "many", FURTHER, "")
         return key
 

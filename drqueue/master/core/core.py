@@ -4,12 +4,12 @@ Every event in order, then every deadline that passed, then one scheduling pass 
 for one. The engine is its only caller.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from heapq import heappop
 from typing import Final
 
 from drqueue.master.core import jobs, on_slave
-from drqueue.master.core.accounts import drop_old, show_secret
+from drqueue.master.core.accounts import drop_old, end_gone, show_secret
 from drqueue.master.core.effects import Effect
 from drqueue.master.core.events import (
     ClientAsked,
@@ -44,13 +44,22 @@ class Core:
     """Decides which frame runs where. Start from what storage holds."""
 
     def __init__(
-        self, policy: Policy, saved: Saved, now: float, wall: float, *, from_backup: bool = False
+        self,
+        policy: Policy,
+        saved: Saved,
+        now: float,
+        wall: float,
+        *,
+        from_backup: bool = False,
+        gone: Collection[str] = (),
     ) -> None:
+        """`gone`: ids of accounts that ended, whatever is saved."""
         self._turn = Turn(policy)
         restore(self._turn.state, saved, now, wall)
         if from_backup:
             leap(self._turn.state, policy.epoch)
         self._turn.now = now
+        end_gone(self._turn, gone)
         self._stopping = False
         self._settle()
 

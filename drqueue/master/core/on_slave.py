@@ -44,6 +44,8 @@ from drqueue.proto.rules import changed, needed
 
 #: Slaves that a master knows; a farm of any size is far below.
 SLAVES_MOST = 20_000
+#: Cores that a slave is believed: far above what a machine has. Frames for all are placed in one step.
+CORES_MOST = 4096
 #: Exits of one link of which the logs may still come; a slave sends no more.
 _LOGS_MOST = 2000
 #: Seconds after which it is said how late a slave told of something.
@@ -95,19 +97,26 @@ def on_linked(turn: Turn, event: SlaveLinked) -> None:
                 fingerprint=hello.fingerprint,
                 machine=hello.machine,
                 limits=hello.limits,
-                cores=hello.cores,
+                cores=min(hello.cores, CORES_MOST),
                 memory_mb=hello.memory_mb,
             )
         )
-        turn.did(who, f"slave {slave.name} is new, its number is {slave.id}")
+        what = f"slave {slave.name} is new, its number is {slave.id}"
+        if who.account:
+            # It may come by a new name on each link.
+            turn.noticed(who, what, "done", source=f"node {who.name}")
+        else:
+            turn.did(who, what)
         state.next_slave += 1
         state.save.append(MetaRecord("next_slave", str(state.next_slave)))
     elif slave.name != hello.name and not _is_suffixed(slave.name, hello.name):
         slave.name = free_name(turn, hello.name)
     slave.fingerprint = hello.fingerprint
     slave.machine, slave.limits = hello.machine, hello.limits
-    slave.cores, slave.memory_mb = hello.cores, hello.memory_mb
-    slave.control = hello.control
+    slave.cores, slave.memory_mb = min(hello.cores, CORES_MOST), hello.memory_mb
+    # A path is one of this machine's: clients here would go wherever a far node wants them.
+    far = who.account and hello.control.startswith("unix:")
+    slave.control = "" if far else hello.control
     if slave.wish is not None and changed(hello.limits, slave.wish) == hello.limits:
         slave.wish = None
     slave.link, slave.lost, slave.greeted = event.link, False, True
@@ -209,6 +218,9 @@ def cut_off(turn: Turn, slave: Slave, code: str, text: str) -> None:
 
 def _unlinked(turn: Turn, slave: Slave) -> None:
     slave.link = None
+    if slave.heard < slave.told_end_at + turn.policy.silence_s:
+        # Perhaps it never heard that.
+        slave.ends_tickets = True
     slave.may_keep.clear()
     slave.heard_at = turn.state.wall(slave.heard)
     turn.state.silent[slave.id] = slave

@@ -5,7 +5,7 @@ Nothing here decides anything; it counts, and keeps every index true. What frame
 """
 
 from collections.abc import Iterator
-from math import exp
+from math import exp, inf
 
 from drqueue.master.core.audit import AuditTrail
 from drqueue.master.core.layer import Attempt, Layer
@@ -164,6 +164,7 @@ class Slave:
         "own_load",
         "own_load_at",
         "slots",
+        "told_end_at",
         "used_cores",
         "used_memory_mb",
         "wish",
@@ -187,6 +188,8 @@ class Slave:
         self.generation = 0
         #: Whether its next key ends all tickets before it: somebody may have been revoked while it was away.
         self.ends_tickets = True
+        #: When it was last told such a key, on the core's clock.
+        self.told_end_at = -inf
         #: Exits that were applied on this very link, of which the logs may come.
         self.may_keep: dict[AttemptKey, None] = {}
         self.link: int | None = None

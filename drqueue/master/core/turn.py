@@ -127,6 +127,8 @@ class Turn:
         slave.generation += 1
         key = slave_key(self.policy.ticket_seed, slave.id, slave.generation)
         self.tell(slave.link, TicketKey(key=key, now=self.wall, only=slave.ends_tickets))
+        if slave.ends_tickets:
+            slave.told_end_at = self.now
         slave.ends_tickets = False
 
     # -- to clients -------------------------------------------------------------------------------

@@ -1,9 +1,12 @@
 """The master's state directory: its lock, its database, the farm's id and the master's epoch.
 
 `farm.json` beside `master.db` holds what a restored database must not take back: the farm's random id,
-the highest epoch handed out, and bounds above all job and slave ids handed out. Rules: an epoch is on
-the disk, in both, before anybody hears of it; a bound is raised before an id that reaches it is handed
-out, by many ids at once; where the two files contradict each other nothing is guessed.
+the highest epoch handed out, bounds above all job and slave ids handed out, and accounts that are gone.
+Rules: an epoch is on the disk, in both, before anybody hears of it; a bound is raised before an id that
+reaches it is handed out, by many ids at once; an account that ends is noted before that is committed, and
+one that begins is struck off; where the two files contradict each other nothing is guessed. Lines, and nodes
+that waited to be approved, do not come back with a backup: what was used up or rejected since would be good
+again.
 """
 
 import os
@@ -14,7 +17,7 @@ from typing import cast
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from drqueue.master.core.records import AnyRecord, MetaRecord
+from drqueue.master.core.records import AccountForget, AccountRecord, AnyRecord, LineForget, MetaRecord
 from drqueue.master.storage import StorageCorrupt, StorageError, StorageFull
 from drqueue.master.storage.backups import NO_ROOM
 from drqueue.master.storage.sqlite import META_BACKUP, SqliteStorage
@@ -34,14 +37,21 @@ META_NEXT_SLAVE = "next_slave"
 #: How many ids are reserved at once: so rarely is farm.json written, so many are skipped by a restore.
 RESERVED = 1000
 
+#: Accounts that are gone, of which farm.json tells; the oldest are dropped first.
+GONE_MOST = 20_000
+
 
 class FarmFile(Struct, frozen=True):
-    """What farm.json says. Ids of jobs and slaves below `jobs` and `slaves` may have been handed out."""
+    """What farm.json says. Ids of jobs and slaves below `jobs` and `slaves` may have been handed out.
+
+    `gone`: ids of accounts that ended, oldest first.
+    """
 
     farm: str
     epoch: int
     jobs: int = 0
     slaves: int = 0
+    gone: tuple[str, ...] = ()
 
 
 class FarmStorage(SqliteStorage):
@@ -54,21 +64,28 @@ class FarmStorage(SqliteStorage):
 
     def keep(self, farm: FarmFile) -> None:
         """Write farm.json; raises StateError. From now on its bounds are raised as ids go."""
-        write_json_atomic(self._farm_path, asdict(farm))
+        _write_farm(self._farm_path, farm)
         self._farm = farm
 
     def commit(self, records: Sequence[AnyRecord]) -> None:
         """Raise the bounds where these rows reach them, then write the rows."""
         if self._farm is not None:
-            jobs, slaves = self._farm.jobs, self._farm.slaves
+            jobs, slaves, gone = self._farm.jobs, self._farm.slaves, self._farm.gone
             for record in records:
-                if type(record) is MetaRecord:
+                if type(record) is AccountForget:
+                    if record.id not in gone:
+                        gone = (*gone[1 - GONE_MOST :], record.id)
+                elif type(record) is AccountRecord:
+                    if record.id in gone:
+                        gone = tuple([number for number in gone if number != record.id])
+                elif type(record) is MetaRecord:
                     if record.name == META_NEXT_JOB and int(record.value) > jobs:
                         jobs = int(record.value) + RESERVED
                     elif record.name == META_NEXT_SLAVE and int(record.value) > slaves:
                         slaves = int(record.value) + RESERVED
-            if (jobs, slaves) != (self._farm.jobs, self._farm.slaves):
-                self._raise(replace(self._farm, jobs=jobs, slaves=slaves))
+            farm = replace(self._farm, jobs=jobs, slaves=slaves, gone=gone)
+            if farm != self._farm:
+                self._raise(farm)
         super().commit(records)
 
     def _raise(self, farm: FarmFile) -> None:
@@ -83,6 +100,7 @@ class OpenState(Struct, frozen=True):
     """What a master holds from start to end. `lock_fd` keeps the directory locked until it is closed.
 
     `restored`: the database is a copy of an earlier one, so ids go on above all that were reserved.
+    `gone`: ids of accounts that ended, also of those that a copy knows as good.
     """
 
     farm: str
@@ -90,6 +108,7 @@ class OpenState(Struct, frozen=True):
     lock_fd: int
     storage: SqliteStorage
     restored: bool = False
+    gone: tuple[str, ...] = ()
 
     def close(self) -> None:
         """Release the database, then the directory."""
@@ -111,7 +130,7 @@ def open_state(state_dir: str) -> OpenState:
     except BaseException:
         os.close(lock_fd)
         raise
-    return OpenState(farm.farm, farm.epoch, lock_fd, storage, restored)
+    return OpenState(farm.farm, farm.epoch, lock_fd, storage, restored, farm.gone)
 
 
 def _next_epoch(path: str, storage: FarmStorage) -> tuple[FarmFile, bool]:
@@ -125,7 +144,7 @@ def _next_epoch(path: str, storage: FarmStorage) -> tuple[FarmFile, bool]:
                 f'{{"farm": "{meta.get(META_FARM, "")}", "epoch": N}} into it, with N surely above that'
             )
         saved = FarmFile(secrets.token_hex(16), 0)
-        write_json_atomic(path, asdict(saved))
+        _write_farm(path, saved)
     if META_FARM not in meta and saved.epoch > 0:
         raise StateError(
             f"{storage.path} is empty, but {path} says that this farm has run before: copy the latest backup "
@@ -140,14 +159,23 @@ def _next_epoch(path: str, storage: FarmStorage) -> tuple[FarmFile, bool]:
     )
     # A backup says so itself; a file that was copied by hand has missed at least the start after it.
     restored = bool(meta.get(META_BACKUP)) or epoch < saved.epoch
-    farm = FarmFile(saved.farm, max(saved.epoch, epoch) + 1, max(saved.jobs, jobs), max(saved.slaves, slaves))
-    records = [MetaRecord(META_FARM, farm.farm), MetaRecord(META_EPOCH, str(farm.epoch))]
+    farm = FarmFile(
+        saved.farm,
+        max(saved.epoch, epoch) + 1,
+        max(saved.jobs, jobs),
+        max(saved.slaves, slaves),
+        saved.gone,
+    )
+    records: list[AnyRecord] = [MetaRecord(META_FARM, farm.farm), MetaRecord(META_EPOCH, str(farm.epoch))]
     if restored:
         records += [
             MetaRecord(META_NEXT_JOB, str(farm.jobs)),
             MetaRecord(META_NEXT_SLAVE, str(farm.slaves)),
             MetaRecord(META_BACKUP, ""),
         ]
+        rows = storage.load()
+        records += [LineForget(line.token_hash) for line in rows.lines]
+        records += [AccountForget(account.id) for account in rows.accounts if account.pending]
     storage.commit(records)
     storage.keep(farm)
     return farm, restored
@@ -160,12 +188,27 @@ def _number(path: str, meta: Mapping[str, str], name: str) -> int:
         raise StorageCorrupt(f"{path} is damaged: {name} {meta[name]!r}") from error
 
 
+def _write_farm(path: str, farm: FarmFile) -> None:
+    value = asdict(farm)
+    if not farm.gone:
+        del value["gone"]
+    write_json_atomic(path, value)
+
+
 def _read_farm(path: str) -> FarmFile | None:
     """What the file says, None where there is no file."""
     value = read_json(path)
     if value is None:
         return None
     farm, *numbers = (value.get("farm"), value.get("epoch"), value.get("jobs", 0), value.get("slaves", 0))
-    if not isinstance(farm, str) or not farm or any(type(n) is not int or n < 0 for n in numbers):
+    gone = value.get("gone", [])
+    named = isinstance(gone, list) and all(isinstance(number, str) for number in gone)
+    if (
+        not isinstance(farm, str)
+        or not farm
+        or any(type(n) is not int or n < 0 for n in numbers)
+        or not named
+    ):
         raise StateError(f"{path} is damaged: it must hold a farm's id and an epoch; restore it")
-    return FarmFile(farm, *cast(list[int], numbers))
+    epoch, jobs, slaves = cast(list[int], numbers)
+    return FarmFile(farm, epoch, jobs, slaves, tuple(cast(list[str], gone)))

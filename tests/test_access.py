@@ -1,0 +1,99 @@
+"""`access.json`: what is refused and what is said about it, and where it is looked for."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from drqueue.access import (
+    Access,
+    AccessError,
+    access_lock,
+    access_path,
+    read_access,
+    with_access,
+    write_access,
+)
+
+WAY = Access(
+    host="10.0.0.1", port=1234, pin="p", farm="f", account="a", name="anna", role="artist", secret="s" * 52
+)
+
+LOG_OUT = """
+import os
+from drqueue.client.login import log_out
+
+print("begins", flush=True)
+log_out(None, os.environ)
+"""
+
+
+def refusal(path: Path) -> str:
+    """Why a file is not used: one sentence that names it once."""
+    with pytest.raises(AccessError) as caught:
+        read_access(str(path))
+    text = str(caught.value)
+    assert text.count(str(path)) == 1, text
+    assert WAY.secret not in text
+    return text
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"farms": [{"host": 1}]}'])
+def test_what_is_damaged_is_said_once_and_what_helps(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "access.json"
+    path.write_text(content)
+    path.chmod(0o600)
+    text = refusal(path)
+    assert "is damaged" in text
+    assert "move it away" in text
+    assert text.endswith("then log in, or join, again")
+
+
+def test_a_link_to_a_file_is_not_said_to_be_damaged(tmp_path: Path) -> None:
+    write_access(str(tmp_path / "real.json"), [WAY])
+    path = tmp_path / "access.json"
+    path.symlink_to("real.json")
+    assert "no ordinary file" in refusal(path)
+
+
+def test_a_folder_that_cannot_be_made_is_said_once(tmp_path: Path) -> None:
+    path = tmp_path / "file" / "access.json"
+    path.parent.write_text("")
+    with pytest.raises(AccessError) as caught:
+        write_access(str(path), [WAY])
+    assert str(caught.value).count(str(path)) == 1
+
+
+@pytest.mark.parametrize("home", ["", "here"])
+def test_whoever_has_no_home_gets_none_of_the_folder_they_are_in(
+    monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    """As in a container whose user is in no database: the shell's `~` is then the name of a folder."""
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    assert access_path({"HOME": home}) == "/.config/drqueue/access.json"
+
+
+def test_the_newest_way_in_replaces_those_to_the_same_farm_or_place() -> None:
+    moved = Access(**{**{name: getattr(WAY, name) for name in WAY.__struct_fields__}, "host": "10.0.0.2"})
+    other = Access(**{**{name: getattr(WAY, name) for name in WAY.__struct_fields__}, "farm": "g", "port": 1})
+    assert with_access([WAY, other], moved) == [moved, other]
+
+
+def test_another_process_waits_until_a_change_is_whole(tmp_path: Path) -> None:
+    """Here: a logout, that would write back what it read before."""
+    path = tmp_path / "access.json"
+    write_access(str(path), [WAY])
+    with access_lock(str(path)):
+        other = subprocess.Popen(
+            [sys.executable, "-c", LOG_OUT], env={"DRQUEUE_ACCESS": str(path)}, stdout=subprocess.PIPE
+        )
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"begins\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(0.3)
+        assert read_access(str(path)) == [WAY]
+    assert other.wait(20) == 0
+    other.stdout.close()
+    assert read_access(str(path)) == []
