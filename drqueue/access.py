@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
+from drqueue.proto.lines import secret_hash
 from drqueue.settings import Address
 from drqueue.statefile import StateError, read_json, write_json_atomic
 
@@ -121,6 +122,27 @@ def with_access(ways: Sequence[Access], new: Access) -> list[Access]:
     return [new, *(way for way in ways if way.farm != new.farm and way.address != new.address)]
 
 
+def came_by(ways: Sequence[Access], pin: str, token: str) -> Access | None:
+    """The way in that the line of this pin and token opened, None where it opened none of them."""
+    line = secret_hash(token)
+    return next((way for way in ways if (way.pin, way.line) == (pin, line)), None)
+
+
 def find_access(ways: Sequence[Access], address: Address) -> Access | None:
     """The way in at an address, None where there is none."""
-    return next((way for way in ways if way.address == address), None)
+    return next((way for way in ways if same_place(way.address, address)), None)
+
+
+def same_place(one: Address, other: Address) -> bool:
+    """Whether two addresses are one, however people write names and IPv6."""
+    return one == other or (one.kind == other.kind == "tcp" and _place(one) == _place(other))
+
+
+def _place(address: Address) -> tuple[str, int]:
+    host = address.host.lower()
+    if ":" in host:
+        import ipaddress  # seldom needed, and slow to load
+
+        with contextlib.suppress(ValueError):
+            host = str(ipaddress.ip_address(host))
+    return host.removesuffix("."), address.port

@@ -6,16 +6,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from drqueue.access import (
     Access,
     AccessError,
     access_lock,
     access_path,
+    find_access,
     read_access,
     with_access,
     write_access,
 )
+from drqueue.address import parse_address
 
 WAY = Access(
     host="10.0.0.1", port=1234, pin="p", farm="f", account="a", name="anna", role="artist", secret="s" * 52
@@ -76,9 +79,24 @@ def test_whoever_has_no_home_gets_none_of_the_folder_they_are_in(
 
 
 def test_the_newest_way_in_replaces_those_to_the_same_farm_or_place() -> None:
-    moved = Access(**{**{name: getattr(WAY, name) for name in WAY.__struct_fields__}, "host": "10.0.0.2"})
-    other = Access(**{**{name: getattr(WAY, name) for name in WAY.__struct_fields__}, "farm": "g", "port": 1})
+    moved, other = structs.replace(WAY, host="10.0.0.2"), structs.replace(WAY, farm="g", port=1)
     assert with_access([WAY, other], moved) == [moved, other]
+
+
+@pytest.mark.parametrize(
+    ("kept", "named", "found"),
+    [
+        ("fd00::1", "[FD00:0:0::1]", True),
+        ("fd00::1", "fd00::2", False),
+        ("fe80::1%eth0", "[fe80::1%eth1]", False),
+        ("Render.example", "render.example.", True),
+        ("render.example", "render.example:1235", False),
+        ("10.0.0.1", "10.0.0.1:1234", True),
+    ],
+)
+def test_a_place_is_found_however_it_is_written(kept: str, named: str, found: bool) -> None:
+    way = structs.replace(WAY, host=kept)
+    assert find_access([way], parse_address(named)) == (way if found else None)
 
 
 def test_another_process_waits_until_a_change_is_whole(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ comes after the sockets on this machine. The file is read at each dialling: some
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
+from drqueue import thishost
 from drqueue.access import Access, AccessError, access_path, find_access, read_access
+from drqueue.address import DEFAULT_PORT
 from drqueue.channel import LinkClosed
 from drqueue.client.errors import (
     MasterUnreachable,
@@ -72,8 +74,8 @@ class Entrance:
             ways = read_access(self._access_path)
         except AccessError as error:
             raise NotLoggedIn(str(error)) from None
-        if not self._named:
-            places = [*(way.address for way in ways[:1]), *places]
+        if len(self._places) > 1:
+            places = [*of_logins(ways, named=self._named), *places]
         for place in dict.fromkeys(places):
             way = find_access(ways, place)
             if way is not None:
@@ -83,6 +85,14 @@ class Entrance:
                 only = f", only for {others}" if others else ""
                 file = shortened(self._access_path)
                 raise NotLoggedIn(f"there is no login for {place} in {file}{only}: {ASK_FOR_A_LINE}")
+
+
+def of_logins(ways: Sequence[Access], *, named: bool) -> list[Address]:
+    """Where logins lead, where no other machine is named: by the newest one; or, where this machine is
+    `named`, to its own port, whatever a line calls it."""
+    if not named:
+        return [way.address for way in ways[:1]]
+    return [way.address for way in ways if way.port == DEFAULT_PORT and thishost.is_named(way.host)]
 
 
 async def _dial(place: Address, way: Access | None) -> Link:

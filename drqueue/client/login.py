@@ -16,6 +16,7 @@ from drqueue.access import (
     AccessError,
     access_lock,
     access_path,
+    came_by,
     find_access,
     read_access,
     with_access,
@@ -60,13 +61,22 @@ async def log_in(text: str, env: Mapping[str, str]) -> Access:
         raise DrQueueError(str(error)) from None
     try:
         joined = await _join(line, lines.secret_hash(wanted.secret))
-    except Refused:
+    except Refused as no:
         # The master answered, and knows no account of this secret.
+        former = None
         with contextlib.suppress(AccessError), access_lock(path):
             _forget(path, wanted)
+            former = came_by(read_access(path), line.pin, line.token)
+        if former is not None:
+            raise refused(no.code, f"{no.text} (you came in by it before, as {former.name})") from None
         raise
     way = structs.replace(
-        wanted, farm=joined.farm, account=joined.account, name=joined.name, role=joined.role
+        wanted,
+        farm=joined.farm,
+        account=joined.account,
+        name=joined.name,
+        role=joined.role,
+        line=wanted.account,
     )
     try:
         with access_lock(path):

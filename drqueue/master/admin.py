@@ -64,6 +64,15 @@ def with_rows(accounts: Sequence[AccountRecord], save: Sequence[AnyRecord]) -> l
     return list(kept.values())
 
 
+def anybody_joined(accounts: Sequence[AccountRecord]) -> bool:
+    """Whether anybody but the admin of the master's own file has a way in, and so knows its certificate."""
+    return any(not account.pending and not _made_here(account) for account in accounts)
+
+
+def _made_here(account: AccountRecord) -> bool:
+    return account.created_by == MAKER and account.name == NAME
+
+
 def _new(
     path: str, accounts: Sequence[AccountRecord], farm: str, address: Address, pin: str, wall: float
 ) -> Admin:
@@ -78,7 +87,7 @@ def _new(
         created_at=wall,
         created_by=MAKER,
     )
-    gone = [AccountForget(old.id) for old in accounts if old.created_by == MAKER and old.name == NAME]
+    gone = [AccountForget(old.id) for old in accounts if _made_here(old)]
     return Admin(path, (*gone, account), _access(farm, address, pin, account.id, secret))
 
 

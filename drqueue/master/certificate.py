@@ -1,7 +1,7 @@
 """Certificates: the master's own, made at its first start, and those of its slaves' control ports.
 
 Rules: self-signed, for nobody asks an authority; what is trusted is the pin, so a certificate that others
-know is never replaced. Files in the state directory, 0600: both are whole on the disk, as `*.new`, before
+know is never replaced, nor made anew where it is lost, unless that was asked for. Files in the state directory, 0600: both are whole on the disk, as `*.new`, before
 the first gets its name, key before certificate; a start that finds only the key ends the work.
 """
 
@@ -18,6 +18,9 @@ from drqueue.statefile import StateError, sync_dir
 CERTIFICATE_FILE = "tls.crt"
 KEY_FILE = "tls.key"
 YEARS = 10
+#: How somebody says that the old ones are lost.
+NEW_FLAG = "--new-certificate"
+_ANEW = f"and start once with {NEW_FLAG}: then every node and user needs a new line"
 _MAX_BYTES = 64 * 1024
 
 
@@ -66,12 +69,20 @@ def make_certificate(common_name: str) -> tuple[str, str]:
     )
 
 
-def load_or_make(state_dir: str) -> MasterIdentity:
-    """The master's identity from its (locked) state directory; made where there is none. StateError."""
+def load_or_make(state_dir: str, *, known: bool = False) -> MasterIdentity:
+    """The master's identity from its (locked) state directory; made where there is none. StateError.
+
+    With `known`, others know the pin of the one that there was: then none is made.
+    """
     certificate = os.path.join(state_dir, CERTIFICATE_FILE)
     key = os.path.join(state_dir, KEY_FILE)
     try:
         if not os.path.lexists(key) and not os.path.lexists(certificate):
+            if known:
+                raise StateError(
+                    f"{key} and {certificate} are missing, and nodes or users know them: restore both from a "
+                    f"backup, or leave them away {_ANEW}"
+                )
             _make(certificate, key)
         elif not os.path.lexists(certificate) and os.path.lexists(f"{certificate}.new"):
             os.rename(f"{certificate}.new", certificate)
@@ -81,12 +92,12 @@ def load_or_make(state_dir: str) -> MasterIdentity:
     for path, other in ((certificate, key), (key, certificate)):
         if not os.path.lexists(path):
             raise StateError(
-                f"{path} is missing, and {other} is there: restore it, or move that away too (then every "
-                "node and user needs a new line)"
+                f"{path} is missing, and {other} is there: restore it from a backup, or move that away too "
+                f"{_ANEW}"
             )
     text = _read(certificate)
     _read(key)
-    damaged = "restore both, or move both away (then every node and user needs a new line)"
+    damaged = f"restore both from a backup, or move both away {_ANEW}"
     try:
         pin = tls.pin_of_pem(text)
         tls.server_context(certificate, key)

@@ -23,6 +23,11 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
     parser.add_argument(
+        "--new-certificate",
+        action="store_true",
+        help="where tls.key and tls.crt are lost: make new ones, though everybody has to join again",
+    )
+    parser.add_argument(
         "--print-settings", action="store_true", help="show every setting, its value and its source"
     )
     parser.add_argument("--version", action="version", version=f"drqueue-master {drqueue.__version__}")
@@ -43,10 +48,10 @@ def main(argv: list[str] | None = None) -> None:
         print_settings(loaded)
         return
     log.setup(loaded.settings.log_level)
-    sys.exit(_run(loaded.settings))
+    sys.exit(_run(loaded.settings, args.new_certificate))
 
 
-def _run(settings: MasterSettings) -> int:
+def _run(settings: MasterSettings, new_certificate: bool) -> int:
     # Late, so that --help and --print-settings need neither trio nor sqlite3.
     from drqueue.access import AccessError
     from drqueue.master.daemon import run
@@ -54,7 +59,7 @@ def _run(settings: MasterSettings) -> int:
     from drqueue.statefile import StateError
 
     try:
-        run(settings)
+        run(settings, new_certificate=new_certificate)
     except SettingsError as error:
         print(f"drqueue-master: {error}", file=sys.stderr)
         return 2

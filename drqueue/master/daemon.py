@@ -20,7 +20,7 @@ import drqueue
 from drqueue import engine, log, sdnotify
 from drqueue.address import Address
 from drqueue.channel import Channel
-from drqueue.master.admin import ADMIN_FILE, MAKER, NAME, Admin, prepare, with_rows
+from drqueue.master.admin import ADMIN_FILE, MAKER, NAME, Admin, anybody_joined, prepare, with_rows
 from drqueue.master.certificate import load_or_make
 from drqueue.master.clients import ClientLinks
 from drqueue.master.core import queries
@@ -66,8 +66,8 @@ _GOODBYE_S = 2.0
 MYSELF = Who(name=MAKER, role="admin")
 
 
-def run(settings: MasterSettings) -> None:
-    """Run a master until it is told to stop.
+def run(settings: MasterSettings, *, new_certificate: bool = False) -> None:
+    """Run a master until it is told to stop. `new_certificate`: make one, though nodes or users know another.
 
     Raises StateError, StorageError, AccessError, SettingsError, OSError (a place to listen at is taken).
     """
@@ -76,15 +76,20 @@ def run(settings: MasterSettings) -> None:
     opened = open_state(settings.state_dir)
     try:
         with listeners(settings) as sockets:
-            trio.run(serve, settings, opened, sockets)
+            trio.run(serve, settings, opened, sockets, new_certificate)
     finally:
         opened.close()
 
 
-async def serve(settings: MasterSettings, opened: OpenState, sockets: Sequence[socket.socket]) -> None:
+async def serve(
+    settings: MasterSettings,
+    opened: OpenState,
+    sockets: Sequence[socket.socket],
+    new_certificate: bool = False,
+) -> None:
     """The master over an open state and listening sockets; returns after TERM or INT."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1) as signals:
-        master = _Master(settings, opened, sockets)
+        master = _Master(settings, opened, sockets, new_certificate)
         async with trio.open_nursery() as links:
             async with trio.open_nursery() as inner:
                 for listener in sockets:
@@ -110,7 +115,7 @@ async def serve(settings: MasterSettings, opened: OpenState, sockets: Sequence[s
                 if opened.restored:
                     log.event("the database was restored: ids go on above all that were handed out")
                     log.warning(
-                        "lines not used yet are gone; roles and secrets are those of the backup: look through "
+                        "lines not used yet are gone; roles and secrets are those of the backup: look at "
                         "drqueue user list and drqueue node list"
                     )
                 async for number in signals:
@@ -130,11 +135,17 @@ class _Master:
     """What the tasks share."""
 
     def __init__(
-        self, settings: MasterSettings, opened: OpenState, sockets: Sequence[socket.socket] = ()
+        self,
+        settings: MasterSettings,
+        opened: OpenState,
+        sockets: Sequence[socket.socket] = (),
+        new_certificate: bool = False,
     ) -> None:
         self._settings = settings
         self._places = [place(sock) for sock in sockets]
-        self.identity = load_or_make(settings.state_dir)
+        saved = opened.storage.load()
+        known = not new_certificate and anybody_joined(saved.accounts)
+        self.identity = load_or_make(settings.state_dir, known=known)
         self._inbox: engine.Inbox[Event] = engine.Inbox()
         self._history = History(opened.storage)
         self.housekeeping = Housekeeping(settings, self._history)
@@ -158,9 +169,7 @@ class _Master:
             ticket_seed=secrets.token_bytes(KEY_BYTES),
         )
         wall = time.time()
-        admin, saved = _settle_admin(
-            settings, opened, opened.storage.load(), others_dial, self.identity.pin, wall
-        )
+        admin, saved = _settle_admin(settings, opened, saved, others_dial, self.identity.pin, wall)
         self._core = Core(
             policy, saved, trio.current_time(), wall, from_backup=opened.restored, gone=opened.gone
         )

@@ -182,7 +182,7 @@ class Door:
                 answer = structs.replace(answer, certificate=certificate, key=key)
         if isinstance(answer, Rejected):
             channel.refuse(answer.code, answer.text, retry=answer.retry)
-            return answer.code == "pending"
+            return answer.code in ("pending", "busy")
         channel.send(answer)
         return True
 
@@ -191,7 +191,8 @@ class Door:
         sender, receiver = trio.open_memory_channel[Joined | Rejected](1)
         self._joins[number] = sender
         try:
-            self._inbox.put(JoinAsked(number, join, caller.address, pin))
+            if not self._inbox.put_if_room(JoinAsked(number, join, caller.address, pin)):
+                return Rejected(code="busy", text="the master is too busy to answer: try again", retry=True)
             return await receiver.receive()
         finally:
             del self._joins[number]

@@ -2,9 +2,9 @@
 
 Rules: at most `MOST` links that have not proven anything. Where all places are taken and another waits, the
 oldest goes that has been silent for `SILENT_S`, or has not come to its word in `SLOW_S`. An address with more
-than `FAILURES` failures within `WINDOW_S` has `SHARE` places. A failure is told at once where it is the address's first; those that follow
-are counted and told every `WINDOW_S`. At most `ADDRESSES` addresses are told apart. Links that have proven
-who they are do not stand here: any number of them may come from anywhere.
+than `FAILURES` failures within `WINDOW_S` has `SHARE` places. A failure is told at once where it is the
+address's first; those that follow are counted and told every `WINDOW_S`. At most `ADDRESSES` addresses are
+told apart. Links that have proven who they are do not stand here: any number of them may come from anywhere.
 """
 
 import math

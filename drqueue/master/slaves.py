@@ -44,6 +44,8 @@ _HELD_MOST = 20_000
 _LINKS_OF_ONE = 8
 #: Bytes of what a slave says of itself: the master keeps them, and shows several slaves in one packet.
 _SELF_MOST = 32 * 1024
+#: Of these, of its name: it stands in every frame that it renders, many of which are shown in one packet.
+_NAME_MOST = 127
 #: Seconds for a whole Hello.
 _HELLO_S = 30.0
 #: Seconds for a relayed request's answer, and for which a reader of a log may have the slave wait.
@@ -124,9 +126,11 @@ class SlaveLinks:
         hello = await channel.receive()
         if not isinstance(hello, Hello):
             raise RemoteProtocolError(f"expected Hello, got {type(hello).__name__}")
-        channel.label = hello.name
+        channel.label = hello.name[:_NAME_MOST]
         if not hello.identity or not hello.name:
             raise RemoteProtocolError("a Hello without an identity or a name")
+        if len(hello.name.encode(errors="replace")) > _NAME_MOST or not hello.name.isprintable():
+            raise RemoteProtocolError("a Hello with a name that nobody could be called by")
         _check_size(structs.replace(hello, held=()))
         held, more = list(hello.held), hello.more
         while more:

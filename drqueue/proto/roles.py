@@ -83,7 +83,7 @@ def may_ask(role: Role, request: Request) -> bool:
 
 #: What is told of a variable whose name says that its value is nobody else's business.
 HIDDEN_VALUE = "(hidden)"
-_TELLING = ("secret", "token", "password", "passwd", "key", "credential")
+_TELLING = ("secret", "token", "password", "passwd", "passphrase", "key", "credential")
 
 
 def is_secret(variable: str) -> bool:

@@ -15,6 +15,7 @@ from drqueue.address import SettingsError, parse_address
 from drqueue.checkup import bad, ok, warn
 from drqueue.proto.views import Finding
 from drqueue.settings import SlaveSettings
+from drqueue.slave.credentials import CLONED_FILE, JOINING_FILE
 
 #: Descriptors that the daemon may need: its own, clients at its ports, logs that are read.
 _FILES = 256
@@ -49,7 +50,12 @@ async def examine(
     clocks = [] if master_clock is None else [checkup.clock_against(master_clock, "the master")]
     looks: list[tuple[str, checkup.Look]] = [
         ("clock", checkup.clock_set),
-        ("state directory", partial(checkup.private_folder, "state directory", folder, (ACCESS_FILE,))),
+        (
+            "state directory",
+            partial(
+                checkup.private_folder, "state directory", folder, (ACCESS_FILE, JOINING_FILE, CLONED_FILE)
+            ),
+        ),
         ("access", partial(_access, os.path.join(folder, ACCESS_FILE), master)),
         ("disk", partial(checkup.disk_room, "disk", folder)),
     ]

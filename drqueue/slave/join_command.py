@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from msgspec import structs
 
 from drqueue import __version__, ownargs
-from drqueue.access import Access, AccessError, read_access
+from drqueue.access import Access, AccessError, came_by, read_access, same_place
 from drqueue.address import Address, SettingsError, parse_address
 from drqueue.log import render
-from drqueue.proto.lines import Line, LineError, parse_line, secret_hash
+from drqueue.proto.lines import Line, LineError, parse_line
 from drqueue.settings import Loaded, SlaveSettings, candidates, load
 from drqueue.statefile import StateError, lock_state_dir
 
@@ -126,7 +126,7 @@ def _came_by(settings: SlaveSettings, target: Line | Address) -> bool:
         ways = read_access(access_file(settings.state_dir))
     except AccessError:
         return False  # joining again replaces it
-    return (target.pin, secret_hash(target.token)) in {(way.pin, way.line) for way in ways}
+    return came_by(ways, target.pin, target.token) is not None
 
 
 def _join(settings: SlaveSettings, target: Line | Address) -> int:
@@ -162,7 +162,8 @@ def _join(settings: SlaveSettings, target: Line | Address) -> int:
     if isinstance(outcome, JoinFailed):
         return _complain(str(outcome), outcome.status)
     print(render(f"joined {outcome.address} as {outcome.role} {outcome.name}", {}), flush=True)
-    if settings.master and outcome.address not in candidates(settings.master, os.environ):
+    dialled = candidates(settings.master, os.environ)
+    if settings.master and not any(same_place(outcome.address, each) for each in dialled):
         _say(f"its settings name another master, {settings.master!r}: it dials that one alone")
     return OK
 

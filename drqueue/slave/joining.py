@@ -5,6 +5,7 @@ command goes on where it stopped, and so does the daemon. One of them asks at a 
 another certificate than the one first seen is told nothing. Secrets and tokens are neither logged nor quoted.
 """
 
+import random
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ import trio
 from msgspec import structs
 
 from drqueue import log
-from drqueue.access import Access, AccessError
+from drqueue.access import Access, AccessError, came_by, read_access
 from drqueue.address import Address
 from drqueue.channel import HANDSHAKE_S, LinkClosed
 from drqueue.proto.errors import RemoteProtocolError
@@ -21,6 +22,7 @@ from drqueue.proto.lines import Line, approval_code, secret_hash
 from drqueue.proto.link_messages import Join, Joined, Rejected
 from drqueue.slave.credentials import (
     Joining,
+    access_file,
     drop_joining,
     joining_lock,
     keep_joined,
@@ -170,7 +172,8 @@ class _Command:
             if no.retry:
                 raise JoinFailed(f"{address}: {_one_line(no.text)}; try again later", UNREACHABLE) from None
             drop_joining(self._state_dir)
-            raise JoinFailed(f"{address} refuses: {_one_line(no.text)}", REFUSED) from None
+            text = f"{address} refuses: {_one_line(no.text)}{self._came_before()}"
+            raise JoinFailed(text, REFUSED) from None
         except PinMismatch as error:
             self._forget_unsaid(resumed)
             raise JoinFailed(str(error), REFUSED) from None
@@ -216,6 +219,16 @@ class _Command:
         channel.close()
         return pin
 
+    def _came_before(self) -> str:
+        """A word on a line that this very slave used up."""
+        try:
+            ways = read_access(access_file(self._state_dir))
+        except AccessError:
+            return ""
+        target = self._target
+        former = came_by(ways, target.pin, target.token) if isinstance(target, Line) else None
+        return "" if former is None else f" (this slave came in by it before, as {former.name})"
+
     def _say_once(self, text: str) -> None:
         if text != self._said:
             self._said = text
@@ -241,16 +254,20 @@ def _unreachable(address: Address, error: OSError) -> str:
 class Joiner:
     """Goes on with what the command, or a cloned disk, began, while the daemon runs."""
 
-    def __init__(self, state_dir: str, who: Callable[[], Introduction]) -> None:
+    def __init__(
+        self, state_dir: str, who: Callable[[], Introduction], rng: Callable[[], float] = random.random
+    ) -> None:
         self._state_dir = state_dir
         self._who = who
+        self._rng = rng
         self._said = ""
 
     async def run(self) -> None:
         """Look now and then whether there is something to ask, until cancelled."""
         while True:
             await self.look()
-            await trio.sleep(DAEMON_ASKS_S)
+            # Jitter: all nodes of one image wait to be approved since the same moment.
+            await trio.sleep(DAEMON_ASKS_S * (0.5 + self._rng()))
 
     async def look(self) -> None:
         """Ask once where something is to be asked for, and nobody else does."""

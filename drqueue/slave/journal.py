@@ -53,6 +53,7 @@ class Journal:
         self._state_dir = state_dir
         self._boot_id = boot_id
         self._waiting: deque[Record] = deque()
+        self._failing = False
         self._draining = trio.Lock()
         self.snapshot: Callable[[], list[SpoolRecord]] | None = None
         self.identity = load_or_create(state_dir, name)
@@ -88,15 +89,15 @@ class Journal:
 
     async def commit(self, records: Sequence[Record]) -> None:
         """Write records, or keep them for `retry`."""
-        was_whole = self.whole
         self._waiting.extend(records)
         try:
             await self._drain()
         except (OSError, StateError) as error:
-            if was_whole:
+            if not self._failing:
                 log.error(
                     "the state directory cannot be written: frames go on, nothing is told", error=_why(error)
                 )
+            self._failing = True
 
     async def retry(self) -> bool:
         """Try again to write what waits; whether all is written now."""
@@ -104,7 +105,10 @@ class Journal:
             await self._drain()
         except (OSError, StateError):
             return False
-        log.event("the state directory can be written again")
+        # Else what waited was only being written just then.
+        if self._failing:
+            log.event("the state directory can be written again")
+        self._failing = False
         return True
 
     async def _drain(self) -> None:

@@ -8,7 +8,7 @@ anything. A farm joined earlier is never tried because the latest is silent: goi
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from drqueue.access import Access, AccessError, read_access
+from drqueue.access import Access, AccessError, read_access, same_place
 from drqueue.address import Address
 from drqueue.slave.credentials import access_file, same_door, stamp
 
@@ -52,7 +52,7 @@ class Routes:
             if address.kind == "unix":
                 found.append(Route(address))
             else:
-                found += [Route(address, way) for way in ways if way.address == address]
+                found += [Route(address, way) for way in ways if same_place(way.address, address)]
         if not found:
             but = f" (but to {ways[0].address})" if ways else ""
             raise NotJoined(f"not joined to {self._addresses[0]}{but}: {HOW}")

@@ -182,6 +182,15 @@ async def test_without_a_login_for_it_the_port_of_this_machine_is_left_alone(
     assert await places_tried("", keep(tmp_path, way_in(1234, host="10.0.0.1")), dialled) == ["10.0.0.1:1234"]
 
 
+async def test_this_machine_is_entered_by_the_name_that_a_line_gave_it(
+    tmp_path: Path, dialled: list[Address]
+) -> None:
+    """Where somebody may not open the master's socket, their login for its port counts."""
+    own = os.uname().nodename.upper()
+    env = keep(tmp_path, way_in(1234, host="10.9.9.9"), way_in(1234, host=own), way_in(1235, host=own))
+    assert await places_tried("localhost", env, dialled) == [f"{own}:1234"]
+
+
 async def test_localhost_is_no_other_machine_however_new_its_login(
     tmp_path: Path, dialled: list[Address]
 ) -> None:
@@ -265,6 +274,18 @@ async def test_two_that_log_in_at_once_do_not_lose_each_others_login(
             await soon(log_in(master.line(), env))
         login.log_out(None, env)
     assert written == [PENDING_FILE, "access.json", "access.json"]
+
+
+async def test_a_line_that_one_came_in_by_before_is_known(master: SecuredPeer, tmp_path: Path) -> None:
+    env = keep(tmp_path)
+    async with serving(master):
+        way = await soon(log_in(master.line(), env))
+        master.admit = lambda join: Rejected(code="bad-line", text="this line was used up")
+        with pytest.raises(Refused, match=r"used up \(you came in by it before, as anna\)"):
+            await soon(log_in(master.line(), env))
+        with pytest.raises(Refused, match=r"used up$"):
+            await soon(log_in(master.line(token=lines.encoded(bytes(20))), env))
+    assert read_access(env["DRQUEUE_ACCESS"]) == [way]
 
 
 async def test_a_line_that_is_refused_changes_nothing(master: SecuredPeer, tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ except OSError as error:
 
 
 def test_programs_of_the_original_s_library_come_in_by_the_same_login(farm: NetworkFarm) -> None:
-    """An artist works with it; a viewer looks, without the command, and without a row in the audit for that."""
+    """An artist works with it; a viewer looks, without the command, and leaves no row in the audit for it."""
     farm.start_node("n1")
     anna, vic = log_in(farm, "anna"), log_in(farm, "vic", "--role", "viewer")
     job = anna.submit("--frames", "1-2", "--name", "hidden", "--", "true")

@@ -206,6 +206,7 @@ def test_a_linked_node_makes_itself_a_new_secret() -> None:
     assert isinstance(farm.ask(farm.account_verb("n1", "rotate")), Done)
     assert NewSecret() in farm.said[link]
     farm.says(link, SecretTaken(secret_hash=hash_of("next")))
+    assert (farm.unlinked[link].code, farm.unlinked[link].retry) == ("new-secret", True), "to show it at once"
     farm.restart()
     for name in ("n1", "next"):
         account = farm.core.authenticate(hash_of(name))
@@ -218,6 +219,36 @@ def test_a_linked_node_makes_itself_a_new_secret() -> None:
     assert farm.core.authenticate(hash_of("n1")) is None
     link = farm.link("n1", who=who)
     assert link not in farm.unlinked, "it is still the same account"
+
+
+def test_who_has_the_old_secret_gets_nowhere_with_it_once_there_is_a_new_one() -> None:
+    """They may be quicker than the node on its way back."""
+    farm = AccessFarm()
+    who = farm.node("n1")
+    farm.says(farm.link("n1", who=who), SecretTaken(secret_hash=hash_of("next")))
+    thief = farm.link("n1", who=who)
+    farm.says(thief, SecretTaken(secret_hash=hash_of("thief")))
+    assert farm.core.authenticate(hash_of("thief")) is None
+    assert farm.audited()[-1].outcome == "bad-secret"
+    farm.show(who.account, "next")
+    assert (farm.unlinked[thief].code, farm.unlinked[thief].retry) == ("new-secret", True)
+    assert farm.core.authenticate(hash_of("n1")) is None
+    link = farm.link("n1", who=who)
+    assert link not in farm.unlinked
+    farm.says(link, SecretTaken(secret_hash=hash_of("third")))
+    assert farm.core.authenticate(hash_of("third")) is not None
+
+
+def test_a_new_secret_that_was_never_shown_gives_way_to_an_admins_word() -> None:
+    farm = AccessFarm()
+    who = farm.node("n1")
+    farm.says(farm.link("n1", who=who), SecretTaken(secret_hash=hash_of("lost")))
+    link = farm.link("n1", who=who)
+    assert isinstance(farm.ask(farm.account_verb("n1", "rotate")), Done)
+    assert farm.core.authenticate(hash_of("lost")) is None
+    farm.says(link, SecretTaken(secret_hash=hash_of("next")))
+    farm.show(who.account, "next")
+    assert farm.core.authenticate(hash_of("next")) is not None
 
 
 def test_a_secret_that_is_shown_is_the_next_one_or_changes_nothing() -> None:
@@ -358,3 +389,17 @@ def test_who_was_revoked_does_not_come_back_with_a_backup() -> None:
     assert farm.audited()[-1].what == "node n1: revoke"
     again = Core(farm.policy, farm.storage.load(), 0.0, WALL)
     assert again.state.register.accounts.keys() == {other.account}
+
+
+def test_lines_that_somebody_made_before_they_were_revoked_are_told_of() -> None:
+    farm = AccessFarm()
+    eve = farm.person("eve", "admin")
+    farm.add_line(eve, kind="user", name="mallory", role="admin", ttl_s=31_536_000)
+    farm.add_line(eve, kind="user", name="eve", role="admin")
+    farm.add_line(kind="node")
+    answer = farm.ask(farm.account_verb("eve", "revoke", "user"))
+    assert isinstance(answer, Done)
+    assert answer.note == (
+        "1 line not used yet went, too; "
+        "1 line that they made for others stayed (drqueue user list, node list)"
+    )

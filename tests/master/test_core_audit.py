@@ -252,6 +252,19 @@ def test_a_slave_tells_no_time_and_no_flood() -> None:
     assert rows[0].text == "500 s before this was written"
 
 
+def test_nobody_hides_what_they_did_at_a_slave_behind_what_they_were_refused() -> None:
+    """A flood of refusals at a slave's own port takes no room from what was done there."""
+    farm = AccessFarm()
+    link = farm.link("n1", who=farm.node("n1"))
+    at = farm.core.turn.wall
+    for number in range(2 * DIFFERENT_MOST):
+        what = f"set max_cpus={number}"
+        farm.says(link, Acted(at=at, who="ann", role="artist", peer="p", what=what, outcome="not-allowed"))
+    farm.says(link, Acted(at=at, who="ann", role="artist", peer="p", what="kill all frames of job 3"))
+    row = farm.audited()[-1]
+    assert (row.who, row.what, row.outcome) == ("ann", "slave n1: kill all frames of job 3", "done")
+
+
 # -- numbers and pages -------------------------------------------------------------------------------------
 
 

@@ -269,3 +269,20 @@ def test_a_forgotten_slave_leaves_its_account() -> None:
     assert [(view.name, view.slave) for view in farm.accounts()] == [("n1", "")]
     farm.link("n1", who=who)
     assert [(view.name, view.slave) for view in farm.accounts()] == [("n1", "n1")]
+
+
+def test_the_hash_of_an_approved_node_is_no_way_to_its_certificate() -> None:
+    """It stands in backups; asking again is for nodes whose answer was lost."""
+    farm = AccessFarm()
+    farm.tries("n1")
+    (waiting,) = farm.accounts(pending=True)
+    farm.ask(farm.account_verb(waiting.code, "approve"))
+    for pin in ("first", "second"):
+        assert isinstance(farm.tries("n1", pin=pin), Joined)
+    farm.link("n1", who=Who(name="n1", role="node", account=waiting.id, peer="192.0.2.7"))
+    answer = farm.tries("n1", peer="198.51.100.6:1", pin="theirs")
+    assert isinstance(answer, Rejected)
+    assert (answer.code, answer.retry) == ("no-line", False)
+    assert farm.core.state.register.accounts[waiting.id].pin == "second"
+    assert isinstance(farm.tries("n1", farm.add_line(), pin="third"), Joined), "with a line it is in again"
+    assert farm.core.state.register.accounts[waiting.id].pin == "third"

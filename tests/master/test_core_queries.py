@@ -132,8 +132,9 @@ def test_pages_of_frames_fit_a_packet(farm: CoreFarm) -> None:
 def test_what_a_slave_says_of_an_end_is_cut(farm: CoreFarm) -> None:
     link = farm.link()
     farm.submit(a_job("1"))
-    farm.exited(link, farm.order(link).key, badly(text="ü" * 5000 + "\ud800"))
-    assert farm.storage.attempts(0, 0, 1)[0].text == "ü" * 250
+    farm.exited(link, farm.order(link).key, badly(text="ü" * 5000 + "\ud800", reason="r" * 5000))
+    (row,) = farm.storage.attempts(0, 0, 1)
+    assert (row.text, row.reason) == ("ü" * 250, "r" * 40)
 
 
 def test_pages_of_slaves_fit_a_packet(farm: CoreFarm) -> None:

@@ -243,6 +243,14 @@ async def test_refusals_do_not_pile_up_while_nothing_can_be_written() -> None:
             secret = "" if number % 2 else "wrong"
             assert await judge.enter(near, Hi(role="client", secret=secret), caller) is None
     assert len(inbox) == 5
+    one, two = socket.socketpair()
+    async with Channel(one) as near, Channel(two) as far:
+        join = Join(role="slave", secret_hash=secret_hash(a_secret()), name="n" * 3000)
+        assert await judge.join(near, join, caller), "which is held against nobody"
+        answer = await far.receive()
+    assert isinstance(answer, Rejected)
+    assert (answer.code, answer.retry) == ("busy", True)
+    assert len(inbox) == 5
 
 
 async def test_a_client_of_a_protocol_to_come_is_told_so_before_its_secret_counts(house: House) -> None:

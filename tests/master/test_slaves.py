@@ -84,7 +84,9 @@ async def test_who_never_ends_its_hello_is_dropped(rig: Rig, autojump_clock: Moc
         a_report(1),
         a_hello(identity=""),
         a_hello(""),
-        a_hello("n" * 33_000),
+        a_hello("n" * 128),
+        a_hello("s1\x1b[2J"),
+        a_hello(identity="i" * 33_000),
         a_hello(limits=SlaveLimits(pools=("p" * 60,) * 600)),
     ],
 )

@@ -12,12 +12,12 @@ import pytest
 import trio
 from msgspec import structs
 
-from drqueue.access import Access, read_access, write_access
+from drqueue.access import Access, AccessError, read_access, write_access
 from drqueue.address import Address
 from drqueue.channel import LinkClosed
 from drqueue.proto.lines import Line, approval_code, encoded, secret_hash
 from drqueue.proto.link_messages import Join, Rejected
-from drqueue.slave import credentials, joining
+from drqueue.slave import credentials
 from drqueue.slave.credentials import Joining, read_joining, write_joining
 from drqueue.slave.identity import load_or_create
 from drqueue.slave.joining import Introduction, Joiner, JoinFailed, join
@@ -162,6 +162,20 @@ async def test_a_refusal_is_one_sentence(
     assert "\n" not in str(failure)
     assert ways(tmp_path) == []
     assert (tmp_path / "joining.json").exists() is retry
+
+
+async def test_a_line_that_this_slave_used_up_is_known(tmp_path: Path, nursery: trio.Nursery) -> None:
+    with a_master() as master:
+        run = Run(tmp_path, a_line(master))
+        nursery.start_soon(run.run)
+        await master.asked(master.joined())
+        way = await run.way()
+        again = Run(tmp_path, a_line(master))
+        nursery.start_soon(again.run)
+        await master.asked(Rejected(code="bad-line", text="used up"))
+        failure = await again.failure()
+    assert str(failure).endswith(f"refuses: used up (this slave came in by it before, as {way.name})")
+    assert ways(tmp_path) == [way]
 
 
 async def test_another_certificate_is_told_nothing(tmp_path: Path, nursery: trio.Nursery) -> None:
@@ -420,5 +434,5 @@ def test_a_new_secret_stands_before_the_one_that_opened_the_link(tmp_path: Path)
 
 def test_what_is_damaged_is_said(tmp_path: Path) -> None:
     (tmp_path / "joining.json").write_text('{"host": 5}')
-    with pytest.raises(joining.AccessError, match=r"joining.json is damaged: .*delete it"):
+    with pytest.raises(AccessError, match=r"joining.json is damaged: .*delete it"):
         read_joining(str(tmp_path))

@@ -14,7 +14,7 @@ from drqueue.access import Access, AccessError, access_path, find_access, read_a
 from drqueue.channel import LinkClosed
 from drqueue.checkup import bad, ok, warn
 from drqueue.client.async_client import AsyncClient
-from drqueue.client.entrance import ASK_FOR_A_LINE, shortened
+from drqueue.client.entrance import ASK_FOR_A_LINE, of_logins, shortened
 from drqueue.client.errors import DrQueueError, MasterUnreachable, NotAllowed
 from drqueue.client.link import SOFTWARE, dial
 from drqueue.dialling import open_unproven
@@ -65,8 +65,8 @@ async def places(named: str, env: Mapping[str, str], ways: Sequence[Access]) -> 
     wanted = await trio.to_thread.run_sync(candidates, named, env)
     sockets = [place for place in wanted if place.kind == "unix"]
     others = [place for place in wanted if place.kind != "unix"]
-    if not named.strip():
-        others = [*(way.address for way in ways[:1]), *others]
+    if sockets and others:
+        others = [*of_logins(ways, named=bool(named.strip())), *others]
     every = list(dict.fromkeys([*sockets, *others]))
     found: dict[Address, Place] = {}
 

@@ -94,11 +94,14 @@ def drop_old(turn: Turn) -> None:
 
 
 def show_secret(turn: Turn, account: str, secret_hash: str) -> None:
-    """A secret was shown: where it is the next one, the old one is good no longer."""
+    """A secret was shown: where it is the next one, the old one, and the link that it opened, end."""
     found = turn.state.register.accounts.get(account)
     if found is not None and secret_hash and found.next_hash == secret_hash:
         changed = structs.replace(found, secret_hash=secret_hash, next_hash="")
         turn.state.register.put(changed, turn.state.save)
+        slave = turn.state.bound.get(account)
+        if slave is not None:
+            cut_off(turn, slave, "new-secret", "a newer secret was shown than this link's", retry=True)
 
 
 def host_of(peer: str) -> IPv4Address | IPv6Address | None:

@@ -15,6 +15,7 @@ from drqueue.proto.rules import succeeded
 
 #: Bytes kept of what a slave says of an end: pages of ended frames must fit a packet.
 _TEXT_BYTES = 500
+_REASON_MOST = 40
 #: The wish to end an attempt because all of its layer runs again, which the layer itself counts.
 RERUN = "rerun"
 
@@ -155,7 +156,7 @@ def _over(attempt: Attempt, result: Exit, outcome: Outcome, wall: float) -> Atte
         outcome=outcome,
         code=result.code,
         signal=result.signal,
-        reason=result.reason,
+        reason=result.reason[:_REASON_MOST],
         text=result.text.encode(errors="replace")[:_TEXT_BYTES].decode(errors="ignore"),
         cpu_s=result.cpu_s,
         peak_mb=result.peak_mb,

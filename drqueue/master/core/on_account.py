@@ -227,10 +227,20 @@ def _revoke(turn: Turn, request: AccountVerb) -> Done:
     for line in lines:
         register.drop_line(line, turn.state.save)
     revoke(turn, accounts, "an admin revoked this access")
-    note = ""
+    notes = []
     if lines:
-        note = f"{len(lines)} line{'s' if len(lines) > 1 else ''} not used yet went, too"
-    return Done(rq=request.rq, count=len(accounts), note=note)
+        notes.append(f"{_lines(len(lines))} not used yet went, too")
+    if request.kind == "user":
+        # Whoever may make lines has perhaps one put by.
+        names = {request.name, *(account.name for account in accounts)}
+        made = sum(line.created_by in names for line in register.lines.values())
+        if made:
+            notes.append(f"{_lines(made)} that they made for others stayed (drqueue user list, node list)")
+    return Done(rq=request.rq, count=len(accounts), note="; ".join(notes))
+
+
+def _lines(count: int) -> str:
+    return f"{count} line{'s' if count > 1 else ''}"
 
 
 def _rotate(turn: Turn, request: AccountVerb, who: Who, fresh: str) -> Request:
@@ -243,6 +253,9 @@ def _rotate(turn: Turn, request: AccountVerb, who: Who, fresh: str) -> Request:
     (account,) = found
     slave = turn.state.bound.get(account.id)
     if slave is not None and slave.link is not None:
+        if account.next_hash:
+            # Whatever became of the one before.
+            turn.state.register.put(structs.replace(account, next_hash=""), turn.state.save)
         turn.tell(slave.link, NewSecret())
         return Done(rq=request.rq, count=1, note=f"slave {slave.name} makes itself a new secret")
     line = LineRecord(

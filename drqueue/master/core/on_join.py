@@ -1,7 +1,8 @@
 """Who asks for an account: with a line's token it is made at once, a node without one waits to be approved.
 
 Rules: whoever asks has proven nothing, so what they say is bounded, tidied and counted; asking again with the
-same hash changes nothing; no token and no secret is kept.
+same hash changes nothing; no token and no secret is kept. Who was approved may ask again until their slave
+has linked.
 """
 
 from ipaddress import ip_network
@@ -71,6 +72,9 @@ def _again(turn: Turn, event: JoinAsked, known: AccountRecord, token: str) -> Ac
     """Whoever has the account asks once more: with what they came with, or with a new line."""
     register, save = turn.state.register, turn.state.save
     changed = known
+    if not token and known.id in turn.state.bound:
+        # The hash proves nothing: backups of the database hold it, and a certificate's pin would be theirs.
+        raise Refused("no-line", "this node is in already, by its secret: it takes a line to join it anew")
     if known.line != token:
         line = _line(turn, event, token)
         if line.name not in ("", known.name) or line.replaces:

@@ -208,10 +208,10 @@ def on_unlinked(turn: Turn, event: SlaveUnlinked) -> None:
     _unlinked(turn, slave)
 
 
-def cut_off(turn: Turn, slave: Slave, code: str, text: str) -> None:
+def cut_off(turn: Turn, slave: Slave, code: str, text: str, *, retry: bool = False) -> None:
     """Cut a slave's link, if it has one: what comes over it counts no longer."""
     if slave.link is not None:
-        turn.unlink(slave.link, code, text, retry=False)
+        turn.unlink(slave.link, code, text, retry=retry)
         del turn.state.links[slave.link]
         _unlinked(turn, slave)
 
@@ -268,11 +268,16 @@ def _acted(turn: Turn, slave: Slave, acted: Acted) -> None:
     late = turn.wall - acted.at
     text = f"{late:.0f} s before this was written" if late >= _LATE_S else ""
     what = f"slave {slave.name}: {acted.what}"
-    turn.noticed(said_by, what, acted.outcome, text, source=f"slave {slave.name}")
+    # Of their own: nobody hides what they did there behind a flood of what they were refused.
+    source = f"slave {slave.name}" + (" did" if acted.outcome == "done" else "")
+    turn.noticed(said_by, what, acted.outcome, text, source=source)
 
 
 def _secret_taken(turn: Turn, slave: Slave, secret_hash: str) -> None:
-    """A node's new secret: good from when it is shown, and the old one no longer."""
+    """A node's new secret: good from when it is shown, at once, and the old one no longer.
+
+    Until then it is the only one: whoever got hold of the old one shall not put theirs in its place.
+    """
     register = turn.state.register
     account = register.accounts.get(slave.account)
     if account is None or secret_hash in (account.secret_hash, account.next_hash):
@@ -281,8 +286,14 @@ def _secret_taken(turn: Turn, slave: Slave, secret_hash: str) -> None:
     if register.with_hash(secret_hash) is not None:
         turn.noticed(who, f"node {account.name}: new secret", "bad-secret", "another account has this secret")
         return
+    if account.next_hash:
+        turn.noticed(
+            who, f"node {account.name}: new secret", "bad-secret", "another was told, and not shown yet"
+        )
+        return
     register.put(structs.replace(account, next_hash=secret_hash), turn.state.save)
     turn.noticed(who, f"node {account.name}: new secret", "done")
+    cut_off(turn, slave, "new-secret", "link again, and show the new secret", retry=True)
 
 
 def _started(turn: Turn, slave: Slave, started: Started) -> None:
