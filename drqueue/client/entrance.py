@@ -28,6 +28,8 @@ from drqueue.tls import PinMismatch
 ASK_FOR_A_LINE = "ask an admin for a line (drqueue user add NAME) and use it: drqueue login LINE"
 #: Other addresses that are named where there is no login for one.
 _NAMED = 3
+#: Seconds that a master of this machine has to answer, where it is only looked for.
+_HERE_S = 1.0
 
 
 class Entrance:
@@ -44,7 +46,7 @@ class Entrance:
         Raises MasterUnreachable, NotLoggedIn, WrongCertificate, VersionMismatch, Refused.
         """
         tried: list[str] = []
-        nobody = True
+        closed, failed = "", False
         for place, way in self._tries():
             try:
                 return await _dial(place, way)
@@ -57,13 +59,29 @@ class Entrance:
                     tried.append(str(place))
                     continue
                 why = error.strerror or str(error)
+            except PermissionError as error:
+                why = error.strerror or str(error)
+                if place.kind == "unix":
+                    why = f"may be used by members of its group only{_group(place.path)}"
+                    closed = closed or f"{place.path} {why}"
+                    tried.append(f"{place}: {why}")
+                    continue
             except OSError as error:
                 why = error.strerror or str(error)
             except (LinkClosed, RemoteProtocolError) as error:
                 why = str(error)
-            nobody = False
-            tried.append(f"{place} ({why})")
+            failed = True
+            tried.append(f"{place}: {why}")
+        if closed and not failed:
+            raise NotLoggedIn(f"{closed}: ask an admin, or log in with a line (drqueue login LINE)")
+        nobody = not failed and not self._logged_in()
         raise MasterUnreachable(f"no master answers at {' or '.join(tried)}", nobody=nobody)
+
+    def _logged_in(self) -> bool:
+        try:
+            return bool(read_access(self._access_path))
+        except AccessError:
+            return True
 
     def _tries(self) -> Iterator[tuple[Address, Access | None]]:
         yield from ((place, None) for place in self._places if place.kind == "unix")
@@ -93,6 +111,32 @@ def of_logins(ways: Sequence[Access], *, named: bool) -> list[Address]:
     if not named:
         return [way.address for way in ways[:1]]
     return [way.address for way in ways if way.port == DEFAULT_PORT and thishost.is_named(way.host)]
+
+
+async def master_here(env: Mapping[str, str]) -> Address | None:
+    """The socket of this machine at which a master answers, before which no login is used; None: none."""
+    for place in candidates("", env):
+        if place.kind == "unix":
+            try:
+                link = await dial(place, timeout_s=_HERE_S)
+            except (OSError, LinkClosed, RemoteProtocolError, HandshakeRejected):
+                continue
+            link.close()
+            return place
+    return None
+
+
+def _group(path: str) -> str:
+    """The name of the group that may use a socket, in brackets, as far as it can be known."""
+    import grp  # only who is shut out pays for it
+
+    # Where the folder is closed to others, the socket's group is as a rule the folder's.
+    for each in (path, os.path.dirname(path)):
+        try:
+            return f" ({grp.getgrgid(os.stat(each).st_gid).gr_name})"
+        except (OSError, KeyError):
+            continue
+    return ""
 
 
 async def _dial(place: Address, way: Access | None) -> Link:

@@ -14,7 +14,7 @@ class DrQueueError(Exception):
 class MasterUnreachable(DrQueueError):  # noqa: N818  (reads as what it says)
     """No master answered, or the link broke before an answer came.
 
-    `nobody`: nothing listens where a master of this machine was looked for.
+    `nobody`: nothing listens where a master of this machine was looked for, and there is no login.
     """
 
     def __init__(self, text: str, *, nobody: bool = False) -> None:

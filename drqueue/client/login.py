@@ -27,10 +27,10 @@ from drqueue.client.entrance import shortened
 from drqueue.client.errors import (
     DrQueueError,
     MasterUnreachable,
+    NotAllowed,
     NotLoggedIn,
     Refused,
     WrongCertificate,
-    refused,
 )
 from drqueue.client.link import SOFTWARE
 from drqueue.dialling import open_channel
@@ -68,7 +68,7 @@ async def log_in(text: str, env: Mapping[str, str]) -> Access:
             _forget(path, wanted)
             former = came_by(read_access(path), line.pin, line.token)
         if former is not None:
-            raise refused(no.code, f"{no.text} (you came in by it before, as {former.name})") from None
+            raise NotAllowed(no.code, f"{no.text} (you came in by it before, as {former.name})") from None
         raise
     way = structs.replace(
         wanted,
@@ -126,7 +126,10 @@ async def _join(line: lines.Line, secret_hash: str) -> Joined:
             " the line is an old one, or somebody sits in between; ask an admin for a new line"
         ) from None
     except OSError as error:
-        raise MasterUnreachable(f"no master answers at {address} ({error.strerror or error})") from None
+        raise MasterUnreachable(
+            f"no master answers at {address}: {error.strerror or error};"
+            " if the farm has another address, its admin sets `address`"
+        ) from None
     async with channel:
         channel.send(Join(role="client", secret_hash=secret_hash, token=line.token, software=SOFTWARE))
         try:
@@ -141,7 +144,8 @@ async def _join(line: lines.Line, secret_hash: str) -> Joined:
         raise DrQueueError(f"the master at {address} answered with {type(answer).__name__}")
     if answer.retry:
         raise MasterUnreachable(f"{address}: {answer.text}: use the same line again")
-    raise refused(answer.code, f"{address}: {answer.text}")
+    # Whatever the reason: who asks is not let in.
+    raise NotAllowed(answer.code, f"{address}: {answer.text}")
 
 
 def _pending(path: str, line: lines.Line) -> Access:

@@ -20,6 +20,7 @@ import drqueue
 from drqueue import engine, log, sdnotify
 from drqueue.address import Address
 from drqueue.channel import Channel
+from drqueue.checkup import listed
 from drqueue.master.admin import ADMIN_FILE, MAKER, NAME, Admin, anybody_joined, prepare, with_rows
 from drqueue.master.certificate import load_or_make
 from drqueue.master.clients import ClientLinks
@@ -48,7 +49,7 @@ from drqueue.master.gate import Caller, Gate, Serve, nothing_more
 from drqueue.master.history import History
 from drqueue.master.housekeeping import Housekeeping
 from drqueue.master.hub import Hub
-from drqueue.master.listening import listeners, place, reached_at
+from drqueue.master.listening import listeners, other_addresses, place, reached_at
 from drqueue.master.mailer import Mailer
 from drqueue.master.past import fill_frames
 from drqueue.master.slaves import SlaveLinks
@@ -152,6 +153,12 @@ class _Master:
         self.mailer = Mailer(settings.mail_command)
         software = f"drqueue {drqueue.__version__}"
         others_dial = reached_at(settings, sockets)
+        self._dialled = others_dial.host
+        self._also = other_addresses(settings, sockets, others_dial)
+        line_note = (
+            f"it names {self._dialled}, one of this machine's addresses: "
+            f"`address` in the master's settings chooses another ({listed(self._also, 3)})"
+        )
         policy = Policy(
             farm=opened.farm,
             epoch=opened.epoch,
@@ -166,6 +173,7 @@ class _Master:
             line_host=others_dial.host if others_dial.port else "",
             line_port=others_dial.port,
             line_pin=self.identity.pin,
+            line_note=line_note if self._also else "",
             ticket_seed=secrets.token_bytes(KEY_BYTES),
         )
         wall = time.time()
@@ -280,6 +288,7 @@ class _Master:
 
     async def _examine(self) -> tuple[Finding, ...]:
         state = self._core.state
+        wall = time.time()
         return await examine(
             self._settings,
             listening=self._places,
@@ -290,7 +299,10 @@ class _Master:
             slaves=[queries.slave_view(slave) for slave in state.slaves.values()],
             software={slave.name: self.slaves.software(link) for link, slave in list(state.links.items())},
             pending=len(state.register.pending),
-            lines=len(state.register.lines),
+            lines=sum(line.expires_at >= wall for line in state.register.lines.values()),
+            revoked=[slave.name for slave in state.slaves.values() if slave.was_revoked],
+            dialled=self._dialled,
+            also=self._also,
             links=len(self.slaves) + len(self._clients),
         )
 

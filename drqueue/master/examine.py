@@ -6,7 +6,7 @@ at most: a disk that hangs makes one bad finding and holds nobody up. Nothing is
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 import trio
@@ -38,6 +38,9 @@ async def examine(
     software: Mapping[str, str] | None = None,
     pending: int = 0,
     lines: int = 0,
+    revoked: Collection[str] = (),
+    dialled: str = "",
+    also: Sequence[str] = (),
     links: int = 0,
     links_most: int = 20_000,
 ) -> tuple[Finding, ...]:
@@ -46,8 +49,9 @@ async def examine(
     `listening` are the addresses it really listens at, as printed ("unix:PATH", "0.0.0.0:1234"). `pin` is of
     the certificate it shows ("": it has none); `certificate` and `key` are the PEM files' paths, by default
     those in the state directory. `alarm` is the database's. `software` says by name what linked slaves
-    introduced themselves as. `pending` nodes wait to be approved, `lines` are good and unused; `links` are
-    open now, of at most `links_most`.
+    introduced themselves as. `pending` nodes wait to be approved, `lines` are good and unused; slaves called
+    `revoked` lost their node's account. Lines name `dialled`, which was taken where `also` might have been;
+    `links` are open now, of at most `links_most`.
     """
     folder = settings.state_dir
     looks: list[tuple[str, checkup.Look]] = []
@@ -63,12 +67,25 @@ async def examine(
     ]
     found = await trio.to_thread.run_sync(checkup.looked, looks)
     found += [_listening(settings, listening), _database(alarm), _links(links, links_most)]
-    found += [_versions(software or {}), _slaves(slaves, time.time())]
+    if also:
+        found.append(
+            warn(
+                "address",
+                f"join lines name {dialled}; this machine has {listed(also, 3)}, too",
+                "where nodes cannot reach the former: set `address` in the master's settings",
+            )
+        )
+    found += [_versions(software or {}), _slaves(slaves, revoked, time.time())]
+    if revoked:
+        text = f"an admin revoked the access of {listed(sorted(revoked))}, which cannot link any more"
+        advice = "`drqueue node add` and join them anew, or `drqueue slave forget NAME`"
+        found.append(warn("revoked slaves", text, advice))
     if pending:
         text = f"{_count(pending, 'node')} wait{'s' if pending == 1 else ''} to be approved"
         found.append(warn("pending nodes", text, "see `drqueue node pending`; approve or reject"))
     if lines:
-        found.append(ok("open lines", f"{_count(lines, 'line')} can still be used (`drqueue node list`)"))
+        where = "`drqueue node list --all` and `drqueue user list --all`"
+        found.append(ok("open lines", f"{_count(lines, 'line')} can still be used: see {where}"))
     return tuple(found)
 
 
@@ -117,9 +134,13 @@ def _versions(software: Mapping[str, str]) -> Finding:
     return ok("software", f"{own}, as all linked slaves" if software else own)
 
 
-def _slaves(slaves: Sequence[SlaveView], now: float) -> Finding:
-    """Which slaves are away, and for how long the latest of them to be heard was silent."""
-    away = [view for view in slaves if not view.linked and now - view.last_heard_at >= _RESTART_S]
+def _slaves(slaves: Sequence[SlaveView], revoked: Collection[str], now: float) -> Finding:
+    """Which slaves are away, of those that could link."""
+    away = [
+        view
+        for view in slaves
+        if not view.linked and now - view.last_heard_at >= _RESTART_S and view.name not in revoked
+    ]
     linked = sum(view.linked for view in slaves)
     text = f"{linked} of {len(slaves)} linked"
     if away:

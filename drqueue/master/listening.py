@@ -53,12 +53,18 @@ def place(sock: socket.socket) -> str:
 
 def listen_address(settings: MasterSettings) -> Address:
     """The setting `listen`, read. Raises SettingsError."""
+    return _read("listen must be HOST:PORT, as in 0.0.0.0:1234", settings.listen)
+
+
+def _read(how: str, text: str) -> Address:
     try:
-        address = parse_address(settings.listen)
+        address = parse_address(text)
     except SettingsError as error:
-        raise SettingsError(f"listen: {error}") from None
+        # Written for those who look for a master, but for this.
+        port = ": a port is a number from 1 to 65535" if "a port is" in str(error) else ""
+        raise SettingsError(f"{how}, not {text!r}{port}") from None
     if address.kind != "tcp":
-        raise SettingsError(f"listen is a HOST:PORT on the network, not {settings.listen!r}")
+        raise SettingsError(f"{how}, not {text!r}")
     return address
 
 
@@ -67,12 +73,7 @@ def reached_at(settings: MasterSettings, opened: Sequence[socket.socket]) -> Add
     network = [sock.getsockname() for sock in opened if sock.family != socket.AF_UNIX]
     port: int = network[0][1] if network else 0
     if settings.address:
-        try:
-            named = parse_address(settings.address)
-        except SettingsError as error:
-            raise SettingsError(f"address: {error}") from None
-        if named.kind != "tcp":
-            raise SettingsError(f"address is a HOST[:PORT] on the network, not {settings.address!r}")
+        named = _read("address must be HOST or HOST:PORT, as others dial it", settings.address)
         # Port forwarding has another port outside; who names none means the one that it listens at.
         said_port = settings.address != named.host and settings.address.endswith(f":{named.port}")
         return Address("tcp", host=named.host, port=named.port if said_port and network else port)
@@ -83,21 +84,38 @@ def reached_at(settings: MasterSettings, opened: Sequence[socket.socket]) -> Add
     return Address("tcp", host=_own_address(), port=port)
 
 
+def other_addresses(
+    settings: MasterSettings, opened: Sequence[socket.socket], reached: Address
+) -> tuple[str, ...]:
+    """Where `reached_at` had to take one of several addresses of this machine: the others of its family."""
+    network = [sock.getsockname()[0] for sock in opened if sock.family != socket.AF_UNIX]
+    if settings.address or not network or network[0] not in _WILDCARDS:
+        return ()
+    family = socket.AF_INET6 if ":" in reached.host else socket.AF_INET
+    return tuple(host for host in dict.fromkeys(_addresses(family)) if host != reached.host)
+
+
 def _own_address() -> str:
     """This machine's address on its way out, else that of any interface, else its name; sends nothing."""
     for family, nowhere in _NOWHERE:
         with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((nowhere, 9))
             return str(probe.getsockname()[0])
-    import psutil  # only a machine without a way out pays for it
+    for wanted, _ in _NOWHERE:
+        for address in _addresses(wanted):
+            return address
+    return os.uname().nodename
+
+
+def _addresses(family: socket.AddressFamily) -> Iterator[str]:
+    """This machine's addresses of a family that others may reach."""
+    import psutil  # only a master that was not told its address pays for it
 
     up = psutil.net_if_stats()
-    for wanted, _ in _NOWHERE:
-        for name, addresses in sorted(psutil.net_if_addrs().items()):
-            for found in addresses:
-                if found.family == wanted and name in up and up[name].isup and _reachable(found.address):
-                    return str(found.address)
-    return os.uname().nodename
+    for name, addresses in sorted(psutil.net_if_addrs().items()):
+        for found in addresses:
+            if found.family == family and name in up and up[name].isup and _reachable(found.address):
+                yield str(found.address)
 
 
 def _reachable(address: str) -> bool:

@@ -20,6 +20,8 @@ TOKEN_BYTES = 20
 SECRET_BYTES = 32
 PIN_BYTES = 32
 _PREFIX = "drqueue1"
+#: What every line begins with.
+BEGINNING = f"{_PREFIX}:"
 
 
 class LineError(ValueError):
@@ -57,6 +59,16 @@ def parse_line(text: str, kind: LineKind) -> Line:
     if not 0 < int(port) < 65536 or len(decoded(pin)) != PIN_BYTES or len(decoded(token)) != TOKEN_BYTES:
         raise LineError("this line is damaged: paste it again, whole")
     return Line(kind=what, host=host.strip("[]"), port=int(port), pin=pin, token=token)
+
+
+def is_whole(text: str) -> bool:
+    """Whether a text is a line, of whatever kind, and not just the beginning of one."""
+    kind: LineKind = "user" if text.startswith(f"{BEGINNING}user:") else "node"
+    try:
+        parse_line(text, kind)
+    except LineError:
+        return False
+    return True
 
 
 def encoded(data: bytes) -> str:

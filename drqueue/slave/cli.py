@@ -41,14 +41,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.print_settings:
         print_settings(loaded)
         return OK
-    return _serve(settings, addresses, options.kill_frames_on_exit)
+    named = loaded.sources["name"] != "default"
+    return _serve(settings, addresses, named, options.kill_frames_on_exit)
 
 
-def _serve_joined(settings: SlaveSettings) -> int:
-    return _serve(settings, candidates(settings.master, os.environ), False)
+def _serve_joined(settings: SlaveSettings, named: bool) -> int:
+    return _serve(settings, candidates(settings.master, os.environ), named, False)
 
 
-def _serve(settings: SlaveSettings, addresses: list[Address], kill_frames: bool) -> int:
+def _serve(settings: SlaveSettings, addresses: list[Address], named: bool, kill_frames: bool) -> int:
     # Late, so that wrong usage is told without loading trio.
     import trio
 
@@ -58,7 +59,7 @@ def _serve(settings: SlaveSettings, addresses: list[Address], kill_frames: bool)
 
     log.setup(settings.log_level)
     try:
-        daemon = Daemon(settings, addresses, kill_frames_on_exit=kill_frames)
+        daemon = Daemon(settings, addresses, named=named, kill_frames_on_exit=kill_frames)
     except SettingsError as error:
         return _complain(str(error), USAGE)
     except StateError as error:

@@ -69,7 +69,9 @@ def read_joining(state_dir: str) -> Joining | None:
     try:
         value = read_json(path)
         return None if value is None else msgspec.convert(value, Joining)
-    except (StateError, msgspec.ValidationError) as error:
+    except StateError as error:
+        raise AccessError(f"{error}; then join again") from None
+    except msgspec.ValidationError as error:
         raise AccessError(f"{path} is damaged: {error}; delete it, and join again") from None
 
 

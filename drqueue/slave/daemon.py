@@ -84,12 +84,22 @@ class Offer:
 
 
 class Daemon:
-    """One slave. Make it, then `serve`; StateError and OSError say why a start fails."""
+    """One slave. Make it, then `serve`; StateError and OSError say why a start fails.
+
+    Where nobody `named` it, it goes by its account's name once it joined a farm.
+    """
 
     def __init__(
-        self, settings: SlaveSettings, addresses: list[Address], *, kill_frames_on_exit: bool = False
+        self,
+        settings: SlaveSettings,
+        addresses: list[Address],
+        *,
+        named: bool = True,
+        kill_frames_on_exit: bool = False,
     ) -> None:
         self._settings = settings
+        self._named = named
+        self._name = settings.name
         self._addresses = addresses
         self._kill_on_exit = kill_frames_on_exit
         self._state_dir = settings.state_dir
@@ -181,7 +191,7 @@ class Daemon:
         heard_ago = now() - self._state.heard_at
         return slave_view(
             self._state,
-            name=self._settings.name,
+            name=self._own_name(),
             cores=self._offer.cores,
             memory_mb=self._offer.memory_mb,
             machine=self._offer.machine,
@@ -189,6 +199,13 @@ class Daemon:
             control=self._control_address(),
             last_heard_at=time.time() - heard_ago,
         )
+
+    def _own_name(self) -> str:
+        """What it is called: as its settings say, else as the farm that it joined last linked calls it."""
+        access = self._link.access
+        if access is not None and not self._named:
+            self._name = access.name
+        return self._name
 
     def _control_address(self) -> str:
         if not self._settings.control:
@@ -237,7 +254,7 @@ class Daemon:
         identity = self._journal.identity
         return Hello(
             identity=identity.id,
-            name=identity.name,
+            name=self._own_name(),
             fingerprint=identity.fingerprint,
             machine=self._offer.machine,
             limits=self._state.limits,

@@ -9,6 +9,7 @@ command each time. What a master says reaches the terminal without what could st
 import argparse
 import os
 import pwd
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from drqueue import __version__, ownargs
 from drqueue.access import Access, AccessError, came_by, read_access, same_place
 from drqueue.address import Address, SettingsError, parse_address
 from drqueue.log import render
+from drqueue.pasted import read_line
 from drqueue.proto.lines import Line, LineError, parse_line
 from drqueue.settings import Loaded, SlaveSettings, candidates, load
 from drqueue.statefile import StateError, lock_state_dir
@@ -28,13 +30,18 @@ OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 SERVICE_DIR = "/var/lib/drqueue-slave"
 
 
-def main(argv: Sequence[str], serve: Callable[[SlaveSettings], int]) -> int:
-    """Join a farm; the exit status: 0, 1 failed, 2 wrong usage, 3 refused, 69 no master, 130 interrupted."""
+def main(argv: Sequence[str], serve: Callable[[SlaveSettings, bool], int]) -> int:
+    """Join a farm; the exit status: 0, 1 failed, 2 wrong usage, 3 refused, 69 no master, 130 interrupted.
+
+    `serve` runs a slave; True with its settings: they name it, else its account does.
+    """
     options = _parser().parse_args(argv)
     # With --run it would stand in `ps` as long as the slave runs, for its frames to read.
-    ownargs.hide(options.line)
+    for word in options.line:
+        ownargs.hide(word)
     try:
-        target = _target(sys.stdin.readline() if options.line == "-" else options.line)
+        # A line that was broken over two rows comes as two words.
+        target = _target(read_line() if options.line == ["-"] else " ".join(options.line))
         loaded = load(
             SlaveSettings,
             config=options.config,
@@ -43,12 +50,18 @@ def main(argv: Sequence[str], serve: Callable[[SlaveSettings], int]) -> int:
         )
     except (LineError, SettingsError) as error:
         return _complain(str(error), USAGE)
+    except (EOFError, KeyboardInterrupt):
+        return INTERRUPTED  # at the question for the line
     settings = _for_service(loaded)
+    named = loaded.sources["name"] != "default"
     try:
         _become_owner(settings.state_dir)
         _prepare(settings.state_dir)
+        # Before the line is used up: two slaves in one folder cannot be.
+        if options.run and _runs(settings.state_dir):
+            return _complain("a slave runs here: join without --run, it notices by itself", FAILED)
         if options.run and _came_by(settings, target):
-            return serve(settings)
+            return serve(settings, named)
         status = _join(settings, target)
     except StateError as error:
         return _complain(str(error), FAILED)
@@ -56,7 +69,7 @@ def main(argv: Sequence[str], serve: Callable[[SlaveSettings], int]) -> int:
         return _complain(f"cannot use {settings.state_dir}: {error.strerror or error}", FAILED)
     if status != OK or not options.run:
         return status
-    return serve(settings)
+    return serve(settings, named)
 
 
 def _target(text: str) -> Line | Address:
@@ -113,6 +126,17 @@ def _prepare(state_dir: str) -> None:
         os.close(lock_state_dir(state_dir, "slave"))
 
 
+def _runs(state_dir: str) -> bool:
+    """Whether a slave runs in a state directory; raises StateError."""
+    try:
+        os.close(lock_state_dir(state_dir, "slave"))
+    except StateError as error:
+        if isinstance(error.__cause__, BlockingIOError):
+            return True
+        raise
+    return False
+
+
 def _came_by(settings: SlaveSettings, target: Line | Address) -> bool:
     """Whether this slave got its way in by this very line; raises StateError."""
     from drqueue.slave.credentials import access_file
@@ -161,7 +185,10 @@ def _join(settings: SlaveSettings, target: Line | Address) -> int:
         return _complain("not joined yet: the same command goes on where this one stopped", INTERRUPTED)
     if isinstance(outcome, JoinFailed):
         return _complain(str(outcome), outcome.status)
-    print(render(f"joined {outcome.address} as {outcome.role} {outcome.name}", {}), flush=True)
+    joined = f"joined {outcome.address} as {outcome.role} {outcome.name} (in {settings.state_dir})"
+    print(render(joined, {}), flush=True)
+    if re.fullmatch(re.escape(settings.name) + "-[0-9]+", outcome.name):
+        _say(f"the name {settings.name} was taken: this is {outcome.name}")
     dialled = candidates(settings.master, os.environ)
     if settings.master and not any(same_place(outcome.address, each) for each in dialled):
         _say(f"its settings name another master, {settings.master!r}: it dials that one alone")
@@ -177,6 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "line",
         metavar="LINE|HOST[:PORT]",
+        nargs="+",
         help="what `drqueue node add` printed (-: read it from stdin), or a master that is asked to approve",
     )
     parser.add_argument("--state-dir", metavar="D", help="folder of the slave's identity, spool and logs")

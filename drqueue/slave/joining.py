@@ -179,7 +179,10 @@ class _Command:
             raise JoinFailed(str(error), REFUSED) from None
         except OSError as error:
             self._forget_unsaid(resumed)
-            raise JoinFailed(_unreachable(address, error), UNREACHABLE) from None
+            text = _unreachable(address, error)
+            if joining.token:
+                text += "; if the farm has another address, its admin sets `address`"
+            raise JoinFailed(text, UNREACHABLE) from None
         except (LinkClosed, RemoteProtocolError) as error:
             raise JoinFailed(f"{address} did not answer: {error}; try again", UNREACHABLE) from None
 

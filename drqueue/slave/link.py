@@ -47,7 +47,7 @@ REJECTED_S = 60.0
 #: Between dials, access.json is looked at this often.
 LOOK_S = 1.0
 #: A master that does not know a secret says so; one that was kept before it may still be good.
-NO_ACCOUNT = "no-account"
+NO_ACCOUNT, REVOKED = "no-account", "revoked"
 #: Attempts in one part of a Hello.
 HELD_PART = 1000
 #: Before Registered names the farm's own rhythm.
@@ -169,7 +169,7 @@ class Link:
                 self._say(f"NOT LINKED: {error}", grave=True)
                 pause_s = REJECTED_S
             except HandshakeRejected as no:
-                advice = "; drqueue-slave join LINE lets it in anew" if no.code == NO_ACCOUNT else ""
+                advice = "; join again: drqueue-slave join LINE" if no.code in (NO_ACCOUNT, REVOKED) else ""
                 self._say(f"the master refuses this slave: {no}{advice}")
                 pause_s = 0.0 if no.retry else REJECTED_S
             except RemoteProtocolError as error:
@@ -215,8 +215,10 @@ class Link:
         self._said = text
         if bug is not None or grave:
             log.error(text, address=self.address, exc=bug)
-        else:
+        elif self.address:
             log.warning(text, address=self.address)
+        else:
+            log.warning(text)  # nothing was dialled yet
 
     async def _open(self, route: Route) -> Channel:
         """A channel to whoever answers there. Raises OSError, Untrusted."""

@@ -93,6 +93,11 @@ class RunAs:
         self._everybody = "*" in map_users
         self._map = dict(_pair(entry) for entry in map_users if entry != "*")
         self.default = self._default(run_as)
+        if map_users and not self._may_change:
+            raise RunAsError(
+                "map_users: frames cannot run as other users, as this slave may not change users:"
+                " run it as root, or give it CAP_SETUID, CAP_SETGID and CAP_KILL"
+            )
         if self.default is None and map_users:
             raise RunAsError(
                 "map_users needs another user for all the others' frames, too: set run_as to a user's name"

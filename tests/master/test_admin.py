@@ -5,10 +5,11 @@ import stat
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from drqueue.access import AccessError, read_access
 from drqueue.address import Address
-from drqueue.master.admin import ADMIN_FILE, MAKER, prepare, with_rows
+from drqueue.master.admin import ADMIN_FILE, MAKER, anybody_joined, prepare, with_rows
 from drqueue.master.core.records import AccountForget, AccountRecord
 from drqueue.proto import lines
 
@@ -111,3 +112,13 @@ def test_rows_are_taken_in_order() -> None:
     )
     assert with_rows([one], [AccountForget(one.id), one]) == [one]
     assert with_rows([one], [AccountForget(one.id), AccountForget("2" * 16)]) == []
+
+
+def test_the_own_admin_alone_is_nobody_who_joined(tmp_path: Path) -> None:
+    accounts = started(tmp_path, [])
+    assert not anybody_joined(accounts)
+    node = AccountRecord(
+        id="n", kind="node", name="n1", role="node", secret_hash="h", created_at=1.0, created_by="root"
+    )
+    assert anybody_joined([*accounts, node])
+    assert not anybody_joined([*accounts, structs.replace(node, pending=True)])

@@ -108,6 +108,18 @@ def test_a_missing_file_is_not_made_anew(tmp_path: Path, name: str) -> None:
     assert len(os.listdir(tmp_path)) == 1
 
 
+def test_both_files_missing_are_not_made_anew_where_somebody_knows_the_pin(tmp_path: Path) -> None:
+    first = load_or_make(str(tmp_path))
+    for name in (CERTIFICATE_FILE, KEY_FILE):
+        (tmp_path / name).unlink()
+    with pytest.raises(StateError, match=r"are missing.*restore both from a backup.*--new-certificate"):
+        load_or_make(str(tmp_path), known=True)
+    assert os.listdir(tmp_path) == []
+    anew = load_or_make(str(tmp_path))
+    assert anew.pin != first.pin
+    assert load_or_make(str(tmp_path), known=True) == anew
+
+
 def test_a_key_of_another_certificate_is_refused(tmp_path: Path) -> None:
     load_or_make(str(tmp_path))
     (tmp_path / KEY_FILE).write_text(make_certificate("other")[1])

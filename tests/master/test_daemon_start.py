@@ -19,6 +19,8 @@ import pytest
 
 from drqueue.access import read_access
 from drqueue.master.admin import ADMIN_FILE
+from drqueue.master.core.records import AccountRecord
+from drqueue.master.storage.statedir import open_state
 from drqueue.proto.link_messages import Rejected, Welcome
 from drqueue.proto.messages import GetSpec, JobVerb, ListAudit, Refusal, Spec, Submit, WhoAmI, You
 from drqueue.tls import pin_of_pem
@@ -103,6 +105,38 @@ def test_a_certificate_without_its_key_ends_the_start_in_a_sentence(tmp_path: Pa
     assert not (state / "master.sock").exists()
 
 
+def test_a_lost_certificate_that_others_know_is_made_anew_only_where_that_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    """A disk that was lost, and a backup of the database alone."""
+    state = tmp_path / "state"
+    with a_master(state) as master:
+        assert master.stop() == 0
+    for name in ("tls.key", "tls.crt"):
+        (state / name).unlink()
+    with a_master(state) as master:
+        assert master.stop() == 0, "nobody but the admin of its own file knew it"
+    opened = open_state(str(state))
+    opened.storage.commit(
+        [
+            AccountRecord(
+                id="n", kind="node", name="n1", role="node", secret_hash="h", created_at=1.0, created_by="root"
+            )
+        ]
+    )
+    opened.close()
+    for name in ("tls.key", "tls.crt"):
+        (state / name).unlink()
+    status, said = run_master(state)
+    assert (status, said.count("\n")) == (1, 1)
+    assert "tls.crt are missing, and nodes or users know them: restore both from a backup" in said
+    assert not (state / "tls.key").exists()
+    with a_master(state, "--new-certificate") as master:
+        assert master.stop() == 0
+    with a_master(state) as master:
+        assert master.stop() == 0
+
+
 def test_an_admin_file_that_others_can_read_ends_the_start_in_a_sentence(tmp_path: Path) -> None:
     state = tmp_path / "state"
     with a_master(state) as master:
@@ -137,7 +171,7 @@ def test_an_address_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
     config.write_text('address = "unix:/x"')
     status, said = run_master(tmp_path / "state", "--config", str(config))
     assert (status, said.count("\n")) == (2, 1)
-    assert "address is a HOST[:PORT] on the network" in said
+    assert "address must be HOST or HOST:PORT, as others dial it, not 'unix:/x'" in said
 
 
 class Activated(Running):

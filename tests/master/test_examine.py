@@ -105,8 +105,26 @@ async def test_who_waits_and_what_is_open(settings: MasterSettings) -> None:
     findings = await found(settings, pending=1, lines=2)
     assert findings["pending nodes"].state == "warn"
     assert findings["pending nodes"].text == "1 node waits to be approved"
-    assert findings["open lines"].text.startswith("2 lines ")
+    assert findings["open lines"].text == (
+        "2 lines can still be used: see `drqueue node list --all` and `drqueue user list --all`"
+    )
     assert not {"pending nodes", "open lines"} & set(await found(settings))
+
+
+async def test_slaves_whose_access_was_revoked(settings: MasterSettings) -> None:
+    slaves = (slave_view("s1"), slave_view("s2", id=1, linked=False, last_heard_at=5.0))
+    findings = await found(settings, slaves=slaves, revoked=["s2"])
+    assert (findings["slaves"].state, findings["slaves"].text) == ("ok", "1 of 2 linked")
+    told = findings["revoked slaves"]
+    assert (told.state, "the access of s2" in told.text) == ("warn", True)
+    assert "drqueue node add" in told.advice
+    assert "revoked slaves" not in await found(settings, slaves=slaves)
+
+
+async def test_an_address_that_was_taken_of_several(settings: MasterSettings) -> None:
+    told = (await found(settings, dialled="10.0.0.1", also=("192.0.2.1",)))["address"]
+    assert (told.state, told.text) == ("warn", "join lines name 10.0.0.1; this machine has 192.0.2.1, too")
+    assert "address" not in await found(settings, dialled="10.0.0.1")
 
 
 async def test_links_that_are_nearly_used_up(settings: MasterSettings) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from drqueue.address import Address, SettingsError
 from drqueue.master import listening
-from drqueue.master.listening import listeners, place, reached_at
+from drqueue.master.listening import listeners, other_addresses, place, reached_at
 from drqueue.settings import MasterSettings
 
 
@@ -123,9 +123,10 @@ def test_a_taken_port_is_one_sentence_and_leaves_nothing(settings: Callable[...,
 @pytest.mark.parametrize(
     ("listen", "says"),
     [
-        ("unix:/tmp/x", "listen is a HOST:PORT on the network"),
-        ("a b:1", "listen: no master at 'a b:1'"),
-        ("127.0.0.1:99999", "listen: no master at .* a port is a number"),
+        ("unix:/tmp/x", r"^listen must be HOST:PORT, as in 0\.0\.0\.0:1234, not 'unix:/tmp/x'$"),
+        (":1234", r"^listen must be HOST:PORT, as in 0\.0\.0\.0:1234, not ':1234'$"),
+        ("a b:1", "not 'a b:1'$"),
+        ("127.0.0.1:99999", "not '127.0.0.1:99999': a port is a number from 1 to 65535$"),
     ],
 )
 def test_what_is_no_place_is_refused(settings: Callable[..., MasterSettings], listen: str, says: str) -> None:
@@ -194,7 +195,31 @@ def test_a_wildcard_is_nothing_that_anybody_could_dial(
         assert reached_at(asked, opened).host == "10.9.8.7"
 
 
+def test_the_other_addresses_where_one_had_to_be_taken(
+    settings: Callable[..., MasterSettings], free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = ["127.0.0.1", "10.9.8.7", "192.0.2.7", "169.254.1.1"]
+    named = {"eth0": [SimpleNamespace(family=socket.AF_INET, address=host) for host in hosts]}
+    named["eth0"].append(SimpleNamespace(family=socket.AF_INET6, address="fd00::1"))
+    monkeypatch.setattr("psutil.net_if_addrs", lambda: named)
+    monkeypatch.setattr("psutil.net_if_stats", lambda: {"eth0": SimpleNamespace(isup=True)})
+    taken = Address("tcp", host="10.9.8.7", port=free_port)
+
+    def others(**values: str) -> tuple[str, ...]:
+        asked = settings(**values)
+        with listeners(asked) as opened:
+            return other_addresses(asked, opened, taken)
+
+    assert others(listen=f"0.0.0.0:{free_port}") == ("192.0.2.7",)
+    assert others(listen=f"0.0.0.0:{free_port}", address="farm.example.org") == ()
+    assert others(listen=f"127.0.0.1:{free_port}") == ()
+    assert others() == ()
+    hosts.remove("192.0.2.7")
+    named["eth0"] = [entry for entry in named["eth0"] if entry.address in (*hosts, "fd00::1")]
+    assert others(listen=f"0.0.0.0:{free_port}") == (), "one alone is no choice"
+
+
 @pytest.mark.parametrize("address", ["unix:/run/x", "a b"])
 def test_an_address_that_is_none_is_refused(settings: Callable[..., MasterSettings], address: str) -> None:
-    with pytest.raises(SettingsError, match="address"):
+    with pytest.raises(SettingsError, match="address must be HOST or HOST:PORT"):
         reached_at(settings(address=address), [])

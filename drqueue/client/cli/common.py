@@ -21,6 +21,10 @@ T = TypeVar("T")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+#: What helps where there is neither a master nor a login.
+START_ONE = "start one here: drqueue up; or log in to a farm: drqueue login LINE"
+
+
 @dataclass
 class Asked:
     """The options that every command has, as given so far."""

@@ -47,7 +47,7 @@ def doctor(slaves: tuple[str, ...]) -> int:
     wanted = options.env().get("DRQUEUE_MASTER", "") if named is None else named
     files, ways = probes.own_files(options.env())
     found = trio.run(probes.places, wanted, options.env(), ways)
-    parts = [Part("this machine", [*files, *probes.judged(found, bool(wanted.strip()))])]
+    parts = [Part("this machine", [*files, *probes.judged(found, bool(wanted.strip() or ways))])]
     if not options.json:
         _show(parts)
     opens = any(place.opens for place in found)

@@ -1,7 +1,6 @@
 """`drqueue login`, `logout` and `whoami`."""
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -13,47 +12,49 @@ if TYPE_CHECKING:
     from drqueue.client.async_client import AsyncClient
     from drqueue.proto.messages import You
 
-#: More than any line has.
-_LINE_MOST = 4096
-
 
 @click.command(short_help="Log in to a farm with the line that an admin gave you.")
-@click.argument("line", metavar="[LINE]", required=False)
+@click.argument("words", metavar="[LINE]", nargs=-1)
 @common
-def login(line: str | None) -> None:
+def login(words: tuple[str, ...]) -> None:
     """Log in to a farm with the LINE that `drqueue user add` printed.
 
     Without a LINE, or with -, it is asked for, or read from stdin: then it stands in no shell's history.
     Should the link break, use the same line again.
     """
-    if line is not None:
-        from drqueue import ownargs
+    from drqueue import ownargs
 
-        ownargs.hide(line)
+    for word in words:
+        ownargs.hide(word)
     import trio
 
+    from drqueue.client.entrance import master_here
     from drqueue.client.login import log_in
-    from drqueue.proto.lines import LineError
+    from drqueue.pasted import read_line
+    from drqueue.proto.lines import BEGINNING, LineError
 
-    text = _asked_for() if line in (None, "-") else str(line)
+    # A line that was broken over two rows comes as two words.
+    text = read_line() if words in ((), ("-",)) else "".join(words)
     try:
         way = trio.run(log_in, text, os.environ)
     except LineError as error:
-        raise click.UsageError(str(error), click.get_current_context()) from None
+        why = str(error)
+        if text and not text.startswith(BEGINNING):
+            why = "this is no line of a farm; ask an admin for a line: drqueue user add NAME"
+        raise click.UsageError(why, click.get_current_context()) from None
     if asked().json:
         output.show_json(
             {"master": str(way.address), "name": way.name, "role": way.role, "account": way.account}
         )
     else:
         print(output.clean(f"logged in to {way.address} as {way.name} ({way.role})"))
-
-
-def _asked_for() -> str:
-    if not sys.stdin.isatty():
-        return sys.stdin.readline(_LINE_MOST)
-    import getpass
-
-    return getpass.getpass("the line (it is not shown): ")
+    env = asked().env()
+    here = None if env.get("DRQUEUE_MASTER") else trio.run(master_here, env)
+    if here is not None:
+        say(
+            f"commands here go to the master at {here} while it runs;"
+            f" this farm is --master {way.address}, and drqueue whoami says which one answers"
+        )
 
 
 @click.command(short_help="Forget the login for a farm.")

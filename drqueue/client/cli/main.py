@@ -1,7 +1,7 @@
 """`drqueue`: the command line's entry, its table of commands, and what errors look like.
 
 Rules: a command's module is imported when the command is used; `--help` reads the table below instead. Every
-error is one sentence on stderr. Exit status: 0 ok, 1 failed, 2 usage, 3 not found or not allowed, 69 master
+error is one sentence on stderr. Exit status: 0 ok, 1 failed, 2 usage, 3 not found or not let in, 69 master
 unreachable, 130 Ctrl-C.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import click
 
 from drqueue import __version__
-from drqueue.client.cli.common import Asked, Commands, KindMistake, common, interrupted
+from drqueue.client.cli.common import START_ONE, Asked, Commands, KindMistake, common, interrupted
 from drqueue.client.errors import (
     BadRequest,
     DrQueueError,
@@ -23,6 +23,7 @@ from drqueue.client.errors import (
     NotAllowed,
     NotFound,
     NotLoggedIn,
+    WrongCertificate,
 )
 
 OK, FAILED, USAGE, NOT_FOUND, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 69, 130
@@ -198,14 +199,14 @@ def _sentence(error: DrQueueError) -> str:
 
 def _advised(error: DrQueueError) -> str:
     if isinstance(error, MasterUnreachable) and error.nobody:
-        return f"{error} (start one with `drqueue up`)"
+        return f"{error} ({START_ONE})"
     return str(error)
 
 
 def _status(error: DrQueueError) -> int:
     if isinstance(error, MasterUnreachable):
         return UNREACHABLE
-    if isinstance(error, (NotFound, NotAllowed, NotLoggedIn)):
+    if isinstance(error, (NotFound, NotAllowed, NotLoggedIn, WrongCertificate)):
         return NOT_FOUND
     return USAGE if isinstance(error, BadRequest) else FAILED
 

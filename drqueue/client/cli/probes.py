@@ -7,13 +7,14 @@ import os
 from collections.abc import Mapping, Sequence
 
 import trio
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from drqueue import __version__, checkup
 from drqueue.access import Access, AccessError, access_path, find_access, read_access
 from drqueue.channel import LinkClosed
 from drqueue.checkup import bad, ok, warn
 from drqueue.client.async_client import AsyncClient
+from drqueue.client.cli.common import START_ONE
 from drqueue.client.entrance import ASK_FOR_A_LINE, of_logins, shortened
 from drqueue.client.errors import DrQueueError, MasterUnreachable, NotAllowed
 from drqueue.client.link import SOFTWARE, dial
@@ -141,21 +142,25 @@ async def _stranger(place: Address) -> Place:
 
 
 def judged(found: Sequence[Place], named: bool) -> list[Finding]:
-    """What the places amount to: where one lets us in, nothing that is wrong with the others is bad."""
-    if any(place.opens for place in found):
-        return [_beside(place) for place in found]
+    """What the places amount to: where one lets us in, nothing that is wrong with the others is bad.
+
+    `named`: somebody said where the master is, or logged in to it, so that none is missing here.
+    """
+    used = next((place for place in found if place.opens), None)
+    if used is not None:
+        return [_beside(place, place is used) for place in found]
     findings = [place.finding for place in found]
     if not any(place.answers for place in found):
-        advice = (
-            "see whether it runs there" if named else "start one: `drqueue up`; or name one: --master HOST"
-        )
+        advice = "see whether it runs there" if named else START_ONE
         findings.append(bad("master", "none answers", advice))
     return findings
 
 
-def _beside(place: Place) -> Finding:
-    """One of several places, one of which is good."""
+def _beside(place: Place, used: bool) -> Finding:
+    """One of several places, one of which is good, and the first such is where commands go."""
     found = place.finding
+    if used:
+        return structs.replace(found, text=f"commands go here: {found.text}")
     if place.opens:
         return found
     return warn(found.what, found.text, found.advice) if place.answers else ok(found.what, found.text)

@@ -65,4 +65,20 @@ async def _run(state_dir: str, slaves: int, cores: int | None, as_json: bool, us
             say(f"to talk to it: export DRQUEUE_STATE_DIR={shlex.quote(state_dir)}")
         else:
             say("to talk to it: drqueue slaves, drqueue submit -- COMMAND ...")
+            if (elsewhere := _login()) and not os.environ.get("DRQUEUE_MASTER"):
+                say(
+                    "commands here go to this farm while it runs;"
+                    f" the farm at {elsewhere} is --master {elsewhere}"
+                )
         await trio.sleep_forever()
+
+
+def _login() -> str:
+    """Where the newest login leads, which this farm goes before; "" where there is none."""
+    from drqueue.access import AccessError, access_path, read_access
+
+    try:
+        ways = read_access(access_path(os.environ))
+    except AccessError:
+        return ""
+    return str(ways[0].address) if ways else ""

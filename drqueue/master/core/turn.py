@@ -49,6 +49,8 @@ class Policy:
     line_host: str = ""
     line_port: int = 0
     line_pin: str = ""
+    #: What is to be said with every line: where its host is one of several.
+    line_note: str = ""
     #: What keys for tickets are made from, random for each start; empty: no slave is told one.
     ticket_seed: bytes = b""
 
