@@ -6,6 +6,7 @@ in pieces. Errors are sentences. Interlaced pictures are checked, not decoded.
 
 import io
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -62,7 +63,12 @@ def check(source: str | os.PathLike[str] | bytes) -> str | None:
     """
     if isinstance(source, bytes):
         return _check(io.BytesIO(source))
-    with open(source, "rb") as file:
+    # A pipe in the place of the file would otherwise be waited for, perhaps for ever.
+    fd = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        return "it is no file"
+    with open(fd, "rb") as file:
         return _check(file)
 
 

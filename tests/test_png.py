@@ -243,3 +243,10 @@ def test_a_small_frame_decodes_quickly() -> None:
         costs.append(time.thread_time() - before)
     assert decoded == (160, 90, rows)
     assert min(costs) < 0.06, costs
+
+
+def test_a_pipe_is_no_picture_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    """A frame may put one where its picture was a moment ago."""
+    pipe = tmp_path / "picture.png"
+    os.mkfifo(pipe)
+    assert png.check(pipe) == "it is no file"

@@ -71,15 +71,15 @@ class AccountCalls(Asking):
         kind: AccountKind,
         *,
         name: str = "",
-        role: AccountRole = "artist",
+        role: AccountRole | None = None,
         ttl_s: float = 3600,
         uses: int = 1,
         net: str = "",
     ) -> messages.TheLine:
         """A line that brings a node, or the person `name` in this role, to the farm.
 
-        It is good for `ttl_s` seconds and `uses` times, from the network `net` (CIDR) if that is given, and
-        never shown again.
+        Without `role` they have the one that they have already, or are an artist. The line is good for
+        `ttl_s` seconds and `uses` times, from the network `net` (CIDR) if that is given, and never shown again.
         """
         request = messages.AddLine(rq=0, kind=kind, name=name, role=role, ttl_s=ttl_s, uses=uses, net=net)
         return await self._ask(request, messages.TheLine, again=False)

@@ -33,6 +33,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from drqueue.client.specs import program_of
 from drqueue.proto.model import SCRATCH, Depend, JobSpec, LayerSpec, Needs
 from drqueue.proto.placeholders import escaped
 
@@ -100,8 +101,8 @@ def job_of(content: Mapping[str, Any], *, folder: str, cwd: str, owner: str) -> 
 
 def default_name(layer: LayerSpec) -> str:
     """What a job without a name is called: the program of its first layer."""
-    words = layer.argv[:1] or tuple(layer.shell.split()[:1])
-    return os.path.basename(words[0])[:127] if words and os.path.basename(words[0]) else "job"
+    name = os.path.basename(layer.argv[0]) if layer.argv else program_of(layer.shell)
+    return name[:127] or "job"
 
 
 def _layer(given: Any, number: int, folder: str, cwd: str) -> LayerSpec:

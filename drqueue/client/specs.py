@@ -4,6 +4,7 @@ Python checks no field of a struct that is made by hand; the wire does, and woul
 """
 
 import os
+import re
 from typing import TypeVar
 
 import msgspec
@@ -48,6 +49,12 @@ def typed(value: T, code: str) -> T:
         text, _, place = str(error).partition(" - at `$")
         field = place.rstrip("`").removeprefix(".")
         raise BadRequest(code, f"{field + ': ' if field else ''}{text[:1].lower()}{text[1:]}") from None
+
+
+def program_of(command: str) -> str:
+    """The name of the program that a command, as a shell reads it, runs first; "" for none."""
+    words = (word.strip("\"'{}") for word in re.split(r"[\s;|&<>()`]+", command))
+    return next((os.path.basename(word) for word in words if os.path.basename(word)), "")
 
 
 def working_directory() -> str:

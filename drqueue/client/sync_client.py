@@ -368,7 +368,7 @@ class Client:
         kind: AccountKind,
         *,
         name: str = "",
-        role: AccountRole = "artist",
+        role: AccountRole | None = None,
         ttl_s: float = 3600,
         uses: int = 1,
         net: str = "",

@@ -18,10 +18,9 @@ from msgspec import structs
 
 import drqueue
 from drqueue import engine, log, sdnotify
-from drqueue.address import Address
 from drqueue.channel import Channel
 from drqueue.checkup import listed
-from drqueue.master.admin import ADMIN_FILE, MAKER, NAME, Admin, anybody_joined, prepare, with_rows
+from drqueue.master.admin import ADMIN_FILE, MAKER, NAME, anybody_joined, prepare, with_rows
 from drqueue.master.certificate import load_or_make
 from drqueue.master.clients import ClientLinks
 from drqueue.master.core import queries
@@ -40,7 +39,6 @@ from drqueue.master.core.effects import (
     Unlink,
 )
 from drqueue.master.core.events import ClockRead, Event, Noticed, Stopping
-from drqueue.master.core.records import Saved
 from drqueue.master.core.turn import Policy
 from drqueue.master.desk import Desk
 from drqueue.master.door import Door
@@ -145,7 +143,8 @@ class _Master:
         self._settings = settings
         self._places = [place(sock) for sock in sockets]
         saved = opened.storage.load()
-        known = not new_certificate and anybody_joined(saved.accounts)
+        accounts = list(saved.accounts)
+        known = not new_certificate and anybody_joined(accounts)
         self.identity = load_or_make(settings.state_dir, known=known)
         self._inbox: engine.Inbox[Event] = engine.Inbox()
         self._history = History(opened.storage)
@@ -177,7 +176,9 @@ class _Master:
             ticket_seed=secrets.token_bytes(KEY_BYTES),
         )
         wall = time.time()
-        admin, saved = _settle_admin(settings, opened, saved, others_dial, self.identity.pin, wall)
+        admin = prepare(settings.state_dir, accounts, opened.farm, others_dial, self.identity.pin, wall)
+        # What is saved, as it will be once the first admin's account is.
+        saved = structs.replace(saved, accounts=with_rows(accounts, admin.save))
         self._core = Core(
             policy, saved, trio.current_time(), wall, from_backup=opened.restored, gone=opened.gone
         )
@@ -305,12 +306,3 @@ class _Master:
             also=self._also,
             links=len(self.slaves) + len(self._clients),
         )
-
-
-def _settle_admin(
-    settings: MasterSettings, opened: OpenState, saved: Saved, address: Address, pin: str, wall: float
-) -> tuple[Admin, Saved]:
-    """The first admin, and what is saved as it will be once their account is."""
-    accounts = list(saved.accounts)
-    admin = prepare(settings.state_dir, accounts, opened.farm, address, pin, wall)
-    return admin, structs.replace(saved, accounts=with_rows(accounts, admin.save))

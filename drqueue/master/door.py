@@ -128,6 +128,8 @@ class Door:
         account = self._register().with_hash(shown)
         if account is None:
             text = "this master knows no such account: it was revoked, or is of another farm"
+            if hi.role == "slave":
+                text += "; join with a new line: drqueue-slave join LINE"
             raise _NotIn(stranger, "no-account", text)
         who = Who(name=account.name, role=account.role, account=account.id, peer=caller.address)
         if account.pending:

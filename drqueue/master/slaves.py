@@ -34,7 +34,16 @@ from drqueue.proto.link_messages import (
     SecretTaken,
     Status,
 )
-from drqueue.proto.messages import Done, Findings, LogPart, Refusal, Request, SlaveInfo
+from drqueue.proto.messages import (
+    Done,
+    Findings,
+    KillAttempts,
+    LogPart,
+    Refusal,
+    Request,
+    SetLimits,
+    SlaveInfo,
+)
 from drqueue.proto.model import Exit
 from drqueue.proto.roles import Who
 
@@ -50,6 +59,8 @@ _NAME_MOST = 127
 _HELLO_S = 30.0
 #: Seconds for a relayed request's answer, and for which a reader of a log may have the slave wait.
 _RELAY_S = 30.0
+#: The same for what it only has to note: whoever asks waits for no link that nobody knows to be dead.
+_DOING_S = 5.0
 _WAIT_MOST_S = 60.0
 
 
@@ -231,9 +242,10 @@ class SlaveLinks:
         rq = link.next_rq
         link.next_rq += 1
         relay = link.asked[rq] = _Relay()
+        patience_s = _DOING_S if isinstance(request, SetLimits | KillAttempts) else _RELAY_S
         try:
             link.channel.send(structs.replace(request, rq=rq))
-            with trio.move_on_after(_RELAY_S + min(wait_s, _WAIT_MOST_S)):
+            with trio.move_on_after(patience_s + min(wait_s, _WAIT_MOST_S)):
                 await relay.over.wait()
         except LocalProtocolError as error:
             return Refusal(rq=request.rq, code="too-large", text=f"it cannot be passed on: {error}")
@@ -243,7 +255,9 @@ class SlaveLinks:
             return structs.replace(relay.answer, rq=request.rq)
         if link.channel.closed:
             raise NotLinked
-        return Refusal(rq=request.rq, code="not-linked", text="the slave did not answer in time")
+        return Refusal(
+            rq=request.rq, code="not-linked", text=f"the slave did not answer within {patience_s:g} s"
+        )
 
     async def beat(self) -> None:
         """Keep every link warm, and close the silent ones."""

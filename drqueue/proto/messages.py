@@ -212,12 +212,13 @@ class GetTicket(Request, frozen=True, kw_only=True):
 class AddLine(Request, frozen=True, kw_only=True):
     """A line that brings a node, or a person with this role, to the farm: `uses` times within `ttl_s`.
 
-    `net` is the network (CIDR) from which it may be used. A node is called `name`, if that is given.
+    `net` is the network (CIDR) from which it may be used. A node is called `name`, if that is given. Without
+    `role` a person has the one that they have already, or is an artist.
     """
 
     kind: AccountKind
     name: str = ""
-    role: AccountRole = "artist"
+    role: AccountRole | None = None
     ttl_s: Annotated[float, Meta(ge=1, le=31_536_000)] = 3600
     uses: Annotated[int, Meta(ge=1, le=10_000)] = 1
     net: str = ""

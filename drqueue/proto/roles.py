@@ -68,14 +68,14 @@ OWN: frozenset[type[Request]] = frozenset(
 )
 
 
-def reaches(role: Role, least: Role) -> bool:
+def reaches(role: Role | str, least: Role) -> bool:
     """Whether a role may do what takes at least that role; a node reaches only its own."""
     if role not in PEOPLE or least not in PEOPLE:
         return role == least
     return PEOPLE.index(role) >= PEOPLE.index(least)
 
 
-def may_ask(role: Role, request: Request) -> bool:
+def may_ask(role: Role | str, request: Request) -> bool:
     """Whether a role may make a request at all; whose things it touches is not asked here."""
     least = LEAST.get(type(request))
     return least is not None and reaches(role, least)

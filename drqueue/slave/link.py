@@ -38,7 +38,7 @@ from drqueue.proto.messages import Request
 from drqueue.slave import credentials
 from drqueue.slave.core.events import Event, Granted, Heard, Linked, OrdersCame, RegisteredAs, Unlinked
 from drqueue.slave.requests import LinkRequests, Requests
-from drqueue.slave.routes import NotJoined, Route, Routes
+from drqueue.slave.routes import HOW, NotJoined, Route, Routes
 from drqueue.unixpath import connect_unix
 
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.2, 10.0
@@ -169,8 +169,10 @@ class Link:
                 self._say(f"NOT LINKED: {error}", grave=True)
                 pause_s = REJECTED_S
             except HandshakeRejected as no:
-                advice = "; join again: drqueue-slave join LINE" if no.code in (NO_ACCOUNT, REVOKED) else ""
-                self._say(f"the master refuses this slave: {no}{advice}")
+                text = f"the master refuses this slave: {no}"
+                if no.code in (NO_ACCOUNT, REVOKED):
+                    text = f"{text.removesuffix(': join again')}; join again: {HOW}"
+                self._say(text)
                 pause_s = 0.0 if no.retry else REJECTED_S
             except RemoteProtocolError as error:
                 self._say(f"the master spoke nonsense: {error}")

@@ -56,6 +56,9 @@ def master(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Peer]:
         return messages.Done(rq=asked.rq, count=3)
 
     on: dict[type, Reply] = {
+        messages.WhoAmI: lambda _, asked: messages.You(
+            rq=asked.rq, name="anna", role="artist", account="", peer="uid 1"
+        ),
         messages.Submit: lambda _, asked: messages.Submitted(rq=asked.rq, job=42),
         messages.GetJob: job,
         messages.GetSpec: lambda _, asked: messages.Spec(rq=asked.rq, spec=SPEC),

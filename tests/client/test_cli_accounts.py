@@ -1,5 +1,6 @@
 """`drqueue node` and `drqueue user`: what they ask, what they print, what they refuse to ask."""
 
+import io
 import json
 from typing import Any
 
@@ -83,6 +84,8 @@ def test_everything_that_a_line_can_be_told(farm: Peer, drqueue: Command) -> Non
     asked = last(farm, messages.AddLine)
     wanted = messages.AddLine(rq=asked.rq, kind="user", name="anna", role="viewer", uses=3, net="10.0.0.0/8")
     assert asked == wanted
+    drqueue("user", "add", "anna")
+    assert last(farm, messages.AddLine).role is None, "whatever she is already"
     drqueue("node", "add", "--name", "n1", "--net", "fd00::/16")
     asked = last(farm, messages.AddLine)
     assert (asked.name, asked.net, asked.kind) == ("n1", "fd00::/16", "node")
@@ -186,7 +189,7 @@ def test_nodes_that_wait_are_shown_with_their_codes(farm: Peer, drqueue: Command
     [
         (("node", "revoke", "x"), "node", "revoke"),
         (("node", "rotate", "x"), "node", "rotate"),
-        (("node", "approve", "x"), "node", "approve"),
+        (("node", "approve", "x", "--yes"), "node", "approve"),
         (("node", "reject", "x"), "node", "reject"),
         (("user", "revoke", "x"), "user", "revoke"),
         (("user", "rotate", "x"), "user", "rotate"),
@@ -199,6 +202,54 @@ def test_verbs(farm: Peer, drqueue: Command, words: tuple[str, ...], kind: str, 
     assert (asked.kind, asked.name, asked.verb) == (kind, "x", verb)
     assert asked.role == ("admin" if verb == "set-role" else "artist")
     assert json.loads(drqueue(*words, "--json").out) == {"name": "x", "count": 1, "note": ""}
+
+
+CODE = "ABCD-EFGH-2345"
+
+
+@pytest.mark.parametrize(
+    ("words", "typed", "status", "approved"),
+    [
+        (("node1",), None, 2, []),
+        (("node1", "--yes"), None, 0, ["node1"]),
+        ((CODE,), None, 0, [CODE]),
+        ((CODE.lower(),), None, 0, [CODE.lower()]),
+        (("nobody",), None, 3, []),
+        (("node1",), "y\n", 0, [CODE]),
+        (("node1",), "\n", 130, []),
+    ],
+)
+def test_a_node_is_approved_by_the_code_that_it_shows(
+    farm: Peer,
+    drqueue: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    typed: str | None,
+    status: int,
+    approved: list[str],
+) -> None:
+    """`typed`: at a terminal, where the code is shown; a name alone proves nothing."""
+    farm.on[messages.ListAccounts] = lambda _, asked: messages.Accounts(
+        rq=asked.rq, accounts=(view(1, state="pending", code=CODE),)
+    )
+    if typed is not None:
+        monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+        for stream in ("stdin", "stderr"):
+            monkeypatch.setattr(f"sys.{stream}.isatty", lambda: True)
+    said = drqueue("node", "approve", *words)
+    assert said.status == status
+    assert (CODE in said.err) is (typed is not None)
+    assert [each.name for each in farm.heard if isinstance(each, messages.AccountVerb)] == approved
+
+
+def test_who_looks_at_nodes_that_wait_is_told_what_to_compare(
+    farm: Peer, drqueue: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    farm.on[messages.ListAccounts] = lambda _, asked: messages.Accounts(
+        rq=asked.rq, accounts=(view(1, state="pending", code=CODE),)
+    )
+    assert "compare the code with what the node shows" in drqueue("node", "pending").err
 
 
 def test_rotating_may_take_a_line(farm: Peer, drqueue: Command) -> None:

@@ -215,8 +215,16 @@ def test_somebody_who_is_no_admin_is_told_what_they_may_know(farm: Peer, drqueue
     assert by(found, "you are", "master")[0]["text"] == "anna, artist"
     assert by(found, "examination", "master")[0]["state"] == "warn"
     assert by(found, "to its master", "slave s1")[0]["state"] == "ok"
-    # Once is enough.
-    assert sum(isinstance(each, messages.Examine) for each in farm.heard) == 1
+    # A refusal would stand in the master's audit.
+    assert not any(isinstance(each, messages.Examine) for each in farm.heard)
+
+
+def test_somebody_who_was_an_admin_a_moment_ago(farm: Peer, drqueue: Command) -> None:
+    farm.on[messages.Examine] = lambda _, asked: messages.Refusal(
+        rq=asked.rq, code="not-allowed", text="that takes an admin"
+    )
+    found = asked_in_json(drqueue, 0)
+    assert by(found, "examination", "master")[0]["state"] == "warn"
 
 
 def test_a_slave_that_nobody_knows_is_not_found(farm: Peer, drqueue: Command) -> None:
@@ -313,6 +321,30 @@ def test_places_that_do_not_matter_are_not_bad(farm: Peer, drqueue: Command, mon
     assert {each["state"] for each in found} == {"ok"}
     # To dial a port without a login is a failure in somebody's audit.
     assert not [each for each in found if "127.0.0.1" in each["text"]]
+
+
+def test_the_place_that_commands_go_to_is_marked(
+    farm: Peer, drqueue: Command, own_access: Path, monkeypatch: Any
+) -> None:
+    found = by(asked_in_json(drqueue, 0), "master")
+    assert [each["text"].startswith("commands go here: answers at") for each in found] == [True]
+    monkeypatch.delenv("DRQUEUE_MASTER")
+    monkeypatch.setenv("DRQUEUE_STATE_DIR", str(Path(farm.path).parent))
+    write_access(str(own_access), [an_access(1)])
+    found = by(asked_in_json(drqueue, 0), "master")
+    assert [farm.path in each["text"] for each in found if "commands go" in each["text"]] == [True]
+
+
+@pytest.mark.parametrize("login", [True, False])
+def test_up_is_no_advice_beside_a_login(
+    own_access: Path, drqueue: Command, tmp_path: Path, monkeypatch: Any, login: bool
+) -> None:
+    for name in ("DRQUEUE_STATE_DIR", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "nothing"))
+    if login:
+        write_access(str(own_access), [an_access(1)])
+    found = by(asked_in_json(drqueue, 69), "master")
+    assert ("drqueue up" in found[-1]["advice"]) is not login
 
 
 def test_a_socket_that_may_not_be_opened_says_so(tmp_path: Path, drqueue: Command, monkeypatch: Any) -> None:

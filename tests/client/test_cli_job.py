@@ -195,8 +195,14 @@ def test_viewers_see_a_job_without_what_it_runs(master: Peer, drqueue: Command) 
     master.on[messages.GetSpec] = lambda _, asked: messages.Refusal(
         rq=asked.rq, code="not-allowed", text="that takes an artist"
     )
-    said = drqueue("job", "7")
-    assert (said.status, said.err) == (0, "")
-    assert field(said.out, "command") == ["(not shown to viewers)"]
-    assert field(said.out, "kind") == ["blender"]
-    assert json.loads(drqueue("job", "7", "--json").out)["spec"] is None
+    for role in ("artist", "viewer"):
+        master.on[messages.WhoAmI] = lambda _, asked, role=role: messages.You(
+            rq=asked.rq, name="vera", role=role
+        )
+        said = drqueue("job", "7")
+        assert (said.status, said.err) == (0, "")
+        assert field(said.out, "command") == ["(not shown to viewers)"]
+        assert field(said.out, "kind") == ["blender"]
+        assert json.loads(drqueue("job", "7", "--json").out)["spec"] is None
+    asked = sum(isinstance(each, messages.GetSpec) for each in master.heard)
+    assert asked == 2, "a viewer does not ask: a refusal would stand in the master's audit"

@@ -30,7 +30,7 @@ from drqueue.settings import Address
 from drqueue.tls import server_context_from
 from tests import secured
 from tests.client.conftest import Command
-from tests.client.peer import Peer, job_view, served_in_thread, serving, soon
+from tests.client.peer import Peer, in_thread, job_view, served_in_thread, serving, soon
 from tests.client.secured_peer import SECRET, SecuredPeer, keep, way_in
 
 OTHER_PIN = lines.encoded(bytes(32))
@@ -388,6 +388,69 @@ def test_a_line_can_come_by_stdin(
     assert access() == [network.address]
 
 
+def test_a_line_may_come_broken_over_two_rows(
+    network: SecuredPeer, drqueue: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By stdin, as two words, and at a terminal, where nothing is shown and the rest is asked for."""
+    line = network.line()
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{line[:60]}\n  {line[60:]}\nmore\n"))
+    assert drqueue("login").status == 0
+    assert drqueue("login", line[:60], line[60:]).status == 0
+    rows, prompts = [line[:9], line[9:60], line[60:]], []
+
+    def hidden(prompt: str) -> str:
+        prompts.append(prompt)
+        return rows.pop(0)
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("getpass.getpass", hidden)
+    assert drqueue("login").status == 0
+    assert prompts == ["the line (it is not shown): ", "go on: ", "go on: "]
+    assert len(network.joins) == 3
+
+
+def test_what_was_pasted_ends_with_an_empty_row_or_the_end(
+    drqueue: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for text in ("", "\n", "drqueue1:user:h:1:aa\n", "drqueue1:user:h:1:aa\n\nbb\n"):
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        assert drqueue("login").status == 2
+
+
+def test_an_address_is_no_line(network: SecuredPeer, drqueue: Command) -> None:
+    said = drqueue("login", network.address)
+    assert said.status == 2
+    assert "ask an admin for a line: drqueue user add NAME" in said.err
+
+
+def test_whoever_is_not_let_in_hears_status_3_and_nobody_there_is_69(
+    network: SecuredPeer, drqueue: Command
+) -> None:
+    assert drqueue("login", network.line(pin=OTHER_PIN)).status == 3
+    for code in ("bad-line", "bad-net", "revoked", "something-new"):
+        network.admit = lambda join, code=code: Rejected(code=code, text="no")  # type: ignore[misc]
+        assert drqueue("login", network.line()).status == 3
+    nobody = str(lines.Line(kind="user", host="127.0.0.1", port=1, pin=OTHER_PIN, token="a" * 32))
+    said = drqueue("login", nobody)
+    assert (said.status, said.err) == (
+        69,
+        "drqueue: no master answers at 127.0.0.1:1: Connection refused;"
+        " if the farm has another address, its admin sets `address`\n",
+    )
+
+
+def test_a_login_beside_a_master_of_this_machine_says_where_commands_go(
+    network: SecuredPeer, drqueue: Command
+) -> None:
+    folder = os.environ["DRQUEUE_STATE_DIR"]
+    os.mkdir(folder)
+    with in_thread(f"{folder}/master.sock", {}) as here:
+        said = drqueue("login", network.line())
+    assert said.status == 0
+    assert f"commands here go to the master at {here.address} while it runs" in said.err
+    assert f"--master {network.address}" in said.err
+
+
 def test_what_is_no_line_is_wrong_usage(network: SecuredPeer, drqueue: Command) -> None:
     for line, words in (
         ("hello", "this is no line of a farm"),
@@ -421,5 +484,5 @@ def test_statuses_of_commands_over_the_network(network: SecuredPeer, drqueue: Co
     assert drqueue("jobs", "--master", network.address).status == 3
     said = drqueue("jobs", "--master", "127.0.0.1:1")
     assert said.status == 69
-    assert said.err.startswith("drqueue: no master answers at 127.0.0.1:1 (")
+    assert said.err.startswith("drqueue: no master answers at 127.0.0.1:1: ")
     assert "drqueue up" not in said.err

@@ -117,13 +117,10 @@ def test_a_lost_certificate_that_others_know_is_made_anew_only_where_that_is_ask
     with a_master(state) as master:
         assert master.stop() == 0, "nobody but the admin of its own file knew it"
     opened = open_state(str(state))
-    opened.storage.commit(
-        [
-            AccountRecord(
-                id="n", kind="node", name="n1", role="node", secret_hash="h", created_at=1.0, created_by="root"
-            )
-        ]
+    node = AccountRecord(
+        id="n", kind="node", name="n1", role="node", secret_hash="h", created_at=1.0, created_by="root"
     )
+    opened.storage.commit([node])
     opened.close()
     for name in ("tls.key", "tls.crt"):
         (state / name).unlink()

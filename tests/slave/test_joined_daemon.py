@@ -119,7 +119,7 @@ class Command:
 async def test_a_line_joins_and_says_as_what(tmp_path: Path, master: SecureMaster) -> None:
     command = Command(a_line(master), "--state-dir", str(tmp_path / "s"), "--name", "bench")
     asked = await master.asked(master.joined(name="n17"), timeout_s=20)
-    assert await command.ended() == (0, f"joined 127.0.0.1:{master.port} as node n17\n", "")
+    assert await command.ended() == (0, f"joined 127.0.0.1:{master.port} as node n17 (in {tmp_path}/s)\n", "")
     assert asked.name == "bench"
     identity = json.loads((tmp_path / "s/identity.json").read_text())
     assert (asked.identity, asked.fingerprint) == (identity["id"], identity["fingerprint"])
@@ -207,7 +207,7 @@ async def test_run_goes_on_as_the_slave(tmp_path: Path, master: SecureMaster) ->
         assert (await link.register()).name == "bench"
         command.interrupt()
         status, out, _ = await command.ended()
-    assert (status, out) == (0, f"joined 127.0.0.1:{master.port} as node n1\n")
+    assert (status, out) == (0, f"joined 127.0.0.1:{master.port} as node n1 (in {tmp_path}/s)\n")
 
 
 async def test_run_with_the_line_it_came_by_asks_no_more(tmp_path: Path, master: SecureMaster) -> None:

@@ -87,7 +87,7 @@ def test_a_user_may_be_named() -> None:
         (("render",), {"may": False}, "may not change users: give it CAP_SETUID, CAP_SETGID and CAP_KILL"),
         (("",), {"may": False, "own": ROOT}, "may not change users"),
         (("self", "anna"), {}, "map_users needs another user"),
-        (("", "anna"), {"may": False}, "map_users needs another user"),
+        (("", "anna"), {"may": False}, "map_users: frames cannot run as other users, as this slave may not"),
         (("", "zoe"), {}, "no user zoe on this machine, for zoe"),
         (("", "anna=zoe"), {}, "no user zoe on this machine, for anna"),
         (("", "anna=root"), {}, "frames cannot run as root, for anna: that is uid 0"),

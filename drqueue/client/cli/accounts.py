@@ -1,5 +1,6 @@
 """`drqueue node` and `drqueue user`: who may use the farm, and the lines that bring them to it."""
 
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -22,6 +23,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 ROLES = ("viewer", "artist", "supervisor", "admin")
 _TTL_MOST = 365 * 86400
+#: What approval codes look like.
+_CODE = re.compile(r"[A-Z2-7]{4}(-[A-Z2-7]{4}){2}")
 #: How a line is used.
 _USE = {
     "node": "paste it on the node: drqueue-slave join LINE",
@@ -62,7 +65,7 @@ def node() -> None:
 @common
 def node_add(name: str, **given: Any) -> None:
     """Print a line that brings a node to the farm: paste it there, `drqueue-slave join LINE`."""
-    _add("node", name, "artist", **given)
+    _add("node", name, None, **given)
 
 
 @node.command("list", short_help="List nodes.")
@@ -85,16 +88,49 @@ def node_pending() -> None:
         table = Table(Column("CODE"), Column("NAME", least=8), Column("FROM", least=9), Column("SINCE"))
         rows = ((view.code, view.name, view.peer, output.moment(view.created_at)) for view in found)
         output.show(table.lines(rows))
+        if sys.stderr.isatty():
+            say("compare the code with what the node shows, then: drqueue node approve CODE")
     else:
         say("no node waits to be approved")
 
 
 @node.command("approve", short_help="Let in a node that waits.")
 @click.argument("name", metavar="CODE|NAME")
+@click.option("--yes", is_flag=True, help="By NAME, without comparing codes.")
 @common
-def node_approve(name: str) -> None:
-    """Let in a node that waits. Make sure that the code is the one that the node itself shows."""
-    _do("node", name, lambda farm: farm.approve_node(name), "approved")
+def node_approve(name: str, yes: bool) -> None:
+    """Let in a node that waits. Make sure that the code is the one that the node itself shows.
+
+    By NAME, the code is shown, and asked about; where nobody can be asked, that takes --yes.
+    """
+    meant = name if yes or _CODE.fullmatch(name.upper()) else _compared(name)
+    if meant is None:
+        raise click.Abort
+    _do("node", name, lambda farm: farm.approve_node(meant), "approved")
+
+
+def _compared(name: str) -> str | None:
+    """The code of the node of that name that waits, once somebody compared it; None where it differs."""
+    from drqueue.client.errors import NoSuchAccount
+
+    found = asked().talk(lambda farm: farm.accounts("node", pending=True))
+    waiting = [view for view in found if name in (view.name, view.id)]
+    if not waiting:
+        raise NoSuchAccount("no-such-account", f"no node {name!r} waits to be approved")
+    if len(waiting) > 1:
+        codes = ", ".join(view.code for view in waiting[:20])
+        raise NoSuchAccount(
+            "ambiguous", f"{len(waiting)} nodes called {name} wait: name one by its code ({codes})"
+        )
+    (view,) = waiting
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise click.UsageError(
+            "name it by the code that the node itself shows, or say --yes: any machine can call itself"
+            f" {name}",
+            click.get_current_context(),
+        )
+    question = f"does the node itself show {view.code}?"
+    return view.code if click.confirm(output.clean(question), default=False, err=True) else None
 
 
 @node.command("reject", short_help="Turn away a node that waits.")
@@ -115,10 +151,12 @@ def user() -> None:
 
 @user.command("add", short_help="Print a line that brings somebody to the farm.")
 @click.argument("name")
-@click.option("--role", type=click.Choice(ROLES), default="artist", help="What they may do; default: artist.")
+@click.option(
+    "--role", type=click.Choice(ROLES), help="What they may do; default: what they may already, or artist."
+)
 @_line_options
 @common
-def user_add(name: str, role: "AccountRole", **given: Any) -> None:
+def user_add(name: str, role: "AccountRole | None", **given: Any) -> None:
     """Print a line that brings somebody to the farm: they use it with `drqueue login LINE`.
 
     For a NAME that there is already, it makes one more login of the same person.
@@ -181,7 +219,7 @@ _verbs(node, "node")
 _verbs(user, "user")
 
 
-def _add(kind: Kind, name: str, role: "AccountRole", ttl: float, uses: int, net: str) -> None:
+def _add(kind: Kind, name: str, role: "AccountRole | None", ttl: float, uses: int, net: str) -> None:
     if not 1 <= ttl <= _TTL_MOST:
         raise click.UsageError("--ttl is from 1s to 365d", click.get_current_context())
     if net:

@@ -21,6 +21,8 @@ from drqueue.client.link import SOFTWARE, dial
 from drqueue.dialling import open_unproven
 from drqueue.proto.errors import RemoteProtocolError
 from drqueue.proto.handshake import HandshakeRejected
+from drqueue.proto.messages import Examine
+from drqueue.proto.roles import may_ask
 from drqueue.proto.views import Finding, SlaveView
 from drqueue.settings import Address, candidates
 from drqueue.tls import PinMismatch
@@ -30,6 +32,7 @@ MASTER_S = 5.0
 SLAVE_S = 10.0
 #: Slaves that are asked at once.
 _AT_ONCE = 32
+_ADMINS_ONLY = warn("examination", "only admins are told more", "ask one to run `drqueue doctor`")
 
 
 class Place(Struct, frozen=True):
@@ -178,12 +181,15 @@ async def master_findings(farm: AsyncClient) -> tuple[list[Finding], bool]:
             found.append(
                 ok("you are", f"{you.name}, {you.role}" + (f" (from {you.peer})" if you.peer else ""))
             )
+            # What is refused stands in the audit.
+            if not may_ask(you.role, Examine(rq=0)):
+                return [*found, _ADMINS_ONLY], False
             found += await farm.examine()
     except trio.TooSlowError:
         found.append(no_answer("examination"))
     except NotAllowed:
-        found.append(warn("examination", "only admins are told more", "ask one to run `drqueue doctor`"))
-        return found, False
+        # The role was another a moment ago.
+        return [*found, _ADMINS_ONLY], False
     return found, True
 
 

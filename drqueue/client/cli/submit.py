@@ -231,9 +231,10 @@ def split_command(words: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
 
 def default_name(words: tuple[str, ...]) -> str:
     """What a job is called that was given no name: its program."""
-    first = (words[0].split() or ["job"])[0]
-    name = "".join(char for char in os.path.basename(first) if char.isprintable())
-    return name[:127] or "job"
+    from drqueue.client.specs import program_of
+
+    program = os.path.basename(words[0]) if split_command(words)[0] else program_of(words[0])
+    return "".join(char for char in program if char.isprintable())[:127] or "job"
 
 
 def directory(given: str | None) -> str:

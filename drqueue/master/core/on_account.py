@@ -1,7 +1,7 @@
 """What admins ask about accounts and lines. A mistake is an answer: Refused, which `on_client` answers."""
 
 from ipaddress import ip_network
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 from msgspec import structs
@@ -12,23 +12,44 @@ from drqueue.master.core.records import AccountRecord, LineRecord
 from drqueue.master.core.register import ACCOUNTS_MOST, LINES_MOST
 from drqueue.master.core.rights import Refused
 from drqueue.master.core.turn import Turn
-from drqueue.master.core.wording import with_article
+from drqueue.master.core.wording import LINE_ID, with_article
 from drqueue.proto.lines import Line, secret_hash
 from drqueue.proto.link_messages import NewSecret
-from drqueue.proto.messages import Accounts, AccountVerb, AddLine, Done, ListAccounts, Request, TheLine
+from drqueue.proto.messages import (
+    AccountRole,
+    Accounts,
+    AccountVerb,
+    AddLine,
+    Done,
+    ListAccounts,
+    Request,
+    TheLine,
+)
 from drqueue.proto.roles import Role, Who
 from drqueue.proto.views import AccountView
 
 #: Seconds for which a line in place of an account is good.
 ROTATE_S: Final = 3600.0
-#: Characters of a line's hash that name it.
-_LINE_ID = 16
+#: What a slave whose node was revoked is told.
+_NODE_REVOKED: Final = (
+    "an admin revoked this node's access: join again with a new line: drqueue-slave join LINE"
+)
 #: Bytes of an answer's accounts.
 _PAGE_BYTES = 224 * 1024
 
 
+def with_role(turn: Turn, request: AddLine) -> AddLine:
+    """The same, with the role that the person has where none is said; whoever is new is an artist."""
+    if request.role is not None or request.kind != "user":
+        return request
+    register = turn.state.register
+    roles = [a.role for a in register.named("user", request.name)]
+    roles += [line.role for line in register.lines_named("user", request.name)]
+    return structs.replace(request, role=cast(AccountRole, roles[0]) if roles else "artist")
+
+
 def add_line(turn: Turn, request: AddLine, who: Who, fresh: str) -> Request:
-    """A line for a new node or person."""
+    """A line for a new node or person. For a person `role` is said: see `with_role`."""
     register = turn.state.register
     if request.name or request.kind == "user":
         _check_name(request.name)
@@ -40,7 +61,7 @@ def add_line(turn: Turn, request: AddLine, who: Who, fresh: str) -> Request:
             raise Refused(
                 "bad-net", f"{request.net[:60]!r} is no network: write it like 192.168.1.0/24"
             ) from None
-    role: Role = "node" if request.kind == "node" else request.role
+    role: Role = "node" if request.kind == "node" else request.role or "artist"
     note = ""
     if request.kind == "user":
         note = _further(turn, request.name, role)
@@ -75,14 +96,16 @@ def _further(turn: Turn, name: str, role: Role) -> str:
     if not known:
         return ""
     logins = "one login" if len(known) == 1 else f"{len(known)} logins"
-    return f"{name} has {logins} already: this makes a further one of the same person"
+    return f"{name} has {logins} already: this makes a further one of the same person, {with_article(role)}"
 
 
 def _hand_out(turn: Turn, line: LineRecord, request: Request, fresh: str, note: str = "") -> TheLine:
     policy, register = turn.policy, turn.state.register
     if not policy.line_host:
         raise Refused(
-            "not-listening", 'the master does not listen on the network: set listen = "0.0.0.0:1234"'
+            "not-listening",
+            'the master does not listen on the network: set listen = "0.0.0.0:1234", '
+            "or start it with --listen 0.0.0.0:1234",
         )
     if not fresh or line.token_hash in register.lines:
         raise Refused("no-token", "no token could be made for this line: ask again")
@@ -92,6 +115,7 @@ def _hand_out(turn: Turn, line: LineRecord, request: Request, fresh: str, note: 
     text = Line(
         kind=line.kind, host=policy.line_host, port=policy.line_port, pin=policy.line_pin, token=fresh
     )
+    note = "; ".join(part for part in (note, policy.line_note) if part)
     return TheLine(rq=request.rq, line=str(text), expires_at=line.expires_at, note=note)
 
 
@@ -144,7 +168,7 @@ def _account_view(turn: Turn, account: AccountRecord) -> AccountView:
 
 def _line_view(line: LineRecord) -> AccountView:
     return AccountView(
-        id=line.token_hash[:_LINE_ID],
+        id=line.token_hash[:LINE_ID],
         kind=line.kind,
         name=line.name,
         role=line.role,
@@ -218,7 +242,7 @@ def _revoke(turn: Turn, request: AccountVerb) -> Done:
         lines = [
             line
             for line in register.lines.values()
-            if line.kind == request.kind and line.token_hash[:_LINE_ID] == request.name
+            if line.kind == request.kind and line.token_hash[:LINE_ID] == request.name
         ]
     lines += [line for line in register.lines.values() if line.replaces in {a.id for a in accounts}]
     lines = list({line.token_hash: line for line in lines}.values())
@@ -226,8 +250,8 @@ def _revoke(turn: Turn, request: AccountVerb) -> Done:
         raise _nobody(request)
     for line in lines:
         register.drop_line(line, turn.state.save)
-    revoke(turn, accounts, "an admin revoked this access")
-    notes = []
+    notes = _slaves_of(turn, request, accounts)
+    revoke(turn, accounts, _NODE_REVOKED if request.kind == "node" else "an admin revoked this access")
     if lines:
         notes.append(f"{_lines(len(lines))} not used yet went, too")
     if request.kind == "user":
@@ -236,7 +260,33 @@ def _revoke(turn: Turn, request: AccountVerb) -> Done:
         made = sum(line.created_by in names for line in register.lines.values())
         if made:
             notes.append(f"{_lines(made)} that they made for others stayed (drqueue user list, node list)")
+        notes += _jobs_of(turn, {account.name for account in accounts})
     return Done(rq=request.rq, count=len(accounts), note="; ".join(notes))
+
+
+def _slaves_of(turn: Turn, request: AccountVerb, accounts: list[AccountRecord]) -> list[str]:
+    """What is to be said of slaves that are called otherwise than their nodes."""
+    notes = []
+    ids = {account.id for account in accounts}
+    for account in accounts:
+        slave = turn.state.bound.get(account.id)
+        if slave is not None and slave.name != account.name:
+            notes.append(f"its slave is called {slave.name}")
+    for number, slave in turn.state.bound.items():
+        other = turn.state.register.accounts.get(number)
+        if slave.name == request.name and other is not None and number not in ids:
+            notes.append(f"the slave called {slave.name} is another's, of node {other.name}, which stays")
+    return notes
+
+
+def _jobs_of(turn: Turn, names: set[str]) -> list[str]:
+    """What is to be said of jobs of those who have no account any more."""
+    gone = {name for name in names if not turn.state.register.named("user", name)}
+    count = sum(
+        job.submitter in gone and not job.finished and not job.deleted for job in turn.state.jobs.values()
+    )
+    jobs = "job is" if count == 1 else "jobs are"
+    return [f"{count} of their {jobs} not finished and go{'es' if count == 1 else ''} on"] if count else []
 
 
 def _lines(count: int) -> str:
@@ -278,9 +328,10 @@ def _set_role(turn: Turn, request: AccountVerb) -> Done:
         raise Refused("bad-role", "only people have roles that can be set")
     register, save = turn.state.register, turn.state.save
     found = _accounts(turn, request)
-    if not found:
+    unused = register.lines_named("user", request.name)
+    if not found and not unused:
         raise _nobody(request)
-    name = found[0].name
+    name = found[0].name if found else request.name
     count = 0
     changed = set()
     for account in register.named("user", name):
@@ -293,4 +344,7 @@ def _set_role(turn: Turn, request: AccountVerb) -> Done:
     if changed:
         turn.cut(changed, f"your role is {request.role} now: link again")
         end_tickets(turn)
-    return Done(rq=request.rq, count=count)
+    note = ""
+    if not found:
+        note = f"nobody has joined as {name} yet: {_lines(len(unused))} not used so far now for that role"
+    return Done(rq=request.rq, count=count, note=note)

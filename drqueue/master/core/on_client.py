@@ -6,7 +6,7 @@ from drqueue.master.core import jobs, on_slave, queries
 from drqueue.master.core.events import ClientAsked
 from drqueue.master.core.layer import ROWS_MOST, Layer
 from drqueue.master.core.named import job_named, layer_named, short, slave_named
-from drqueue.master.core.on_account import account_verb, add_line
+from drqueue.master.core.on_account import account_verb, add_line, with_role
 from drqueue.master.core.on_look import READS, look
 from drqueue.master.core.rerange import rerange
 from drqueue.master.core.rights import NOT_ALLOWED, Refused, current, refusal
@@ -45,13 +45,15 @@ def on_asked(turn: Turn, event: ClientAsked) -> None:
         refused = refusal(turn, who, request)
         if refused is not None:
             raise Refused(*refused)
+        if isinstance(request, AddLine):
+            request = with_role(turn, request)
         done = _asked(turn, event.client, request, who, event.fresh)
     except Refused as error:
         turn.refuse(event.client, request, error.code, str(error))
         if error.code == NOT_ALLOWED or not isinstance(request, READS):
             # What is wrong with a job may quote it.
             text = str(error) if error.code == NOT_ALLOWED else ""
-            turn.noticed(who, described(request), error.code, text)
+            turn.noticed(who, described(request, turn.state), error.code, text)
     else:
         if done is not None:
             turn.did(who, done)
@@ -59,6 +61,11 @@ def on_asked(turn: Turn, event: ClientAsked) -> None:
 
 def _asked(turn: Turn, client: int, request: Request, who: Who, fresh: str) -> str | None:
     """Answer; what was done, in words for the audit, where anything was."""
+    if isinstance(request, READS):
+        look(turn, client, request, who)
+        return None
+    # Before it is done: what is gone has no name.
+    what = described(request, turn.state)
     match request:
         case Submit():
             return _submit(turn, client, request, who)
@@ -78,11 +85,11 @@ def _asked(turn: Turn, client: int, request: Request, who: Who, fresh: str) -> s
             answer = account_verb(turn, request, who, fresh)
             turn.answer(client, answer)
             if isinstance(answer, Done) and answer.note:
-                return f"{described(request)} ({answer.note})"
+                return f"{what} ({answer.note})"
         case _:
             look(turn, client, request, who)
             return None
-    return described(request)
+    return what
 
 
 # -- jobs -------------------------------------------------------------------------------------------------

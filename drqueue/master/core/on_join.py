@@ -35,7 +35,8 @@ def on_join(turn: Turn, event: JoinAsked) -> None:
         account = _account(turn, event)
     except Refused as error:
         if error.code != "pending":
-            what = f"join as {_kind(join)} {tidy_name(join.name)}"
+            # People do not say what they are called: their line does.
+            what = f"join as {_kind(join)}{f' {tidy_name(join.name)}' if join.name else ''}"
             turn.noticed(_stranger(event), what, error.code, str(error))
         turn.answer_join(event.link, Rejected(code=error.code, text=str(error), retry=error.code in _RETRY))
         return

@@ -57,7 +57,9 @@ def on_linked(turn: Turn, event: SlaveLinked) -> None:
     state, hello = turn.state, event.hello
     who = current(turn, event.who)
     if who is None or (who.account and who.role != "node"):
-        text = "this node's access was revoked: join again" if who is None else "this is no node's account"
+        text = "this is no node's account"
+        if who is None:
+            text = "this node's access was revoked: join again with a new line: drqueue-slave join LINE"
         turn.unlink(event.link, "revoked", text, retry=False)
         turn.noticed(event.who, f"link slave {hello.name}", "revoked", text)
         return

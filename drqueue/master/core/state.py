@@ -219,6 +219,12 @@ class Slave:
         limit = self.limits.max_cpus
         return self.cores if limit is None else min(limit, self.cores)
 
+    @property
+    def was_revoked(self) -> bool:
+        """Whether its node's account is gone: of slaves without one, only such have a port on the network."""
+        far = bool(self.control) and not self.control.startswith("unix:")
+        return self.link is None and not self.account and far
+
     def loaded(self, load: MachineLoad, now: float) -> None:
         """It tells its load, a mean over the last minute; reckon its own frames' share in it likewise."""
         self.load = load
