@@ -12,7 +12,7 @@ EXIT_STATUSES = (
     (cli_main.OK, "it worked; for `wait` and `submit --wait`: every frame is DONE"),
     (cli_main.FAILED, "it failed; for `wait` and `submit --wait`: some frame is not DONE"),
     (cli_main.USAGE, "wrong usage: an unknown option, a malformed range, a job without a command"),
-    (cli_main.NOT_FOUND, "what was named does not exist, or is not allowed"),
+    (cli_main.NOT_FOUND, "not there, not allowed, not let in (a line, a login, a certificate)"),
     (cli_main.UNREACHABLE, "no master answers"),
     (cli_main.INTERRUPTED, "ended by Ctrl-C"),
 )

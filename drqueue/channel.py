@@ -15,9 +15,9 @@ from drqueue.proto.connection import CLOSED, NEED_DATA, Connection
 from drqueue.proto.errors import RemoteProtocolError
 from drqueue.proto.handshake import Answerer, Dialler
 from drqueue.proto.link_messages import Hi, Message, Rejected, Welcome
-from drqueue.wire import OUTBOX_LIMIT, STALLED_S, LinkClosed, Wire
+from drqueue.wire import CLOSED_BY_PEER, OUTBOX_LIMIT, STALLED_S, LinkClosed, Wire
 
-__all__ = ["HANDSHAKE_S", "OUTBOX_LIMIT", "STALLED_S", "Channel", "LinkClosed"]
+__all__ = ["CLOSED_BY_PEER", "HANDSHAKE_S", "OUTBOX_LIMIT", "STALLED_S", "Channel", "LinkClosed"]
 
 HANDSHAKE_S = 10.0
 #: Messages taken from what was read already, before other tasks have their turn.
@@ -89,7 +89,7 @@ class Channel(Wire):
                 raise LinkClosed(self._why)
             message = self._connection.next_message()
             if message is CLOSED:
-                self.close("closed by the peer")
+                self.close(CLOSED_BY_PEER)
             elif message is NEED_DATA:
                 self._in_a_row = 0
                 data = await self.read()

@@ -25,6 +25,8 @@ OUTBOX_LIMIT = 8 * 1024 * 1024
 OUTBOXES_LIMIT = 256 * 1024 * 1024
 OUTBOX_SHARE = 256 * 1024
 STALLED_S = 30.0
+#: Why a link ended that the other side closed in good order.
+CLOSED_BY_PEER = "closed by the peer"
 #: Bytes in one read or write. A larger buffer is mapped and unmapped anew for every read, which takes
 #: several times as long as the read.
 _CHUNK = 64 * 1024
@@ -121,7 +123,7 @@ class Wire:
             if not done:
                 data = await self._read()
                 if not data:
-                    self.close("closed by the peer")
+                    self.close(CLOSED_BY_PEER)
                     raise LinkClosed(self._why)
         self._tls = tls
         self._allowed = _FIRST

@@ -61,6 +61,27 @@ def test_a_link_to_a_file_is_not_said_to_be_damaged(tmp_path: Path) -> None:
     assert "no ordinary file" in refusal(path)
 
 
+def test_a_file_of_somebody_else_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who owns it could have had it read before, or change it later."""
+    path = tmp_path / "access.json"
+    write_access(str(path), [WAY])
+    if os.geteuid() == 0:
+        os.chown(path, 4242, -1)
+    else:
+        mine = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+    assert "belongs to somebody else" in refusal(path)
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    """It would make a file wherever somebody wants one."""
+    path, victim = tmp_path / "access.json", tmp_path / "victim"
+    (tmp_path / "access.json.lock").symlink_to(victim)
+    with pytest.raises(AccessError), access_lock(str(path)):
+        pass
+    assert not victim.exists()
+
+
 def test_a_folder_that_cannot_be_made_is_said_once(tmp_path: Path) -> None:
     path = tmp_path / "file" / "access.json"
     path.parent.write_text("")

@@ -324,8 +324,25 @@ def shown_commands() -> list[tuple[str, str]]:
         lines += [" ".join(words.split()) for words in between]
         lines = [re.sub(r"^\w+=\$\((.*)\)$", r"\1", line) for line in lines]
         name = str(page.relative_to(ROOT))
-        found += [(name, line) for line in lines if re.match(r"drqueue [a-z]", line)]
+        found += [(name, before_pipe(line)) for line in lines if re.match(r"drqueue [a-z]", line)]
     return found
+
+
+def before_pipe(line: str) -> str:
+    """The first command of a line; a | inside quotes or brackets is no pipe."""
+    quoted = ""
+    for at, char in enumerate(line):
+        if char in "'\"" and quoted in ("", char):
+            quoted = "" if quoted else char
+        elif not quoted and line[at : at + 3] == " | ":
+            return line[:at]
+    return line
+
+
+def test_a_pipe_ends_a_command() -> None:
+    assert before_pipe("drqueue audit -n 9 | grep 'job 7'") == "drqueue audit -n 9"
+    for whole in ("drqueue submit -- 'a | b'", "drqueue set 1 --max-cpus N|none", "drqueue jobs"):
+        assert before_pipe(whole) == whole
 
 
 def joined(text: str) -> list[str]:

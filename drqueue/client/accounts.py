@@ -79,7 +79,8 @@ class AccountCalls(Asking):
         """A line that brings a node, or the person `name` in this role, to the farm.
 
         Without `role` they have the one that they have already, or are an artist. The line is good for
-        `ttl_s` seconds and `uses` times, from the network `net` (CIDR) if that is given, and never shown again.
+        `ttl_s` seconds and `uses` times, from the network `net` (CIDR) if that is given. It is never shown
+        again.
         """
         request = messages.AddLine(rq=0, kind=kind, name=name, role=role, ttl_s=ttl_s, uses=uses, net=net)
         return await self._ask(request, messages.TheLine, again=False)

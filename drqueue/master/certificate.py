@@ -1,8 +1,9 @@
 """Certificates: the master's own, made at its first start, and those of its slaves' control ports.
 
 Rules: self-signed, for nobody asks an authority; what is trusted is the pin, so a certificate that others
-know is never replaced, nor made anew where it is lost, unless that was asked for. Files in the state directory, 0600: both are whole on the disk, as `*.new`, before
-the first gets its name, key before certificate; a start that finds only the key ends the work.
+know is never replaced, nor made anew where it is lost, unless that was asked for. Files in the state
+directory, 0600: both are whole on the disk, as `*.new`, before the first gets its name, key before
+certificate; a start that finds only the key ends the work.
 """
 
 import datetime

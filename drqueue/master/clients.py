@@ -30,11 +30,13 @@ from drqueue.master.core.wording import described
 from drqueue.master.desk import Desk, seen
 from drqueue.master.hub import Hub, TooManyWatches
 from drqueue.master.past import Reader, attempt_view, fill_frames, latest, wants_history
+from drqueue.master.places import Places
 from drqueue.master.slaves import NotLinked, SlaveLinks
 from drqueue.proto import lines
 from drqueue.proto.errors import LocalProtocolError, RemoteProtocolError
 from drqueue.proto.link_messages import Beat, Hi, Message
 from drqueue.proto.messages import (
+    Accounts,
     AccountVerb,
     AddLine,
     Attempts,
@@ -62,6 +64,9 @@ _UNDER_WAY = 256
 _LINKS_OF_ONE = 2000
 #: Of these, so many whose answers may fill a packet: together they fit into a link's outbox.
 _READS_UNDER_WAY = 24
+#: Looks at the state that the core is asked for at once, by all clients together: it answers all that it has
+#: been asked in one step, and everybody else waits for that.
+_LOOKS_AT_ONCE = 8
 _LARGE = (*READS, ListAudit, Examine)
 #: A client with this many bytes of answers unsent is not read until it has fetched them.
 _LAG_BYTES = 1024 * 1024
@@ -120,6 +125,10 @@ class ClientLinks:
         self._clients: dict[int, _Client] = {}
         self._links_of: Counter[str] = Counter()
         self._numbers = count(1)
+        self._looks = Places(_LOOKS_AT_ONCE)
+        #: Clients and numbers of the requests that have a place there: until the core has answered them,
+        #: whatever became of the client.
+        self._looking: set[tuple[int, int]] = set()
 
     def __len__(self) -> int:
         """How many are linked."""
@@ -190,6 +199,13 @@ class ClientLinks:
                 client.nursery.start_soon(self._relay, client, message)
             case _ if self._history.alarm:
                 self._ask_in_alarm(number, client, message)
+            case _ if isinstance(message, READS):
+                if await self._looks.take(lambda: bool(self._history.alarm)):
+                    self._looking.add((number, message.rq))
+                    self._inbox.put(ClientAsked(number, message, client.who))
+                    await self._inbox.wait_room()
+                else:
+                    self._ask_in_alarm(number, client, message)
             case _:
                 fresh = ""
                 if isinstance(message, AddLine | AccountVerb):
@@ -201,7 +217,8 @@ class ClientLinks:
         """Whoever asks, as they are now, where they may ask this. Raises Refused, which is audited."""
         refused = self._core.refusal(client.who, request)
         if refused is not None:
-            self._inbox.put_if_room(Noticed(client.who, described(request), *refused))
+            what = described(request, self._core.state)
+            self._inbox.put_if_room(Noticed(client.who, what, *refused))
             raise Refused(*refused)
         return current(self._core.turn, client.who) or client.who
 
@@ -243,6 +260,7 @@ class ClientLinks:
 
     def answer(self, effect: Answer) -> None:
         """Bring an answer to its client, completed from the history where memory does not hold it all."""
+        self._looked(effect.client, effect.message.rq)
         client = self._clients.get(effect.client)
         if client is None:
             return
@@ -251,8 +269,27 @@ class ClientLinks:
             client.nursery.start_soon(self._answer_frames, client, message)
         elif isinstance(message, Farm):
             self._say(client, structs.replace(message, alarm=self._history.alarm))
+        elif isinstance(message, Accounts):
+            self._say(client, self._with_links(message))
         else:
             self._say(client, message)
+
+    def _looked(self, number: int, rq: int) -> None:
+        """The core has answered: others may ask it."""
+        if (number, rq) in self._looking:
+            self._looking.remove((number, rq))
+            self._looks.give_back()
+
+    def _with_links(self, message: Accounts) -> Accounts:
+        """People with whether they are linked, and from where they came last."""
+        newest = {client.who.account: client.who.peer for client in self._clients.values()}
+        views = [
+            structs.replace(view, linked=True, peer=newest[view.id])
+            if view.kind == "user" and view.state == "active" and view.id in newest
+            else view
+            for view in message.accounts
+        ]
+        return structs.replace(message, accounts=tuple(views))
 
     def _say(self, client: _Client, message: Request) -> None:
         client.answer(self._seen(client, message))
@@ -277,6 +314,7 @@ class ClientLinks:
 
     def ask_history(self, effect: AskHistory) -> None:
         """Answer from the history of attempts."""
+        self._looked(effect.client, effect.request.rq)
         client = self._clients.get(effect.client)
         if client is not None:
             client.nursery.start_soon(self._answer_from_history, client, effect)
@@ -347,7 +385,7 @@ class ClientLinks:
                 outcome, text = answer.code, answer.text
             return answer
         finally:
-            self._inbox.put(Noticed(who, described(request), outcome, text))
+            self._inbox.put(Noticed(who, described(request, self._core.state), outcome, text))
 
     async def flush(self, timeout_s: float) -> None:
         """Return once the last words are with the kernel."""

@@ -21,7 +21,7 @@ import trio
 from msgspec import Struct
 
 from drqueue import log
-from drqueue.channel import HANDSHAKE_S, Channel, LinkClosed
+from drqueue.channel import CLOSED_BY_PEER, HANDSHAKE_S, Channel, LinkClosed
 from drqueue.master.doorstep import SILENT_S, Doorstep
 from drqueue.proto.errors import RemoteProtocolError
 from drqueue.proto.link_messages import Message
@@ -216,11 +216,19 @@ class Gate:
     async def _before_trust(self, number: int, channel: Channel, caller: Caller) -> Serve | None:
         """TLS, the first message, the verdict. Raises LinkClosed, RemoteProtocolError."""
         message = None
+        came = trio.current_time()
         with trio.move_on_after(HANDSHAKE_S):
             if caller.kind == "tcp":
                 assert self._context is not None, "a TCP listener needs a TLS context"
                 await channel.secure(TlsSession(self._context, server_side=True))
-            message = await channel.first_message()
+            try:
+                message = await channel.first_message()
+            except LinkClosed as end:
+                looked = caller.kind == "tcp" and str(end) == CLOSED_BY_PEER
+                if looked and trio.current_time() - came < SILENT_S:
+                    # It came for the certificate alone: so does whoever joins without a line, or examines.
+                    return nothing_more
+                raise
         if message is None:
             raise RemoteProtocolError(f"did not say who it is within {HANDSHAKE_S:.0f} s")
         self._doorstep.judged(number)

@@ -103,9 +103,14 @@ class SlaveLinks:
             channel.reject("too-many", f"node {who.name} has {_LINKS_OF_ONE} links already", retry=True)
             return
         link: _Link | None = None
+        if who.account:
+            # Until it is registered: by the name that was proven, not by the one that it wants.
+            channel.label = who.name
         self._links_of[who.account] += 1
         try:
             hello, held = await self._hear_hello(channel)
+            if not who.account:
+                channel.label = hello.name
             link = self._links[number] = _Link(channel, hello.machine.hostname, software)
             self._inbox.put(SlaveLinked(number, hello, held, who))
             while True:
@@ -137,7 +142,6 @@ class SlaveLinks:
         hello = await channel.receive()
         if not isinstance(hello, Hello):
             raise RemoteProtocolError(f"expected Hello, got {type(hello).__name__}")
-        channel.label = hello.name[:_NAME_MOST]
         if not hello.identity or not hello.name:
             raise RemoteProtocolError("a Hello without an identity or a name")
         if len(hello.name.encode(errors="replace")) > _NAME_MOST or not hello.name.isprintable():

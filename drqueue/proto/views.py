@@ -180,7 +180,8 @@ class AccountView(Value, frozen=True, kw_only=True):
     """One account of a node or a person, or a line that nobody has used up yet.
 
     `state` is active, pending (waits to be approved: compare `code` with what the node shows), or line (good
-    until `expires_at`, `uses_left` times, from `net`).
+    until `expires_at`, `uses_left` times, from `net`). `peer` is where it joined from; of a person who is
+    linked, where their newest link comes from.
     """
 
     id: str

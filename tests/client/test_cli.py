@@ -1,20 +1,15 @@
 """The command line against a scripted master: what it sends, what it prints, how it exits."""
 
-import grp
 import json
 import os
 import pwd
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
-import trio
 
-from drqueue.access import write_access
-from drqueue.client import entrance, farm
 from drqueue.client.cli import main
 from drqueue.client.cli.common import START_ONE
 from drqueue.client.cli.main import COMMANDS, cli
@@ -25,7 +20,6 @@ from drqueue.proto.model import Depend, JobChange, LimitsChange, Needs
 from drqueue.proto.views import Counts
 from tests.client.conftest import Command, Said
 from tests.client.peer import Peer, job_view
-from tests.client.secured_peer import way_in
 
 
 def one(peer: Peer, kind: type) -> Any:
@@ -327,64 +321,6 @@ def test_no_master_is_one_sentence_and_status_69(drqueue: Command, tmp_path: Pat
     said = drqueue("jobs", "--master", f"unix:{tmp_path}/loop")
     assert (said.status, "up`" in said.err, ") (" in said.err) == (69, False, False)
     assert drqueue("jobs", "--master", "not an address").status == 2
-
-
-def test_up_is_no_advice_for_whoever_has_a_login(
-    drqueue: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DRQUEUE_ACCESS", str(tmp_path / "access.json"))
-    assert "drqueue up" in drqueue("--state-dir", str(tmp_path), "jobs").err
-    write_access(str(tmp_path / "access.json"), [way_in(1)])
-    said = drqueue("--state-dir", str(tmp_path), "jobs")
-    assert said == (69, "", f"drqueue: no master answers at unix:{tmp_path}/master.sock\n")
-
-
-def test_a_socket_for_others_is_no_missing_master(
-    drqueue: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def denied(*_: Any, **__: Any) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(entrance, "dial", denied)
-    group = grp.getgrgid(os.stat(tmp_path).st_gid).gr_name
-    assert drqueue("--master", f"unix:{tmp_path}/m.sock", "jobs") == (
-        3,
-        "",
-        f"drqueue: {tmp_path}/m.sock may be used by members of its group only ({group}):"
-        " ask an admin, or log in with a line (drqueue login LINE)\n",
-    )
-
-
-@pytest.mark.parametrize("login", [True, False])
-def test_up_says_that_it_goes_before_a_login(
-    drqueue: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, login: bool
-) -> None:
-    class Up:
-        address = "unix:x"
-
-        async def ready(self, _: Any) -> tuple[()]:
-            return ()
-
-    @asynccontextmanager
-    async def local_farm(*_: Any, **__: Any) -> AsyncIterator[tuple[Up, None]]:
-        yield Up(), None
-
-    async def over() -> None:
-        await trio.lowlevel.checkpoint()
-
-    monkeypatch.setattr(farm, "local_farm", local_farm)
-    monkeypatch.setattr(trio, "sleep_forever", over)
-    monkeypatch.setenv("DRQUEUE_ACCESS", str(tmp_path / "access.json"))
-    monkeypatch.setenv("DRQUEUE_STATE_DIR", str(tmp_path / "farm"))
-    monkeypatch.delenv("DRQUEUE_MASTER", raising=False)
-    if login:
-        write_access(str(tmp_path / "access.json"), [way_in(1234, host="10.0.0.1")])
-    said = drqueue("up")
-    assert (said.status, said.out) == (0, "farm is up\n")
-    line = (
-        "commands here go to this farm while it runs; the farm at 10.0.0.1:1234 is --master 10.0.0.1:1234\n"
-    )
-    assert (line in said.err) is login
 
 
 @pytest.mark.parametrize(

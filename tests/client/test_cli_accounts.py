@@ -156,10 +156,16 @@ def test_nodes_and_their_lines(farm: Peer, drqueue: Command) -> None:
 
 def test_people_with_their_roles(farm: Peer, drqueue: Command) -> None:
     farm.on[messages.ListAccounts] = lambda _, asked: messages.Accounts(
-        rq=asked.rq, accounts=(view(1, kind=asked.kind, name="anna", role="viewer"),)
+        rq=asked.rq,
+        accounts=(
+            view(1, kind=asked.kind, name="anna", role="viewer", linked=True),
+            view(2, kind=asked.kind, name="bert", role="supervisor"),
+        ),
     )
-    _, line = drqueue("user", "list").out.splitlines()
-    assert line.split()[:3] == ["anna", "viewer", "10.0.0.9"]
+    _, one, two = drqueue("user", "list").out.splitlines()
+    assert one.split()[:4] == ["anna", "viewer", "linked", "10.0.0.9"]
+    assert two.split()[:3] == ["bert", "supervisor", "away"]
+    assert max(len(one), len(two)) <= 80
 
 
 def test_empty_lists_say_so(farm: Peer, drqueue: Command) -> None:

@@ -27,6 +27,7 @@ from drqueue.proto import lines, messages
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.link_messages import Rejected
 from drqueue.proto.model import SlaveLimits
+from drqueue.tls import TlsSession
 from tests import secured
 from tests.client.peer import Peer, serving, slave_view, soon
 from tests.client.secured_peer import SecuredPeer, keep, way_in
@@ -47,6 +48,7 @@ class Farm:
         self.asked = 0
         self.master.on = {
             messages.GetTicket: self._ticket,
+            messages.WhoAmI: lambda _, asked: messages.You(rq=asked.rq, name="anna", role="artist"),
             messages.SetLimits: lambda _, asked: messages.Done(rq=asked.rq, count=1, note="relayed"),
             messages.Examine: lambda _, asked: messages.Findings(rq=asked.rq, findings=()),
             messages.ReadLog: self._log,
@@ -189,6 +191,34 @@ async def test_a_port_that_is_mute_is_waited_for_once(
             for _ in range(2):
                 await soon(client.set_slave("s7", CHANGE))
             assert links() == 2
+
+
+@pytest.mark.parametrize("silent_from", ["the connect", "TLS", "Hi"])
+async def test_all_of_a_direct_try_has_one_time_limit(
+    farm: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent_from: str
+) -> None:
+    """Wherever packets begin to vanish, the master is asked after `CONNECT_S` in all."""
+
+    async def vanish(*_: Any, **__: Any) -> None:
+        await trio.sleep_forever()
+
+    async def greet(channel: Any) -> bool:
+        await channel.secure(TlsSession(secured.server(), server_side=True))
+        await trio.sleep_forever()
+        raise AssertionError("never")
+
+    monkeypatch.setattr(direct, "CONNECT_S", 0.4)
+    if silent_from == "Hi":
+        monkeypatch.setattr(farm.slave, "greet", greet)
+    elif silent_from == "TLS":
+        monkeypatch.setattr(farm.slave, "greet", vanish)
+    async with linked(farm, tmp_path) as client:
+        if silent_from == "the connect":
+            await soon(client.whoami())  # the master's own link stands
+            monkeypatch.setattr(trio, "open_tcp_stream", vanish)
+        began = trio.current_time()
+        assert (await soon(client.set_slave("s7", CHANGE))).note == "relayed"
+        assert 0.4 <= trio.current_time() - began < 4
 
 
 async def test_a_port_is_left_alone_for_half_a_minute(

@@ -240,7 +240,7 @@ def test_programs_of_the_original_s_library_come_in_by_the_same_login(farm: Netw
     rows = farm.admin.run("audit", "--json").json
     assert [
         row["what"].split(":")[0] for row in rows if row["who"] == "vic" and row["outcome"] != "done"
-    ] == [f"stop job {job}"]
+    ] == [f"stop job {job} 'hidden'"]
 
 
 def test_a_node_without_a_port_is_told_through_the_master(farm: NetworkFarm) -> None:

@@ -1,5 +1,6 @@
 """docs/python.md: its examples, one after the other, as one program against a real farm."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -7,9 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from drqueue.client import AsyncClient, Client
 from tests.e2e.helpers import farm_up
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "python.md"
+
+
+def test_calls_in_its_table_exist() -> None:
+    table = re.search(r"^\| call \|.*\n((?:\|.*\n)+)", PAGE.read_text(), re.MULTILINE)
+    assert table is not None
+    calls = [found for row in table[1].splitlines() for found in re.findall(r"`(\w+)\(([^)]*)\)`", row)]
+    assert len(calls) > 9
+    for name, given in calls:
+        words = {word.split("=")[0] for word in given.split(", ") if "=" in word}
+        for client in (Client, AsyncClient):
+            assert words <= set(inspect.signature(getattr(client, name)).parameters), name
 
 
 @pytest.mark.slow

@@ -82,9 +82,9 @@ async def test_a_viewer_reads_no_commands_logs_or_audit(site: Site) -> None:
             (messages.Examine, {"slave": "good"}),
         ):
             assert (await siege.refused(vera, kind, **fields)).code == "not-allowed", kind
-        await siege.audited("not-allowed", "GetSpec", who="vera")
+        await siege.audited("not-allowed", "see the commands", who="vera")
         await siege.audited("not-allowed", "FindLog", who="vera")
-        await siege.audited("not-allowed", "ListAudit", who="vera")
+        await siege.audited("not-allowed", "read the audit", who="vera")
         job = await vera.ask(messages.GetJob, job=site.victim)
         assert [layer.command for layer in job.layers] == [""]
         assert "sleep" in (await siege.admin.ask(messages.GetJob, job=site.victim)).layers[0].command

@@ -3,17 +3,24 @@
 A real core behind a real engine; the disk is a dictionary whose commits a test may hold up.
 """
 
+from collections.abc import Sequence
+
 import pytest
 import trio
 import trio.testing
 from trio.testing import MockClock
 
 from drqueue.channel import LinkClosed
+from drqueue.master.clients import _LOOKS_AT_ONCE
 from drqueue.master.core import queries
-from drqueue.master.core.records import AttemptRecord, LogRecord
+from drqueue.master.core.effects import Effect
+from drqueue.master.core.events import ClientAsked, Event
+from drqueue.master.core.records import AccountRecord, AnyRecord, AttemptRecord, LogRecord
+from drqueue.outcome import Outcome
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.link_messages import Beat, Exited, Message, Orders, Report, Welcome
 from drqueue.proto.messages import (
+    Accounts,
     Attempts,
     Changed,
     Done,
@@ -25,6 +32,7 @@ from drqueue.proto.messages import (
     Job,
     JobVerb,
     KillAttempts,
+    ListAccounts,
     ListAttempts,
     ListFrames,
     ListJobs,
@@ -40,8 +48,9 @@ from drqueue.proto.messages import (
     Watching,
 )
 from drqueue.proto.model import LimitsChange, LogEnds
+from drqueue.proto.roles import Who
 from tests.builders import a_hello, a_job, badly, well
-from tests.master.rig import Rig, ask, replaced, said
+from tests.master.rig import Rig, ask, listen, replaced, said
 
 
 @pytest.fixture
@@ -304,10 +313,106 @@ async def test_pages_asked_for_all_at_once_do_not_cost_a_reading_client_its_link
         await trio.testing.wait_all_tasks_blocked()
         client.send_many([ListFrames(rq=n, job=job, limit=1000) for n in range(100)])
         await trio.testing.wait_all_tasks_blocked()
-        assert len(rig.inbox) == 24
+        assert len(rig.inbox) == _LOOKS_AT_ONCE
         rig.disk.let_go()
         answers = await said(client)
         assert [type(answer) for answer in answers] == [Frames] * 100
+
+
+async def test_looks_of_all_clients_together_are_few_at_a_time_and_each_has_its_turn(rig: Rig) -> None:
+    """What the core is asked for at once is answered in one step, for which everybody else waits."""
+    async with rig.client() as one, rig.client() as two, rig.client() as other:
+        job = await rig.submit(one, "1-50")
+        rig.disk.hold_up()
+        other.send(Submit(rq=1, token="token-22222", spec=a_job()))
+        await trio.testing.wait_all_tasks_blocked()
+        one.send_many([ListFrames(rq=n, job=job) for n in range(30)])
+        await trio.testing.wait_all_tasks_blocked()
+        two.send_many([ListFrames(rq=n, job=job) for n in range(30)])
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(rig.inbox) == _LOOKS_AT_ONCE
+        batches: list[int] = []
+        order: list[int] = []
+        step = rig.core.step
+
+        def counting(events: Sequence[Event], now: float) -> Outcome[AnyRecord, Effect]:
+            asked = [event.client for event in events if isinstance(event, ClientAsked)]
+            batches.append(len(asked))
+            order.extend(asked)
+            return step(events, now)
+
+        rig.core.step = counting  # type: ignore[method-assign]
+        rig.disk.let_go()
+        assert [answer.rq for answer in await said(one)] == list(range(30))  # type: ignore[attr-defined]
+        assert [answer.rq for answer in await said(two)] == list(range(30))  # type: ignore[attr-defined]
+        assert sum(batches) == 60
+        assert max(batches) <= _LOOKS_AT_ONCE
+        turns = order[_LOOKS_AT_ONCE : 2 * _LOOKS_AT_ONCE]
+        assert len(set(turns)) == 2, "whoever came later does not wait for all of who came before"
+        assert sorted(map(turns.count, set(turns))) == [_LOOKS_AT_ONCE // 2] * 2
+    assert not rig.clients._looking
+    assert rig.clients._looks._free == _LOOKS_AT_ONCE
+
+
+async def test_who_leaves_while_the_core_is_busy_takes_no_place_along(rig: Rig) -> None:
+    async with rig.client() as other:
+        job = await rig.submit(other, "1-50")
+        rig.disk.hold_up()
+        other.send(Submit(rq=1, token="token-22222", spec=a_job()))
+        await trio.testing.wait_all_tasks_blocked()
+        for number in range(4):
+            async with rig.client() as client:
+                client.send_many(
+                    [FindLog(rq=n, job=job, number=1) for n in range(6)] if number % 2 else
+                    [ListFrames(rq=n, job=job) for n in range(6)]
+                )  # fmt: skip
+                await trio.testing.wait_all_tasks_blocked()
+        assert len(rig.inbox) <= _LOOKS_AT_ONCE
+        rig.disk.let_go()
+        assert len(await said(other)) == 1
+        other.send_many([ListAttempts(rq=n, job=job, number=1) for n in range(20)])
+        assert len(await said(other)) == 20
+    assert not rig.clients._looking
+    assert rig.clients._looks._free == _LOOKS_AT_ONCE
+
+
+async def test_who_waits_to_look_is_answered_while_the_disk_is_full(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    async with rig.client() as client, rig.client() as other:
+        job = await rig.submit(client, "1-50")
+        rig.disk.hold_up()
+        other.send(Submit(rq=1, token="token-22222", spec=a_job()))
+        await trio.testing.wait_all_tasks_blocked()
+        client.send_many([ListFrames(rq=n, job=job) for n in range(20)])
+        await trio.testing.wait_all_tasks_blocked()
+        rig.disk.alarm = "no room"
+        answers: list[Message] = []
+        with trio.move_on_after(30):
+            await listen(client, answers)
+        assert [answer.rq for answer in answers] == list(range(_LOOKS_AT_ONCE, 20))  # type: ignore[attr-defined]
+        rig.disk.let_go()
+        assert len(await said(client)) == _LOOKS_AT_ONCE
+
+
+async def test_people_are_listed_with_where_they_are_linked_from(rig: Rig) -> None:
+    accounts = [
+        AccountRecord(
+            id=name, kind="user", name=name, role="admin", secret_hash=name, created_at=1.0, created_by="x",
+            peer="192.0.2.1",
+        )
+        for name in ("ada", "bob")
+    ]  # fmt: skip
+    for account in accounts:
+        rig.core.state.register.restore(account)
+    ada = [Who(name="ada", role="admin", account="ada", peer=f"192.0.2.{n}") for n in (8, 9)]
+    async with rig.client(who=ada[0]) as client, rig.client(who=ada[1]):
+        answer = await ask(client, ListAccounts(rq=1, kind="user"))
+        assert isinstance(answer, Accounts)
+        assert [(view.name, view.linked, view.peer) for view in answer.accounts] == [
+            ("ada", True, "192.0.2.9"),
+            ("bob", False, "192.0.2.1"),
+        ]
 
 
 async def test_a_client_that_does_not_read_is_not_read_and_then_dropped(

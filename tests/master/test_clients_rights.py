@@ -249,7 +249,7 @@ async def test_an_artists_own_frames_are_killed_on_their_word_and_that_is_audite
         slave.send(Done(rq=passed.rq, count=1))
         assert await anna.receive() == Done(rq=1, count=1)
         await trio.testing.wait_all_tasks_blocked()
-        assert rig.audit()[-1] == ("anna", f"slave s1: kill all frames of job {job}", "done")
+        assert rig.audit()[-1] == ("anna", f"slave s1: kill all frames of job {job} 'job'", "done")
 
 
 async def test_what_became_of_a_relayed_change_is_audited_whatever_it_was(rig: Rig) -> None:

@@ -1,5 +1,6 @@
 """What admins do about lines and accounts, and what becomes of the links that these opened."""
 
+from dataclasses import replace
 from typing import get_args
 
 import msgspec
@@ -17,7 +18,7 @@ from drqueue.proto.roles import Who
 from drqueue.proto.views import AccountView
 from drqueue.settings import Name
 from tests.builders import WALL, CoreFarm
-from tests.master.access import PIN, AccessFarm, hash_of, token
+from tests.master.access import PIN, POLICY, AccessFarm, hash_of, token
 
 
 def test_a_line_says_where_the_master_is() -> None:
@@ -32,7 +33,10 @@ def test_a_line_says_where_the_master_is() -> None:
 def test_a_master_that_does_not_listen_makes_no_line() -> None:
     refusal = CoreFarm().refusal(AddLine(rq=0, kind="node"), fresh=token(1))
     assert refusal.code == "not-listening"
-    assert refusal.text == 'the master does not listen on the network: set listen = "0.0.0.0:1234"'
+    assert refusal.text == (
+        'the master does not listen on the network: set listen = "0.0.0.0:1234", '
+        "or start it with --listen 0.0.0.0:1234"
+    )
 
 
 def test_a_line_without_a_fresh_token_is_none() -> None:
@@ -77,13 +81,38 @@ def test_lines_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_person_has_one_role_wherever_they_log_in() -> None:
     farm = AccessFarm()
     farm.person("ada", "supervisor")
-    refusal = farm.refusal(AddLine(rq=0, kind="user", name="ada"), fresh=token(99))
+    refusal = farm.refusal(AddLine(rq=0, kind="user", name="ada", role="artist"), fresh=token(99))
     assert refusal.code == "bad-role"
     assert "ada is a supervisor" in refusal.text
     answer = farm.ask(AddLine(rq=0, kind="user", name="ada", role="supervisor"), fresh=token(99))
     assert isinstance(answer, TheLine)
-    assert answer.note == "ada has one login already: this makes a further one of the same person"
+    assert answer.note == (
+        "ada has one login already: this makes a further one of the same person, a supervisor"
+    )
     assert farm.refusal(AddLine(rq=0, kind="user", name="bea", role="admin")).code == "no-token"
+
+
+def test_without_a_role_a_person_stays_what_they_are() -> None:
+    farm = AccessFarm()
+    farm.person("ada", "supervisor")
+    made = farm.add_line(kind="user", name="ada")
+    assert farm.joins("ada", made, role="client", secret="second").role == "supervisor"
+    farm.add_line(kind="user", name="bea", role="viewer")
+    assert farm.joins("bea", farm.add_line(kind="user", name="bea"), role="client").role == "viewer"
+    assert farm.joins("cid", farm.add_line(kind="user", name="cid"), role="client").role == "artist"
+    assert "user ada: add a line as a supervisor for 3600 s" in [row.what for row in farm.audited()]
+
+
+def test_a_line_says_where_its_host_is_one_of_several() -> None:
+    note = "it names 192.0.2.1, one of this machine's addresses"
+    farm = AccessFarm(replace(POLICY, line_note=note))
+    answer = farm.ask(AddLine(rq=0, kind="node"), fresh=token(98))
+    assert isinstance(answer, TheLine)
+    assert answer.note == note
+    farm.person("ada")
+    answer = farm.ask(AddLine(rq=0, kind="user", name="ada"), fresh=token(99))
+    assert isinstance(answer, TheLine)
+    assert answer.note.endswith(f"of the same person, an artist; {note}")
 
 
 def test_accounts_are_listed_with_what_hangs_on_them_in_pages() -> None:
@@ -169,6 +198,11 @@ def test_revoking_a_node_cuts_its_slave_whose_frames_wait_for_their_leases() -> 
     order = farm.orders(link)[0]
     farm.ask(farm.account_verb("n1", "revoke"))
     assert (farm.unlinked[link].code, farm.unlinked[link].retry) == ("revoked", False)
+    assert farm.unlinked[link].text == (
+        "an admin revoked this node's access: join again with a new line: drqueue-slave join LINE"
+    )
+    (slave,) = farm.core.state.slaves.values()
+    assert (slave.link, slave.account) == (None, "")
     farm.exited(link, order.key)
     assert farm.states()[1] == "ASSIGNED", "what a revoked node says counts no longer"
     farm.unlink(link)
@@ -176,6 +210,46 @@ def test_revoking_a_node_cuts_its_slave_whose_frames_wait_for_their_leases() -> 
     assert farm.unlinked[again].code == "revoked"
     farm.wait(farm.policy.lease_s * 1.01 + 121)
     assert farm.states()[1] == "WAITING"
+
+
+def test_a_slave_without_an_account_was_revoked_where_its_port_is_on_the_network() -> None:
+    farm = AccessFarm()
+    here = farm.link("here", control="unix:/run/s.sock")
+    farm.unlink(farm.link("there", who=farm.node("there"), control="192.0.2.7:2345"))
+    farm.unlink(here)
+    assert not any(slave.was_revoked for slave in farm.core.state.slaves.values())
+    farm.ask(farm.account_verb("there", "revoke"))
+    farm.restart()
+    assert [slave.name for slave in farm.core.state.slaves.values() if slave.was_revoked] == ["there"]
+
+
+def test_revoking_a_node_tells_what_slaves_it_is_about() -> None:
+    farm = AccessFarm()
+    farm.link("box", who=farm.node("n1"))
+    farm.link("n1", who=farm.node("n2"))
+    answer = farm.ask(farm.account_verb("n1", "revoke"))
+    assert isinstance(answer, Done)
+    assert answer.note == (
+        "its slave is called box; the slave called n1 is another's, of node n2, which stays"
+    )
+    farm.link("n3", who=farm.node("n3"))
+    answer = farm.ask(farm.account_verb("n3", "revoke"))
+    assert isinstance(answer, Done)
+    assert answer.note == ""
+
+
+def test_revoking_a_person_tells_of_their_jobs_that_go_on() -> None:
+    farm = AccessFarm()
+    home, work = farm.person("ada", login="home"), farm.person("ada", login="work")
+    farm.submit_as(home)
+    farm.submit_as(work)
+    farm.submit_as(farm.person("bob"))
+    answer = farm.ask(farm.account_verb(work.account, "revoke", "user"))
+    assert isinstance(answer, Done)
+    assert answer.note == "", "she has another login"
+    answer = farm.ask(farm.account_verb("ada", "revoke", "user"))
+    assert isinstance(answer, Done)
+    assert answer.note == "2 of their jobs are not finished and go on"
 
 
 def test_a_revoked_nodes_slave_is_taken_up_by_the_same_machines_next_account() -> None:
@@ -344,6 +418,17 @@ def test_a_new_role_holds_for_every_login_at_once() -> None:
     refusal = farm.refusal(AddLine(rq=0, kind="node"), home, token(60))
     assert refusal.text == "this takes an admin, you are a viewer", "though the link began as an admin's"
     assert farm.joins("ada", made, role="client", secret="third").role == "viewer"
+
+
+def test_the_role_of_who_has_not_come_yet_is_that_of_their_line() -> None:
+    farm = AccessFarm()
+    made = farm.add_line(kind="user", name="ada")
+    answer = farm.ask(farm.account_verb("ada", "set-role", "user", role="viewer"))
+    assert isinstance(answer, Done)
+    assert (answer.count, answer.note) == (
+        0, "nobody has joined as ada yet: 1 line not used so far is now for a viewer",
+    )  # fmt: skip
+    assert farm.joins("ada", made, role="client").role == "viewer"
 
 
 def test_a_role_that_somebody_has_is_no_news() -> None:

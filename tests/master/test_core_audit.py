@@ -36,9 +36,9 @@ from drqueue.proto.messages import (
     Submit,
 )
 from drqueue.proto.model import JobChange, LimitsChange, Needs
-from drqueue.proto.roles import Who
+from drqueue.proto.roles import LEAST, Who
 from tests.builders import WALL, CoreFarm, a_job, a_layer
-from tests.master.access import AccessFarm
+from tests.master.access import AccessFarm, token
 from tests.proto.examples import EXAMPLES
 
 ANNA = Who(name="anna", role="artist", peer="uid 1000")
@@ -67,27 +67,27 @@ def test_what_was_done_is_told_with_who_and_from_where() -> None:
 
 def test_every_change_has_a_row_in_the_same_commit_and_no_look_has() -> None:
     farm = CoreFarm()
-    job = farm.submit_as(ANNA)
+    job = farm.submit_as(ANNA, a_job(name="shot6"))
     farm.link("s1")
     changes: list[tuple[Request, str]] = [
-        (JobVerb(rq=0, job=job, verb="stop"), "stop job 0"),
+        (JobVerb(rq=0, job=job, verb="stop"), "stop job 0 'shot6'"),
         (
             FrameVerb(rq=0, job=job, frames="1-5", verb="requeue", now=True),
-            "frames 1-5 of job 0: requeue now",
+            "frames 1-5 of job 0 'shot6': requeue now",
         ),
         (
             FrameVerb(rq=0, job=job, layer="main", frames="1", verb="kill"),
-            "frames 1 of job 0 layer main: kill",
+            "frames 1 of job 0 'shot6' layer main: kill",
         ),
         (
-            ChangeJob(rq=0, job=job, change=JobChange(pool="night", retries=1)),
-            "change job 0: pool=night, retries=1",
+            ChangeJob(rq=0, job=job, change=JobChange(name="shot7", retries=1)),
+            "change job 0 'shot6': name=shot7, retries=1",
         ),
         (
             SetLimits(rq=0, slave="s1", change=LimitsChange(max_cpus=2, enabled=False, join=("a", "b"))),
             "slave s1: set enabled=no, max_cpus=2, join=a+b",
         ),
-        (JobVerb(rq=0, job=job, verb="delete"), "delete job 0"),
+        (JobVerb(rq=0, job=job, verb="delete"), "delete job 0 'shot7'"),
     ]
     for request, what in changes:
         before = len(farm.saved)
@@ -316,6 +316,43 @@ def test_every_request_can_be_put_in_words(request_: Request) -> None:
     text = described(request_)
     assert 0 < len(text) <= 400
     assert "\n" not in text
+    if type(request_) in LEAST:
+        assert type(request_).__name__ not in text, "which says nothing to people"
+
+
+def test_a_jobs_name_is_bounded_and_cannot_pass_for_more() -> None:
+    farm = CoreFarm()
+    job = farm.submit_as(ANNA, a_job(name="it's '7': done, " + "n" * 90))
+    farm.ask(JobVerb(rq=0, job=job, verb="stop"))
+    what = farm.audited()[-1].what
+    assert what.startswith("""stop job 0 "it's '7': done, nnnn""")
+    assert (what.endswith('n…"'), len(what)) == (True, 53)
+
+
+def test_what_is_told_by_an_id_is_called_by_its_name() -> None:
+    farm = AccessFarm()
+    anna, n1 = farm.person("anna"), farm.node("n1")
+    farm.add_line(kind="user", name="bert")
+    farm.add_line()
+    (line,) = [view for view in farm.accounts("user") if view.state == "line"]
+    (nobodys,) = [view for view in farm.accounts() if view.state == "line"]
+    for name, kind in ((anna.account, "user"), (n1.account, "node"), (line.id, "user"), (nobodys.id, "node")):
+        farm.ask(farm.account_verb(name, "revoke", kind))
+    # Somebody may be called like another's id.
+    assert [what.partition(" (1 line")[0] for what in whats(farm)[-4:]] == [
+        f"user anna: revoke (login {anna.account})",
+        f"node n1: revoke (account {n1.account})",
+        f"user bert: revoke (line {line.id})",
+        f"node (any): revoke (line {nobodys.id})",
+    ]
+
+
+def test_who_joins_as_a_person_has_no_name_but_their_lines() -> None:
+    farm = AccessFarm()
+    farm.rejected("", token(9), role="client", secret="x")
+    assert whats(farm)[-1] == "join as user"
+    farm.rejected("n1", token(9))
+    assert whats(farm)[-1] == "join as node n1"
 
 
 def test_words_of_what_is_changed() -> None:
@@ -328,7 +365,7 @@ def test_words_of_what_is_changed() -> None:
     assert described(off) == "slave s: set max_load=off"
     keys = (AttemptKey(1, 0, 0, 1), AttemptKey(2, 0, 0, 1))
     assert described(KillAttempts(rq=0, slave="s", keys=keys)) == "slave s: kill 2 frames"
-    assert described(KillAttempts(rq=0, slave="s", keys=keys[:1])) == "slave s: kill 1 frames of job 1"
+    assert described(KillAttempts(rq=0, slave="s", keys=keys[:1])) == "slave s: kill 1 frame of job 1"
     assert described(KillAttempts(rq=0, slave="s", job=3)) == "slave s: kill all frames of job 3"
 
 

@@ -10,7 +10,7 @@ from drqueue.proto.lines import account_id, approval_code
 from drqueue.proto.link_messages import Joined, Rejected
 from drqueue.proto.messages import Done, Refusal, SlaveVerb
 from drqueue.proto.roles import Who
-from tests.master.access import PIN, AccessFarm, hash_of
+from tests.master.access import PIN, AccessFarm, hash_of, token
 
 
 def test_a_node_joins_with_a_line_and_shows_its_secret_from_then_on() -> None:
@@ -286,3 +286,20 @@ def test_the_hash_of_an_approved_node_is_no_way_to_its_certificate() -> None:
     assert farm.core.state.register.accounts[waiting.id].pin == "second"
     assert isinstance(farm.tries("n1", farm.add_line(), pin="third"), Joined), "with a line it is in again"
     assert farm.core.state.register.accounts[waiting.id].pin == "third"
+
+
+def test_revoking_one_login_takes_the_line_in_its_place_along() -> None:
+    farm = AccessFarm()
+    farm.person("ada", login="home")
+    work = farm.person("ada", login="work")
+    farm.ask(farm.account_verb(work.account, "rotate", "user"), fresh=token(50))
+    farm.ask(farm.account_verb(work.account, "revoke", "user"))
+    assert farm.rejected("ada", token(50), role="client", secret="new") == "bad-line"
+
+
+def test_a_line_in_place_of_an_account_takes_another_secret_than_its() -> None:
+    farm = AccessFarm()
+    farm.node("n1")
+    farm.ask(farm.account_verb("n1", "rotate"), fresh=token(50))
+    assert farm.rejected("n1", token(50)) == "wrong-line"
+    assert farm.joins("n1", token(50), secret="new").name == "n1"

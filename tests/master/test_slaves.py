@@ -24,7 +24,7 @@ from drqueue.proto.link_messages import (
     Status,
     Stop,
 )
-from drqueue.proto.messages import FarmInfo, ReadLog, SetLimits
+from drqueue.proto.messages import Examine, FarmInfo, KillAttempts, ReadLog, Refusal, SetLimits
 from drqueue.proto.model import LimitsChange, MachineLoad, RunOrder, SlaveLimits
 from tests.builders import a_hello
 from tests.master.rig import listen, said
@@ -331,6 +331,24 @@ async def test_effects_for_a_link_that_is_gone_go_nowhere(rig: Rig) -> None:
     rig.slaves.unlink(Unlink(1, "say-hello", "say Hello again", retry=True))
     with pytest.raises(NotLinked):
         await rig.slaves.ask(1, ReadLog(rq=1, key=a_key(1)))
+
+
+async def test_whoever_wants_limits_changed_waits_for_no_dead_link(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    """Long before the link itself is given up; what a slave has to read may take longer."""
+    async with rig.linked():
+        for request, seconds in (
+            (SetLimits(rq=1, change=LimitsChange(enabled=False)), 5),
+            (KillAttempts(rq=2, job=1), 5),
+            (Examine(rq=3), 30),
+        ):
+            began = trio.current_time()
+            answer = await rig.slaves.ask(1, request)
+            assert isinstance(answer, Refusal)
+            assert (answer.rq, answer.code) == (request.rq, "not-linked")
+            assert f"within {seconds} s" in answer.text
+            assert trio.current_time() - began == pytest.approx(seconds)
 
 
 async def test_flush_waits_for_last_words_and_not_too_long(rig: Rig, autojump_clock: MockClock) -> None:

@@ -54,7 +54,11 @@ def test_what_is_somebodys_own_may_be_asked_by_artists() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["API_KEY", "key", "Secret", "MY_PASSWORD", "passwd", "TOKEN_X", "AWS_CREDENTIALS", "SSHKEYS"]
+    "name",
+    [
+        *("API_KEY", "key", "Secret", "MY_PASSWORD", "passwd", "TOKEN_X", "AWS_CREDENTIALS", "SSHKEYS"),
+        "GPG_PASSPHRASE",
+    ],
 )
 def test_telling_names_are_secrets(name: str) -> None:
     assert is_secret(name)

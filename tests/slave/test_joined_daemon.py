@@ -137,6 +137,46 @@ async def test_a_line_may_come_from_stdin(tmp_path: Path, master: SecureMaster) 
     assert err == f"drqueue-slave: 127.0.0.1:{master.port} refuses: too old\n"
 
 
+async def test_a_line_may_be_broken_over_two_rows(tmp_path: Path, master: SecureMaster) -> None:
+    """By stdin or as two words; both are not seen in `ps`."""
+    line = a_line(master)
+    for words, typed in ((("-",), f"{line[:50]}\n{line[50:]}\n"), ((line[:50], line[50:]), "")):
+        folder = tmp_path / str(len(words))
+        command = Command(*words, "--state-dir", str(folder), "--name", "node2")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(master.asked, master.joined(name="node2-2"), 20))
+            status, out, err = await command.ended(typed)
+        assert (status, out) == (0, f"joined 127.0.0.1:{master.port} as node node2-2 (in {folder})\n")
+        assert err == "drqueue-slave: the name node2 was taken: this is node2-2\n"
+
+
+async def test_run_beside_a_slave_that_runs_leaves_the_line_alone(
+    tmp_path: Path, master: SecureMaster
+) -> None:
+    async with a_daemon(tmp_path / "s"):
+        command = Command(a_line(master), "--state-dir", str(tmp_path / "s"), "--run")
+        status, out, err = await command.ended()
+    assert (status, out) == (1, "")
+    assert err == "drqueue-slave: a slave runs here: join without --run, it notices by itself\n"
+    assert not (tmp_path / "s" / "joining.json").exists()
+
+
+async def test_a_slave_goes_by_its_accounts_name_unless_it_was_named(
+    tmp_path: Path, master: SecureMaster
+) -> None:
+    words = ("--state-dir", str(tmp_path / "s"))
+    command = Command(a_line(master), *words, "--name", "bench")
+    await master.asked(master.joined(name="node2-2"), timeout_s=20)
+    assert (await command.ended())[0] == 0
+    slave = [sys.executable, "-m", "drqueue.slave", *words]
+    for more, name in (([], "node2-2"), (["--name", "other"], "other")):
+        command = Command(argv=[*slave, *more], DRQUEUE_RUN_AS="self")
+        async with master.link(timeout_s=20) as link:
+            assert (await link.register()).name == name
+            command.interrupt()
+            await command.ended()
+
+
 async def test_a_master_in_the_settings_that_is_another_one_is_said(
     tmp_path: Path, master: SecureMaster
 ) -> None:

@@ -194,8 +194,13 @@ async def test_another_certificate_is_told_nothing(tmp_path: Path, nursery: trio
 async def test_nobody_there_is_status_69(tmp_path: Path) -> None:
     with a_master() as master:
         line = a_line(master)
-    with pytest.raises(JoinFailed, match=r"no master answers at 127\.0\.0\.1") as failure:
+    with pytest.raises(
+        JoinFailed, match=r"no master answers at 127\.0\.0\.1.*its admin sets `addr"
+    ) as failure:
         await join(str(tmp_path), line, WHO, print)
+    assert failure.value.status == 69
+    with pytest.raises(JoinFailed, match=r"refused$") as failure:  # whoever typed the address knows it
+        await join(str(tmp_path), Address("tcp", host="127.0.0.1", port=line.port), WHO, print)
     assert failure.value.status == 69
     assert not (tmp_path / "joining.json").exists()
 

@@ -127,6 +127,7 @@ async def test_a_tcp_master_that_was_not_joined_is_said_once(
     (said,) = lines(caplog, "not joined")
     assert f"not joined to {farm.master.address} (but to elsewhere:{farm.master.port})" in said
     assert "drqueue-slave join LINE" in said
+    assert "address=" not in said, "none was dialled"
 
 
 async def test_the_master_in_the_settings_is_dialled_not_the_one_joined_last(
@@ -170,7 +171,7 @@ async def test_another_certificate_is_said_loudly_and_never_linked(
     assert not len(farm.rig.inbox)
 
 
-@pytest.mark.parametrize("code", ["no-account", "not-allowed"])
+@pytest.mark.parametrize("code", ["no-account", "revoked", "not-allowed"])
 async def test_a_revoked_slave_says_so_once_and_asks_calmly(
     farm: Farm, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
@@ -186,7 +187,8 @@ async def test_a_revoked_slave_says_so_once_and_asks_calmly(
         for _ in range(3):
             await farm.master.turn_away(code, "this node was revoked")
         await until_logged(caplog, "was revoked")
-    assert len(lines(caplog, "was revoked")) == 1
+    (said,) = lines(caplog, "was revoked")
+    assert ("revoked; join again: drqueue-slave join LINE" in said) is (code != "not-allowed")
     assert set(pauses[:2]) == {30.0}
 
 
@@ -275,7 +277,7 @@ async def test_a_secret_that_cannot_be_kept_is_not_told(
     farm.joined()
 
     def full(*_: object) -> None:
-        raise credentials.AccessError("no space left")
+        raise AccessError("no space left")
 
     async with farm.dialling(), farm.master.link() as link:
         await farm.rig.until(Linked)

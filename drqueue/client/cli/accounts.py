@@ -309,13 +309,22 @@ def _people(views: "list[AccountView]") -> list[str]:
     table = Table(
         Column("NAME", least=8),
         Column("ROLE"),
+        Column("STATE"),
         Column("FROM", least=9),
         Column("SINCE"),
         Column("BY", least=5),
         Column("ID"),
     )
     return table.lines(
-        (view.name, view.role, view.peer, output.moment(view.created_at), view.created_by, view.id)
+        (
+            view.name,
+            view.role,
+            _state(view),
+            view.peer,
+            output.moment(view.created_at),
+            view.created_by,
+            view.id,
+        )
         for view in views
     )
 

@@ -1,7 +1,7 @@
 """`drqueue audit`: who did what, and who was not let."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -56,7 +56,7 @@ def audit(latest: int | None, follow: bool) -> None:
 
 
 class Rows:
-    """Prints rows as one table, batch by batch."""
+    """Prints rows batch by batch: in a pipe a line each, on a terminal with what was done below."""
 
     def __init__(self) -> None:
         self._table = Table(
@@ -69,21 +69,48 @@ class Rows:
         )
 
     def __call__(self, rows: "Sequence[AuditView]") -> None:
-        output.show(self._table.lines(map(_cells, rows)))
+        if sys.stdout.isatty():
+            output.show(line for row in rows for line in _two_lines(row))
+        else:
+            output.show(self._table.lines(map(_cells, rows)))
         # Whoever reads a pipe waits for it.
         sys.stdout.flush()
+
+
+_INDENT = " " * 11
+
+
+def _two_lines(row: "AuditView") -> Iterator[str]:
+    """When, who, from where, and what came of it if it was refused; below that, what it was."""
+    refused = row.outcome != DONE
+    times = f" x{row.count}" if row.count > 1 else ""
+    head = f"{_who(row)} from {row.peer}" if row.peer else _who(row)
+    if refused:
+        head += f": {row.outcome}{times}"
+    width = output.screen_width()
+    first = output.cut(f"{'!' if refused else ' '} {output.moment(row.at):8} {output.clean(head)}", width)
+    yield output.paint(first, "red" if refused else "")
+    for line in output.wrapped(output.clean(_what(row)), _INDENT):
+        yield output.paint(line, "red" if refused else "")
+
+
+def _who(row: "AuditView") -> str:
+    return f"{row.who} ({row.role})" if row.who and row.role else row.who or "somebody"
+
+
+def _what(row: "AuditView") -> str:
+    return f"{row.what}: {row.text}" if row.text else row.what
 
 
 def _cells(row: "AuditView") -> tuple[str | Cell, ...]:
     refused = row.outcome != DONE
     style = "red" if refused else ""
     times = f" x{row.count}" if row.count > 1 else ""
-    what = f"{row.what}: {row.text}" if row.text else row.what
     return (
         Cell("!" if refused else "", style),
         output.moment(row.at),
-        f"{row.who} ({row.role})" if row.who and row.role else row.who or "-",
+        _who(row),
         row.peer,
         Cell(f"{row.outcome}{times}", style),
-        Cell(what, style, below=True),
+        Cell(_what(row), style, below=True),
     )

@@ -9,10 +9,10 @@ from msgspec import structs
 from drqueue.master.core.accounts import NAME, end_tickets, revoke
 from drqueue.master.core.on_join import approve
 from drqueue.master.core.records import AccountRecord, LineRecord
-from drqueue.master.core.register import ACCOUNTS_MOST, LINES_MOST
+from drqueue.master.core.register import ACCOUNTS_MOST, LINE_ID, LINES_MOST
 from drqueue.master.core.rights import Refused
 from drqueue.master.core.turn import Turn
-from drqueue.master.core.wording import LINE_ID, with_article
+from drqueue.master.core.wording import with_article
 from drqueue.proto.lines import Line, secret_hash
 from drqueue.proto.link_messages import NewSecret
 from drqueue.proto.messages import (
@@ -34,8 +34,9 @@ ROTATE_S: Final = 3600.0
 _NODE_REVOKED: Final = (
     "an admin revoked this node's access: join again with a new line: drqueue-slave join LINE"
 )
-#: Bytes of an answer's accounts.
+#: Bytes of an answer's accounts, and those that the shell may add to each: it knows people's links.
 _PAGE_BYTES = 224 * 1024
+_LINKED_BYTES = 64
 
 
 def with_role(turn: Turn, request: AddLine) -> AddLine:
@@ -142,7 +143,7 @@ def page_of_accounts(turn: Turn, request: ListAccounts) -> Accounts:
     found: list[AccountView] = []
     room = _PAGE_BYTES
     for number, view in enumerate(views[request.cursor :], request.cursor):
-        room -= len(msgspec.msgpack.encode(view))
+        room -= len(msgspec.msgpack.encode(view)) + _LINKED_BYTES
         if len(found) == request.limit or (found and room < 0):
             return Accounts(rq=request.rq, accounts=tuple(found), next=number)
         found.append(view)
@@ -346,5 +347,7 @@ def _set_role(turn: Turn, request: AccountVerb) -> Done:
         end_tickets(turn)
     note = ""
     if not found:
-        note = f"nobody has joined as {name} yet: {_lines(len(unused))} not used so far now for that role"
+        are = "is" if len(unused) == 1 else "are"
+        role = with_article(request.role)
+        note = f"nobody has joined as {name} yet: {_lines(len(unused))} not used so far {are} now for {role}"
     return Done(rq=request.rq, count=count, note=note)

@@ -16,6 +16,8 @@ from drqueue.proto.messages import AccountKind
 ACCOUNTS_MOST: Final = 20_000
 LINES_MOST: Final = 1000
 PENDING_MOST: Final = 1000
+#: Characters of a line's hash that name it.
+LINE_ID: Final = 16
 #: Rejected ones that are remembered, so that asking again does not help.
 _REJECTED_MOST: Final = 1000
 
@@ -86,6 +88,17 @@ class Register:
     def lines_named(self, kind: AccountKind, name: str) -> list[LineRecord]:
         """Lines that make accounts of a name."""
         return [line for line in self.lines.values() if line.kind == kind and line.name == name]
+
+    def called(self, kind: AccountKind, text: str) -> tuple[str, str]:
+        """The name of whoever is told by a name or an id; what has that id: account, line, or "" (no id)."""
+        account = self.accounts.get(text)
+        if account is not None and account.kind == kind and not self.named(kind, text):
+            return account.name, "account"
+        lines = (line for line in self.lines.values() if line.kind == kind)
+        line = next((line for line in lines if line.token_hash[:LINE_ID] == text), None)
+        if line is not None and not self.named(kind, text) and not self.lines_named(kind, text):
+            return line.name, "line"
+        return text, ""
 
     def expired(self, wall: float, pending_s: float) -> Iterator[LineRecord | AccountRecord]:
         """Lines past their time, and those that waited too long to be approved."""

@@ -13,6 +13,7 @@ from drqueue.master.core.records import AnyRecord, JobRecord, SlaveRecord
 from drqueue.master.core.register import Register
 from drqueue.master.core.tokens import GoneTokens
 from drqueue.proto.ids import AttemptKey, FrameKey
+from drqueue.proto.messages import AccountKind
 from drqueue.proto.model import (
     JobSpec,
     JobStateName,
@@ -295,6 +296,15 @@ class FarmState:
     def wall(self, now: float) -> float:
         """The wall clock at a time of the core's clock."""
         return now + self.wall_offset
+
+    def job_name(self, number: int) -> str | None:
+        """A job's name, None where there is no such job."""
+        job = self.jobs.get(number)
+        return None if job is None else job.spec.name
+
+    def account_name(self, kind: AccountKind, text: str) -> tuple[str, str]:
+        """As `Register.called`."""
+        return self.register.called(kind, text)
 
     def add_job(self, record: JobRecord) -> Job:
         """Index a job, new or restored."""

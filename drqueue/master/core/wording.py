@@ -5,12 +5,12 @@ its name, too: by the one that it has before anything is done.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import UNSET, structs
 
-from drqueue.master.core.state import FarmState
 from drqueue.proto.messages import (
+    AccountKind,
     AccountVerb,
     AddLine,
     ChangeJob,
@@ -45,26 +45,34 @@ from drqueue.proto.roles import Role
 
 #: Characters of a value.
 _VALUE_MOST = 40
-#: Characters of a line's hash that name it.
-LINE_ID = 16
 
 
-def described(request: Request, state: FarmState | None = None) -> str:
-    """What is asked for; with `state`, by which names."""
+class Names(Protocol):
+    """Who knows what things are called."""
+
+    def job_name(self, number: int) -> str | None:
+        """A job's name, None where there is no such job."""
+
+    def account_name(self, kind: AccountKind, text: str) -> tuple[str, str]:
+        """The name of whoever is told by a name or an id, and, told by an id, what has it: account, line."""
+
+
+def described(request: Request, names: Names | None = None) -> str:
+    """What is asked for."""
     match request:
         case Submit(spec=spec):
             return f"submit job {_short(spec.name)!r}"
         case JobVerb():
-            return f"{request.verb} {_job(state, request.job)}"
+            return f"{request.verb} {_job(names, request.job)}"
         case FrameVerb():
             layer = f" layer {_short(request.layer)}" if request.layer else ""
             now = " now" if request.now else ""
-            job = _job(state, request.job)
+            job = _job(names, request.job)
             return f"frames {_short(request.frames)} of {job}{layer}: {request.verb}{now}"
         case ChangeJob():
-            return f"change {_job(state, request.job)}: {_changes(request.change)}"
+            return f"change {_job(names, request.job)}: {_changes(request.change)}"
         case KillAttempts():
-            return f"slave {_short(request.slave)}: kill {_attempts(state, request)}"
+            return f"slave {_short(request.slave)}: kill {_attempts(names, request)}"
         case SetLimits():
             return f"slave {_short(request.slave)}: set {_changes(request.change)}"
         case SlaveVerb():
@@ -77,10 +85,10 @@ def described(request: Request, state: FarmState | None = None) -> str:
             return f"{request.kind}{whom}: add a line{role} for {request.ttl_s:g} s{uses}{net}"
         case AccountVerb():
             role = f" {request.role}" if request.verb == "set-role" else ""
-            name, which = _account(state, request)
+            name, which = _account(names, request)
             return f"{request.kind} {_short(name)}: {request.verb}{role}{which}"
         case _:
-            return _look(request, state)
+            return _look(request, names)
 
 
 def with_article(role: Role | str) -> str:
@@ -88,23 +96,23 @@ def with_article(role: Role | str) -> str:
     return f"{'an' if role[:1] in 'aeiou' else 'a'} {role}"
 
 
-def _look(request: Request, state: FarmState | None) -> str:
+def _look(request: Request, names: Names | None) -> str:
     """What is asked for that changes nothing."""
     match request:
         case GetJob():
-            return f"see {_job(state, request.job)}"
+            return f"see {_job(names, request.job)}"
         case GetSpec():
-            return f"see the commands of {_job(state, request.job)}"
+            return f"see the commands of {_job(names, request.job)}"
         case ListFrames():
-            return f"list frames of {_job(state, request.job)}"
+            return f"list frames of {_job(names, request.job)}"
         case ListAttempts():
-            return f"list attempts of {_job(state, request.job)}"
+            return f"list attempts of {_job(names, request.job)}"
         case Why():
-            return f"ask why {_job(state, request.job)} waits"
+            return f"ask why {_job(names, request.job)} waits"
         case FindLog():
-            return f"read a log of {_job(state, request.job)}"
+            return f"read a log of {_job(names, request.job)}"
         case ReadLog():
-            return f"read a log of {_job(state, request.key.job)}"
+            return f"read a log of {_job(names, request.key.job)}"
         case GetSlave():
             return f"see slave {_short(request.slave)}"
         case GetTicket():
@@ -129,32 +137,27 @@ _LOOKS: Mapping[type[Request], str] = {
 }
 
 
-def _job(state: FarmState | None, number: int) -> str:
-    job = None if state is None else state.jobs.get(number)
-    return f"job {number}" + ("" if job is None else f" {_short(job.spec.name)!r}")
+def _job(names: Names | None, number: int) -> str:
+    name = None if names is None else names.job_name(number)
+    return f"job {number}" + ("" if name is None else f" {_short(name)!r}")
 
 
-def _attempts(state: FarmState | None, request: KillAttempts) -> str:
+def _attempts(names: Names | None, request: KillAttempts) -> str:
     if request.job is not None and not request.keys:
-        return f"all frames of {_job(state, request.job)}"
+        return f"all frames of {_job(names, request.job)}"
     count = len(request.keys)
-    of = f" of {_job(state, request.keys[0].job)}" if len({key.job for key in request.keys}) == 1 else ""
+    of = f" of {_job(names, request.keys[0].job)}" if len({key.job for key in request.keys}) == 1 else ""
     return f"{count} frame{'' if count == 1 else 's'}{of}"
 
 
-def _account(state: FarmState | None, request: AccountVerb) -> tuple[str, str]:
+def _account(names: Names | None, request: AccountVerb) -> tuple[str, str]:
     """Whom a verb is about by name, and which of theirs, where it was told by its id."""
-    number = request.name
-    if state is None or state.register.named(request.kind, number):
-        return number, ""
-    account = state.register.accounts.get(number)
-    if account is not None and account.kind == request.kind:
-        return account.name, f" ({'login' if account.kind == 'user' else 'account'} {number})"
-    if request.verb == "revoke":
-        for line in state.register.lines.values():
-            if line.kind == request.kind and line.token_hash[:LINE_ID] == number:
-                return line.name or "(any)", f" (line {number})"
-    return number, ""
+    if names is None:
+        return request.name, ""
+    name, what = names.account_name(request.kind, request.name)
+    if what == "account" and request.kind == "user":
+        what = "login"
+    return name or "(any)", f" ({what} {_short(request.name)})" if what else ""
 
 
 def _changes(change: JobChange | LimitsChange) -> str:
