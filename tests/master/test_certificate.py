@@ -56,6 +56,14 @@ def test_it_is_made_once_and_nobody_else_can_read_it(tmp_path: Path) -> None:
     first.context()
 
 
+def test_a_leftover_that_others_can_read_becomes_no_key(tmp_path: Path) -> None:
+    leftover = tmp_path / f"{KEY_FILE}.new"
+    leftover.write_text("half a key")
+    leftover.chmod(0o644)
+    load_or_make(str(tmp_path))
+    assert os.stat(tmp_path / KEY_FILE).st_mode & 0o777 == 0o600
+
+
 @pytest.mark.parametrize("step", range(1, 12))
 def test_a_crash_at_any_step_leaves_all_or_nothing(
     tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
