@@ -164,7 +164,8 @@ class SlaveSettings(_Common, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Everything that can be set about a slave; DRQUEUE_STATE_DIR names the folder that state_dir is in."""
 
     name: Annotated[
-        Name | Literal[""], Meta(description="Name on the farm; default: the host's. A taken one gets -2.")
+        Name | Literal[""],
+        Meta(description="Name on the farm; default: as it joined, else the host's. A taken one gets -2."),
     ] = ""
     master: Annotated[
         str, Meta(description="Its master: HOST[:PORT], unix:PATH, or localhost for the one on this machine.")

@@ -280,6 +280,7 @@ def test_a_certificate_and_its_key(folder: Path) -> None:
         (CERTIFICATE, a_certificate()[1]),
         (KEY, CERTIFICATE),
     ],
+    ids=["no certificate", "nonsense", "cut", "no key", "cut key", "another key", "the wrong way round"],
 )
 def test_a_damaged_certificate_is_bad(certificate: str, key: str) -> None:
     assert checkup.check_certificate("certificate", certificate, key).state == "bad"

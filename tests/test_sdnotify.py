@@ -143,6 +143,10 @@ def test_what_is_no_listening_socket_is_refused_in_a_sentence() -> None:
         listening = "refused: descriptor 3, handed over by systemd, is no listening stream socket"
         assert taken([idle.fileno()]) == [listening, AGAIN]
         assert taken([datagram.fileno()]) == [listening, AGAIN]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as packets:
+        packets.bind("")
+        packets.listen()
+        assert taken([packets.fileno()]) == [listening, AGAIN]
     read, write = os.pipe()
     assert taken([read]) == ["refused: descriptor 3, handed over by systemd, is no socket", AGAIN]
     os.close(read)

@@ -73,6 +73,37 @@ def test_units_are_closed(name: str, single_user: bool, threshold: int, units: d
     run("systemd-analyze", "security", "--no-pager", "--offline=yes", f"--threshold={threshold}", units[name])
 
 
+#: What closes each unit. A value of its own stands behind =, all others are "yes".
+CLOSED = {
+    "drqueue-master": "CapabilityBoundingSet= NoNewPrivileges ProtectSystem=strict ProtectHome PrivateTmp "
+    "PrivateDevices DevicePolicy=closed ProtectHostname ProtectClock ProtectKernelTunables "
+    "ProtectKernelModules ProtectKernelLogs ProtectControlGroups ProtectProc=invisible RestrictNamespaces "
+    "RestrictRealtime RestrictSUIDSGID LockPersonality MemoryDenyWriteExecute RemoveIPC KeyringMode=private "
+    "SystemCallArchitectures=native LimitCORE=0 StateDirectoryMode=0700 UMask=0077",
+    "drqueue-slave": "NoNewPrivileges ProtectSystem=full PrivateMounts ProtectHostname ProtectKernelTunables "
+    "ProtectKernelModules ProtectKernelLogs RestrictRealtime RestrictSUIDSGID LockPersonality "
+    "KeyringMode=private SystemCallArchitectures=native StateDirectoryMode=0700 UMask=0077",
+}
+FILTERS = {
+    "drqueue-master": ["@system-service", "~@privileged @resources"],
+    "drqueue-slave": ["~@clock @cpu-emulation @debug @module @obsolete @raw-io @reboot @swap"],
+}
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_nothing_that_closes_a_unit_goes_unnoticed(name: str) -> None:
+    """One line less is too little for the threshold, and secrets lie in files of these modes."""
+    unit = service(name)
+    for word in CLOSED[name].split():
+        key, own, value = word.partition("=")
+        assert unit.get(key) == (value if own else "yes"), key
+    assert ("AmbientCapabilities" in unit) == (name == "drqueue-slave")
+    families = {"AF_UNIX", "AF_INET", "AF_INET6"} | ({"AF_NETLINK"} if name == "drqueue-slave" else set())
+    assert set(unit["RestrictAddressFamilies"].split()) == families
+    filters = re.findall(r"^SystemCallFilter=(.*)$", (SYSTEMD / f"{name}.service").read_text(), re.MULTILINE)
+    assert filters == FILTERS[name]
+
+
 @pytest.mark.needs("systemd-analyze")
 def test_the_drop_in_takes_the_rights_away(units: dict[str, Path]) -> None:
     """What systemd itself makes of both files: no right is left, and it rates them better."""

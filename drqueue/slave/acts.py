@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import UNSET, structs
 
 from drqueue.proto.link_messages import Acted, Message
-from drqueue.proto.messages import KillAttempts, Request, SetLimits
+from drqueue.proto.messages import Examine, GetSlave, KillAttempts, ReadLog, Request, SetLimits
 from drqueue.proto.model import LimitsChange
 from drqueue.proto.roles import Who
 
@@ -89,9 +89,16 @@ def described(request: Request) -> str:
             return f"kill all frames of job {job}"
         case KillAttempts(keys=keys):
             jobs = {key.job for key in keys}
-            return f"kill {len(keys)} frames" + (f" of job {jobs.pop()}" if len(jobs) == 1 else "")
+            frames = "1 frame" if len(keys) == 1 else f"{len(keys)} frames"
+            return f"kill {frames}" + (f" of job {jobs.pop()}" if len(jobs) == 1 else "")
+        case ReadLog(key=key):
+            return f"read a log of job {key.job}"
+        case GetSlave():
+            return "look at the slave"
+        case Examine():
+            return "examine the slave"
         case _:
-            return type(request).__name__
+            return f"ask {type(request).__name__}"
 
 
 def _changes(change: LimitsChange) -> str:

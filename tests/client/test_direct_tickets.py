@@ -164,6 +164,15 @@ async def test_another_certificate_at_a_slaves_port_hears_no_ticket(farm: Farm, 
     assert farm.slave.greetings == []
 
 
+async def test_a_link_that_stands_leads_to_no_other_slave_at_its_address(farm: Farm, tmp_path: Path) -> None:
+    """As where ports of several are passed on from one, or another machine has the address now."""
+    async with linked(farm, tmp_path) as client:
+        assert (await soon(client.set_slave("s7", CHANGE))).note == ""
+        farm.pin = lines.encoded(bytes(32))
+        assert (await soon(client.set_slave("s8", CHANGE))).note == "relayed"
+    assert farm.slave.kinds() == ["SetLimits"]
+
+
 async def test_a_port_that_is_mute_is_waited_for_once(
     farm: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -179,6 +179,7 @@ def test_an_unknown_job_is_simply_not_there() -> None:
         ((), 2),
         ((AttemptKey(2, 0, 0, 1),), None),
         ((AttemptKey(0, 0, 0, 1),), 2),
+        ((AttemptKey(1, 0, 0, 1),), 0),
         ((), None),
     ],
 )

@@ -265,32 +265,16 @@ async def test_a_plain_caller_at_the_tls_port_is_let_go(farm: AFarm) -> None:
     assert farm.callers == []
 
 
-async def test_to_come_for_the_certificate_alone_is_no_failure(farm: AFarm) -> None:
-    """As the first look of a node does that joins without a line."""
-    for _ in range(FAILURES + 1):
-        with farm.dialled("127.0.0.6") as sock:
-            peer = BarePeer(sock)
-            sock.send(await peer.shake())
-            sock.shutdown(socket.SHUT_WR)
-            await ended(sock)
-    with farm.dialled("127.0.0.7") as sock:
-        sock.send(b"nonsense")
-        await ended(sock)
-    assert await farm.told("does not speak TLS") == "127.0.0.7"
-    assert not farm.gate._doorstep._culprits.get("127.0.0.6")
-
-
-async def test_whoever_knows_the_certificate_but_no_farm_is_cut_off_after_the_handshake(
-    farm: AFarm, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("held", [False, True])
+async def test_to_come_for_the_certificate_alone_fails_only_who_holds_a_place(
+    farm: AFarm, monkeypatch: pytest.MonkeyPatch, held: bool
 ) -> None:
-    monkeypatch.setattr(gate, "SILENT_S", 0.0)
-    with farm.dialled() as sock:
-        peer = BarePeer(sock)
-        last = await peer.shake()
-        sock.send(last)
+    monkeypatch.setattr(gate, "SILENT_S", 0.0 if held else 60.0)
+    with farm.dialled("127.0.0.6") as sock:
+        sock.send(await BarePeer(sock).shake())
         sock.shutdown(socket.SHUT_WR)
         await ended(sock)
-    await farm.told("closed by the peer")
+    assert [what for _, what, _ in farm.notices] == (["closed by the peer"] if held else [])
 
 
 async def test_a_silent_caller_is_cut_off_in_time(farm: AFarm, monkeypatch: pytest.MonkeyPatch) -> None:

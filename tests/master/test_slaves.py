@@ -151,6 +151,17 @@ async def test_what_no_slave_says_ends_its_link_alone(rig: Rig, message: Message
         assert await rig.events() == [SlaveSaid(1, a_report(1))]
 
 
+async def test_until_it_is_registered_the_log_calls_a_slave_by_its_nodes_name(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with rig.linked("another") as far:
+        far.send(Registered(slave=1, name="x"))
+        with trio.fail_after(5), pytest.raises(LinkClosed):
+            await far.receive()
+    assert "slave=n1" in caplog.text
+    assert "another" not in caplog.text
+
+
 async def test_the_log_names_a_slave_as_it_is_registered(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     """Not as it wanted to be called: another one may go by that name."""
     caplog.set_level("INFO")

@@ -199,4 +199,7 @@ def test_requests_in_words() -> None:
     assert described(KillAttempts(rq=1, keys=(KEY, AttemptKey(2, 0, 0, 1)))) == "kill 2 frames"
     assert described(SetLimits(rq=1, change=LimitsChange())) == "set nothing"
     assert described(SetLimits(rq=1, change=LimitsChange(join=("x" * 50,)))) == f"set join={'x' * 39}…"
-    assert described(GetSlave(rq=1)) == "GetSlave"
+    assert described(KillAttempts(rq=1, keys=(KEY,))) == "kill 1 frame of job 1"
+    assert described(ReadLog(rq=1, key=KEY)) == "read a log of job 1"
+    assert described(GetSlave(rq=1)) == "look at the slave"
+    assert described(Examine(rq=1)) == "examine the slave"

@@ -137,6 +137,18 @@ async def test_the_secret_is_on_the_disk_before_its_hash_is_told(
     assert secret_hash(way.secret) == first.secret_hash
 
 
+async def test_a_line_with_another_certificate_is_another_line(tmp_path: Path, nursery: trio.Nursery) -> None:
+    """As of a farm that was set up anew: what was asked for with the former pin is given up."""
+    with a_master() as master:
+        old = Joining(host="127.0.0.1", port=master.port, pin=encoded(b"p" * 32), secret="s", token=TOKEN)
+        write_joining(str(tmp_path), old)
+        run = Run(tmp_path, a_line(master))
+        nursery.start_soon(run.run)
+        asked = await master.asked(master.joined())
+        assert (await run.way()).pin == master.pin
+    assert asked.secret_hash != secret_hash(old.secret)
+
+
 async def test_another_line_gets_another_secret(tmp_path: Path, nursery: trio.Nursery) -> None:
     with a_master() as master:
         hashes = set()
