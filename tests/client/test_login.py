@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from drqueue.access import Access, read_access, write_access
 from drqueue.client import (
@@ -253,6 +254,12 @@ async def test_a_line_may_be_used_again_after_a_link_that_broke(master: SecuredP
     assert [lines.secret_hash(each.secret) for each in read_access(str(tmp_path / PENDING_FILE))] == [
         second.secret_hash
     ]
+
+
+def test_no_secret_is_meant_for_two_certificates(tmp_path: Path) -> None:
+    """One of two farms could come into the other with it."""
+    path, line = str(tmp_path / "access.json"), lines.Line(kind="user", host="h", port=1, pin="o", token="t")
+    assert login._pending(path, line).secret != login._pending(path, structs.replace(line, pin="p")).secret
 
 
 async def test_two_that_log_in_at_once_do_not_lose_each_others_login(

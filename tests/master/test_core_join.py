@@ -64,6 +64,14 @@ def test_a_secret_that_is_known_needs_its_own_line() -> None:
     assert [view.name for view in farm.accounts() if view.state == "active"] == ["n1"]
 
 
+def test_a_line_that_a_known_secret_came_with_is_used_up() -> None:
+    farm = AccessFarm()
+    farm.joins("n1", farm.add_line())
+    made = farm.add_line()
+    farm.joins("n1", made)
+    assert farm.rejected("n2", made) == "bad-line"
+
+
 @pytest.mark.parametrize("made", ["", "nonsense", "a" * 32])
 def test_without_a_line_nobody_logs_in(made: str) -> None:
     farm = AccessFarm()

@@ -271,6 +271,21 @@ async def test_a_new_secret_that_was_not_told_in_time_is_told_again(farm: Farm) 
         assert [way.secret for way in farm.ways()] == ["new", SECRET]
 
 
+async def test_an_older_secret_is_for_a_master_that_does_not_know_the_newer_one(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever else it says no for is no reason to show the older one."""
+
+    async def pause(link: Link, seconds: float) -> None:
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(Link, "_pause", pause)
+    farm.joined(structs.replace(an_access(farm.master), secret="new"), an_access(farm.master))
+    async with farm.dialling():
+        shown = [(await farm.master.turn_away("busy", retry=True)).secret for _ in range(2)]
+    assert shown == ["new", "new"]
+
+
 async def test_a_secret_that_cannot_be_kept_is_not_told(
     farm: Farm, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

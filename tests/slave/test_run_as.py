@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drqueue.settings import SettingsError
+from drqueue.slave import privileges
 from drqueue.slave.run_as import RunAs, User, Users, system_uid_min
 
 RENDER = User("render", 990, 990, (990, 44), "/var/lib/render")
@@ -62,6 +63,20 @@ def test_render_is_the_default_where_that_can_be() -> None:
 def test_else_an_ordinary_slaves_frames_are_its_own(more: dict[str, Any]) -> None:
     found = run_as(**more)
     assert (found.user("anna"), found.others) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "gives_up"),
+    [("self", SLAVE, True), ("render", SLAVE, False), ("self", ROOT, False), ("render", ROOT, False)],
+)
+def test_whose_frames_are_its_own_gives_up_what_it_may(
+    monkeypatch: pytest.MonkeyPatch, name: str, own: User, gives_up: bool
+) -> None:
+    """Those frames would have its rights, too; root's cannot be less than root."""
+    done: list[bool] = []
+    monkeypatch.setattr(privileges, "give_up", lambda: done.append(True))
+    run_as(name, own=own).settle()
+    assert done == [True] * gives_up
 
 
 def test_frames_of_root_need_somebody_else() -> None:

@@ -16,6 +16,7 @@ from drqueue.access import Access
 from drqueue.channel import Channel, LinkClosed
 from drqueue.dialling import open_channel
 from drqueue.engine import Inbox
+from drqueue.master.certificate import make_certificate
 from drqueue.proto.errors import RemoteProtocolError
 from drqueue.proto.handshake import Dialler, HandshakeRejected
 from drqueue.proto.link_messages import Hi, Rejected, TicketKey
@@ -32,6 +33,7 @@ from drqueue.slave.ports import NetworkPort
 from drqueue.slave.requests import Requests
 from drqueue.slave.ticketing import Tickets
 from drqueue.slave.view import slave_view
+from drqueue.tls import pin_of_pem
 from tests import secured
 from tests.slave.test_control import KEY as LOG
 
@@ -368,6 +370,15 @@ async def test_it_is_opened_once_it_is_known_how_to_get_in(tmp_path: Path) -> No
         for made in (port, second):
             assert made.network._listener is not None
             made.network._listener.close()
+
+
+async def test_a_slave_that_joined_anew_shows_its_new_certificate(port: Port) -> None:
+    """The master hands its pin to clients from then on."""
+    told = port.open()
+    text, key = make_certificate("anew")
+    assert port.network.address(structs.replace(an_access(), certificate=text, key=key), "127.0.0.1") == told
+    async with await open_channel(parse_address(told), pin=pin_of_pem(text)):
+        pass
 
 
 async def test_a_port_that_was_named_and_is_taken_is_said_once(
