@@ -83,6 +83,7 @@ class _Link:
         self.software = software
         self.asked: dict[int, _Relay] = {}
         self.next_rq = 1
+        self.registered = False
 
 
 class SlaveLinks:
@@ -116,7 +117,10 @@ class SlaveLinks:
             while True:
                 await self._hear(number, link, await channel.receive())
         except LinkClosed as end:
-            log.event("slave unlinked", slave=channel.label, why=end)
+            if link is not None and link.registered:
+                log.event("slave unlinked", slave=channel.label, why=end)
+            else:
+                log.event("a slave's link ended unregistered", slave=channel.label, why=end)
         except RemoteProtocolError as error:
             log.warning("slave broke the protocol", slave=channel.label, error=error)
         except Exception as error:  # noqa: BLE001  (a bug met on one link must not take the farm down)
@@ -198,6 +202,7 @@ class SlaveLinks:
         if isinstance(effect.message, Registered):
             # From here on the log calls it by the name that it was given, not the one that it wanted.
             link.channel.label = effect.message.name
+            link.registered = True
             log.event("slave linked", id=effect.message.slave, slave=link.channel.label, host=link.host)
         try:
             link.channel.send(effect.message)

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,13 +15,9 @@ import trio
 
 from drqueue.client import Client, LimitsChange, NotLoggedIn, connect
 from tests.e2e.helpers import Cli, until, wait_until
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 @dataclass

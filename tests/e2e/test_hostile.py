@@ -35,7 +35,8 @@ from drqueue.proto.views import AccountView
 from tests.builders import a_hello
 from tests.e2e.helpers import until, wait_until
 from tests.e2e.hostile import HOST, Impostor, Site, a_site, ends
-from tests.master.guests import a_port, a_secret
+from tests.master.guests import a_secret
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +78,7 @@ async def test_a_slave_says_nothing_to_another_certificate(site: Site) -> None:
             state.mkdir(mode=0o700)
             way = read_access(str(site.state_of("good") / "access.json"))[0]
             write_access(str(state / "access.json"), [structs.replace(way, port=impostor.port)])
-            misled = site.start_slave("misled", control=f"{HOST}:{a_port()}")
+            misled = site.start_slave("misled", control=f"{HOST}:{free_port()}")
             log = site.folder / "misled.log"
             wait_until("it knows", lambda: "NOT LINKED" in log.read_text())
             misled.process.terminate()
@@ -183,7 +184,7 @@ async def test_a_cloned_node_is_another_node_and_waits(site: Site) -> None:
         shutil.copytree(site.state_of("good"), state, ignore=shutil.ignore_patterns("*.sock", "*lock"))
         identity = json.loads((state / "identity.json").read_text())
         (state / "identity.json").write_text(json.dumps({**identity, "fingerprint": "of another machine"}))
-        clone = site.start_slave("clone", control=f"{HOST}:{a_port()}")
+        clone = site.start_slave("clone", control=f"{HOST}:{free_port()}")
         pending: list[AccountView] = []
 
         async def asks() -> bool:

@@ -16,7 +16,8 @@ from drqueue.proto import messages
 from drqueue.proto.lines import TOKEN_BYTES, Line, encoded
 from tests.e2e.helpers import until
 from tests.e2e.hostile import HOST, Siege, Site, a_site
-from tests.master.guests import Guest, a_port, a_secret
+from tests.master.guests import Guest, a_secret
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -112,7 +113,7 @@ async def test_slow_handshakes_keep_nobody_out(site: Site) -> None:
             before = site.forget_peak()
             async with connect(f"{HOST}:{site.port}", env=site.person("anna"), patience_s=40) as anna:
                 assert (await anna.whoami()).name == "anna"
-            second = site.start_slave("second", control=f"{HOST}:{a_port()}")
+            second = site.start_slave("second", control=f"{HOST}:{free_port()}")
             await is_linked(siege.admin, "second", True)
             second.process.terminate()
             await trio.to_thread.run_sync(second.finish)

@@ -23,7 +23,8 @@ from drqueue.proto.tickets import Claim
 from tests import secured
 from tests.e2e.helpers import until
 from tests.e2e.hostile import HOST, Site, a_site, a_spec, ends
-from tests.master.guests import Guest, a_port, a_secret
+from tests.master.guests import Guest, a_secret
+from tests.ports import free_port
 from tests.slave.scripted_master import SecureMaster
 
 pytestmark = pytest.mark.slow
@@ -273,7 +274,7 @@ async def test_a_slave_takes_no_ticket_that_was_made_up(site: Site) -> None:
             role="node", secret=a_secret(), certificate=certificate, key=private,
         )  # fmt: skip
         write_access(str(state / "access.json"), [way])
-        running = site.start_slave("ticketed", control=f"{HOST}:{a_port()}")
+        running = site.start_slave("ticketed", control=f"{HOST}:{free_port()}")
         async with master.link(timeout_s=30) as link:
             hello = await link.register(slave, "ticketed")
             key, now = secrets.token_bytes(32), time.time()

@@ -1,7 +1,6 @@
 """A whole master in this process, on a Unix socket and on a port, and those who come to it."""
 
 import secrets
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from itertools import count
@@ -33,6 +32,7 @@ from drqueue.proto.model import JobSpec
 from drqueue.proto.views import AuditView
 from drqueue.settings import MasterSettings
 from tests.builders import a_job
+from tests.ports import free_port
 
 PATIENCE_S = 20.0
 M = TypeVar("M", bound=Message)
@@ -41,13 +41,6 @@ _tokens = count(1)
 
 def a_secret() -> str:
     return encoded(secrets.token_bytes(32))
-
-
-def a_port() -> int:
-    """A port that nobody has right now."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 class Guest:
@@ -189,7 +182,7 @@ class House:
 @asynccontextmanager
 async def a_house(state: Path, *, patient: bool = True, **settings: Any) -> AsyncIterator[House]:
     """A master that runs as long as this. Unless `patient`, it may not be up yet."""
-    port = a_port()
+    port = free_port()
     asked = MasterSettings(state_dir=str(state), listen=f"127.0.0.1:{port}", **settings)
     with closing(open_state(str(state))) as opened, listeners(asked) as sockets:
         async with trio.open_nursery() as nursery:

@@ -26,8 +26,8 @@ from drqueue.proto.messages import GetSpec, JobVerb, ListAudit, Refusal, Spec, S
 from drqueue.tls import pin_of_pem
 from drqueue.unixpath import bind_unix
 from tests.builders import a_job
-from tests.master.guests import a_port
 from tests.master.test_daemon import PATIENCE_S, Link, Running, a_master, run_master
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +40,7 @@ NAMELESS, NOBODY = 54_321, 65_534
 
 
 def test_the_first_start_makes_everything_and_the_second_keeps_it(tmp_path: Path) -> None:
-    state, port = tmp_path / "state", a_port()
+    state, port = tmp_path / "state", free_port()
     with a_master(state) as master:
         said = master.logged("master is up")
         assert master.stop() == 0
@@ -81,7 +81,7 @@ def test_a_lost_admin_is_made_anew_and_the_old_one_is_nobody(tmp_path: Path) -> 
                 return error.code != "no-account"
             return True
 
-    state, port = tmp_path / "state", a_port()
+    state, port = tmp_path / "state", free_port()
     with a_master(state, "--listen", f"127.0.0.1:{port}") as master:
         (old,) = read_access(str(state / ADMIN_FILE))
         assert trio.run(enters, old.secret)

@@ -14,14 +14,12 @@ from drqueue.address import Address, SettingsError
 from drqueue.master import listening
 from drqueue.master.listening import listeners, other_addresses, place, reached_at
 from drqueue.settings import MasterSettings
+from tests import ports
 
 
 @pytest.fixture
 def free_port() -> int:
-    """A port that nobody has right now."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
+    return ports.free_port()
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ from drqueue.slave.ticketing import Tickets
 from drqueue.slave.view import slave_view
 from drqueue.tls import pin_of_pem
 from tests import secured
+from tests.ports import free_port
 from tests.slave.test_control import KEY as LOG
 
 K1, K2, K3 = (bytes([n]) * 32 for n in (1, 2, 3))
@@ -219,16 +220,11 @@ def an_access() -> Access:
 @pytest.fixture
 async def port(tmp_path: Path) -> AsyncIterator[Port]:
     """A port that is served."""
-    made = Port(tmp_path, "127.0.0.1:" + str(_free_port()))
+    made = Port(tmp_path, "127.0.0.1:" + str(free_port()))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(made.network.run)
         yield made
         nursery.cancel_scope.cancel()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 async def ask(channel: Channel, request: Request) -> Request:
@@ -394,7 +390,7 @@ async def test_a_port_that_was_named_and_is_taken_is_said_once(
 
 
 async def test_a_host_that_was_named_is_told(tmp_path: Path) -> None:
-    port = Port(tmp_path, f"localhost:{_free_port()}")
+    port = Port(tmp_path, f"localhost:{free_port()}")
     told = port.network.address(an_access(), "10.0.0.1")
     assert told.startswith("localhost:")
     assert port.network._listener is not None
