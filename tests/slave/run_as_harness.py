@@ -4,6 +4,7 @@ Two keepers are looked at: one of root, and one of an ordinary user with the thr
 shipped unit gives a slave, ambient, as systemd gives them.
 """
 
+import atexit
 import os
 import shutil
 import socket
@@ -18,7 +19,6 @@ from pathlib import Path
 
 import pytest
 
-from drqueue.slave import keeper_link
 from tests.slave.tree_harness import Client, Ward
 
 #: uid, gid, further groups of frames, and of somebody else; nobody has these numbers.
@@ -56,10 +56,29 @@ def python_for_all() -> str:
     pytest.skip(f"no {name} here that every user may run")
 
 
+@cache
+def tree_for_all() -> tuple[Path, Path]:
+    """The checkout and the installed packages, or copies of them where other users may not enter those."""
+    root, packages = Path(__file__).parent.parent.parent, Path(sysconfig.get_paths()["purelib"])
+    looked = [root / "drqueue" / "slave" / "keeper.py", Path(__file__), packages / "trio" / "__init__.py"]
+    words = [*as_slave(ambient=False), "/bin/sh", "-c", 'for it; do test -r "$it" || exit 1; done', "sh"]
+    if subprocess.run([*words, *map(str, looked)], check=False).returncode == 0:
+        return root, packages
+    copy = Path(tempfile.mkdtemp(prefix="drqueue-run-as-tree-"))
+    atexit.register(shutil.rmtree, copy)
+    copy.chmod(0o755)
+    left_out = shutil.ignore_patterns(
+        "__pycache__", "*mypy*", "pip", "cryptography", "hypothesis", "pygments"
+    )
+    for name in ("drqueue", "tests"):
+        shutil.copytree(root / name, copy / name, ignore=left_out)
+    shutil.copytree(packages, copy / "packages", ignore=left_out, symlinks=True)
+    return copy, copy / "packages"
+
+
 def python_env() -> dict[str, str]:
     """With this, that Python finds the package and what it needs."""
-    root = str(Path(__file__).parent.parent.parent)
-    return {"PYTHONPATH": os.pathsep.join((root, sysconfig.get_paths()["purelib"])), "PATH": "/usr/bin:/bin"}
+    return {"PYTHONPATH": os.pathsep.join(map(str, tree_for_all())), "PATH": "/usr/bin:/bin"}
 
 
 @contextmanager
@@ -92,7 +111,8 @@ def open_ward(uid: int) -> Iterator[Ward]:
 def start_keeper(ward: Ward, before: Sequence[str] = ()) -> Client:
     """A keeper as that user."""
     ours, theirs = socket.socketpair()
-    argv = [*before, python_for_all(), "-I", "-S", "-X", "utf8", keeper_link.KEEPER, str(ward.state), "30"]
+    keeper = tree_for_all()[0] / "drqueue" / "slave" / "keeper.py"
+    argv = [*before, python_for_all(), "-I", "-S", "-X", "utf8", str(keeper), str(ward.state), "30"]
     actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)]
     child = os.posix_spawnp(argv[0], argv, {"PATH": "/usr/bin:/bin"}, file_actions=actions, setsid=True)
     theirs.close()

@@ -21,8 +21,9 @@ from tests.slave.run_as_harness import (
     python_env,
     python_for_all,
     start_keeper,
+    tree_for_all,
 )
-from tests.slave.tree_harness import HERE, Ward, living, pids_in
+from tests.slave.tree_harness import Ward, living, pids_in
 
 pytestmark = [pytest.mark.slow, needs_root, pytest.mark.needs("setpriv")]
 
@@ -38,7 +39,8 @@ def ward(request: pytest.FixtureRequest) -> Iterator[Ward]:
 def play(ward: Ward, scenario: str) -> list[str]:
     """The lines of a scenario, as the ward's slave."""
     before = as_slave() if ward.state.stat().st_uid else []
-    words = [python_for_all(), str(HERE / "run_as_scenario.py"), str(ward.state), str(ward.work)]
+    scenario_file = tree_for_all()[0] / "tests" / "slave" / "run_as_scenario.py"
+    words = [python_for_all(), str(scenario_file), str(ward.state), str(ward.work)]
     ended = subprocess.run(
         [*before, *words, str(OTHER[0]), scenario],
         env={**python_env(), "DRQUEUE_TEST": ward.token},

@@ -21,8 +21,9 @@ from tests.slave.run_as_harness import (
     python_for_all,
     start_keeper,
     status_of,
+    tree_for_all,
 )
-from tests.slave.tree_harness import HERE, Client, Ward, living, marked, pids_in, stat_state, until
+from tests.slave.tree_harness import Client, Ward, living, marked, pids_in, stat_state, until
 
 pytestmark = [pytest.mark.slow, needs_root, pytest.mark.needs("setpriv")]
 
@@ -56,7 +57,7 @@ def code(text: str) -> list[str]:
 
 
 def script(name: str, *arguments: str) -> list[str]:
-    return [python_for_all(), "-I", "-S", str(HERE / name), *arguments]
+    return [python_for_all(), "-I", "-S", str(tree_for_all()[0] / "tests" / "slave" / name), *arguments]
 
 
 def test_it_is_that_user_and_nothing_more(keeper: Client, ward: Ward) -> None:
