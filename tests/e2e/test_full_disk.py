@@ -48,8 +48,10 @@ async def test_a_full_disk_under_the_master(tmp_path: Path) -> None:
             ballast = fill_up(tmp_path / "farm")
             # Reports of frames that end cannot be written now; that raises the alarm. They are small, though,
             # and fit into what the database's log has room for from before: weight makes sure.
-            env = {name: "x" * 60_000 for name in "ABC"}
-            weight = JobSpec(name="weight", stopped=True, env=env, layers=(LayerSpec(argv=("true",)),))
+            env = {"WEIGHT": "x" * 60_000}
+            weight = JobSpec(
+                name="weight", stopped=True, env=env, layers=(LayerSpec(argv=("true",), cwd="/"),)
+            )
 
             async def alarm() -> bool:
                 # The one that meets the full disk first waits for room.
