@@ -162,6 +162,18 @@ async def test_until_it_is_registered_the_log_calls_a_slave_by_its_nodes_name(
     assert "another" not in caplog.text
 
 
+async def test_a_link_that_was_never_registered_is_no_slave_that_left(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log would otherwise say of a good slave that it is gone, when a stranger came with its secret."""
+    caplog.set_level("INFO")
+    async with rig.linked("vm") as far:
+        far.close()
+        assert isinstance((await rig.events())[-1], SlaveUnlinked)
+    assert "a slave's link ended unregistered" in caplog.text
+    assert "slave unlinked" not in caplog.text
+
+
 async def test_the_log_names_a_slave_as_it_is_registered(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     """Not as it wanted to be called: another one may go by that name."""
     caplog.set_level("INFO")
