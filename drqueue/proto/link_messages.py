@@ -14,6 +14,7 @@ from drqueue.proto.model import (
     LogEnds,
     MachineInfo,
     MachineLoad,
+    Offers,
     Positive,
     RunOrder,
     Seconds,
@@ -130,6 +131,7 @@ class Hello(Message, frozen=True, kw_only=True):
     control: str = ""
     held: tuple[Held, ...] = ()
     more: bool = False
+    offers: Offers = Offers()
 
 
 class HelloMore(Message, frozen=True, kw_only=True):

@@ -12,12 +12,17 @@ from msgspec import Meta
 from drqueue.proto.ids import AttemptKey, Natural
 from drqueue.proto.link_messages import Message
 from drqueue.proto.model import (
+    Amount,
     JobChange,
     JobSpec,
     LimitsChange,
+    LimitScope,
     LogEnds,
+    PoolPolicy,
     Positive,
     Seconds,
+    Share,
+    Sharer,
     Whole,
 )
 from drqueue.proto.views import (
@@ -28,13 +33,16 @@ from drqueue.proto.views import (
     FrameView,
     JobView,
     LayerView,
+    LimitView,
+    PoolView,
     Reason,
+    ShareView,
     SlaveView,
 )
 
 JobVerbName = Literal["stop", "hard-stop", "continue", "rerun", "delete"]
-FrameVerbName = Literal["kill", "requeue", "finish", "reset-requeued"]
-SlaveVerbName = Literal["forget", "declare-dead"]
+FrameVerbName = Literal["kill", "requeue", "finish", "reset-requeued", "next"]
+SlaveVerbName = Literal["forget", "declare-dead", "heal"]
 AccountVerbName = Literal["revoke", "rotate", "approve", "reject", "set-role"]
 AccountKind = Literal["node", "user"]
 AccountRole = Literal["viewer", "artist", "supervisor", "admin"]
@@ -151,7 +159,8 @@ class JobVerb(Request, frozen=True, kw_only=True):
 
 
 class FrameVerb(Request, frozen=True, kw_only=True):
-    """kill, requeue (with `now`: killing a running one), finish or reset-requeued frames, named by a range.
+    """kill, requeue (with `now`: killing a running one), finish or reset-requeued frames, named by a range;
+    next: let those of them that wait go before all others of their layer.
 
     `running`: finish only those that are running (or about to).
     """
@@ -172,7 +181,9 @@ class ChangeJob(Request, frozen=True, kw_only=True):
 
 
 class SlaveVerb(Request, frozen=True, kw_only=True):
-    """forget a slave that is gone, or declare it dead so that its frames go elsewhere at once."""
+    """forget a slave that is gone, declare it dead so that its frames go elsewhere at once, or heal one that
+    was found sick: frames are sent to it again.
+    """
 
     slave: str
     verb: SlaveVerbName
@@ -193,6 +204,63 @@ class FindLog(Request, frozen=True, kw_only=True):
     layer: str = ""
     number: Whole
     attempt: Natural | None = None
+
+
+class ListLimits(Request, frozen=True, kw_only=True):
+    """A page of limits by name, from `cursor`: those that were set, and those that waiting jobs name in
+    vain."""
+
+    cursor: Natural = 0
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 200
+
+
+class PutLimit(Request, frozen=True, kw_only=True):
+    """Set a limit, or change it: what is left out stays (a new one counts attempts). What runs goes on."""
+
+    name: str
+    amount: Amount | None = None
+    scope: LimitScope | None = None
+
+
+class DropLimit(Request, frozen=True, kw_only=True):
+    """Forget a limit."""
+
+    name: str
+
+
+class ListShares(Request, frozen=True, kw_only=True):
+    """A page of users and projects, from `cursor`: those with a share, and those with frames."""
+
+    cursor: Natural = 0
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 200
+
+
+class PutShare(Request, frozen=True, kw_only=True):
+    """Give a user or a project its share of a pool, in place of any before."""
+
+    share: Share
+
+
+class DropShare(Request, frozen=True, kw_only=True):
+    """Forget what a user or a project was given of a pool."""
+
+    of: Sharer
+    name: str
+    pool: str = ""
+
+
+class ListPools(Request, frozen=True, kw_only=True):
+    """A page of pools by name, from `cursor`: those with slaves, jobs or a policy of their own."""
+
+    cursor: Natural = 0
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 200
+
+
+class PutPool(Request, frozen=True, kw_only=True):
+    """Say who comes first among jobs of one priority in a pool."""
+
+    name: str
+    policy: PoolPolicy
 
 
 class FarmInfo(Request, frozen=True, kw_only=True):
@@ -290,11 +358,13 @@ class Refusal(Request, frozen=True, kw_only=True):
 
 
 class Submitted(Request, frozen=True, kw_only=True):
-    """The job's id. `again`: the token was known, nothing new was made."""
+    """The job's id. `again`: the token was known, nothing new was made. `warnings` say what will not render
+    as the farm stands."""
 
     job: Natural
     again: bool = False
     note: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 class Jobs(Request, frozen=True, kw_only=True):
@@ -349,6 +419,27 @@ class Reasons(Request, frozen=True, kw_only=True):
     reasons: tuple[Reason, ...]
 
 
+class Limits(Request, frozen=True, kw_only=True):
+    """A page of limits; `next` is the cursor of the next one, None at the end."""
+
+    limits: tuple[LimitView, ...]
+    next: Natural | None = None
+
+
+class Shares(Request, frozen=True, kw_only=True):
+    """A page of users and projects; `next` is the cursor of the next one, None at the end."""
+
+    shares: tuple[ShareView, ...]
+    next: Natural | None = None
+
+
+class Pools(Request, frozen=True, kw_only=True):
+    """A page of pools; `next` is the cursor of the next one, None at the end."""
+
+    pools: tuple[PoolView, ...]
+    next: Natural | None = None
+
+
 class LogPlace(Request, frozen=True, kw_only=True):
     """Where a log lies: the attempt, its slave and that slave's control address; what the master kept."""
 
@@ -380,8 +471,8 @@ class Farm(Request, frozen=True, kw_only=True):
     jobs: Natural
     slaves: Natural
     slaves_linked: Natural
-    cores: Natural
-    cores_used: Natural
+    cores: Amount
+    cores_used: Amount
     frames_running: Natural
     frames_waiting: Natural
     alarm: str = ""

@@ -18,7 +18,14 @@ Priority = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Seconds = Annotated[float, Meta(ge=0, le=1e15)]
 Number = Annotated[float, Meta(ge=-1e15, le=1e15)]
 Name = Annotated[str, Meta(min_length=1, max_length=127)]
+#: Amounts are whole numbers or fractions, counted in thousandths.
+Amount = Annotated[int, Meta(ge=0, le=BIG)] | Annotated[float, Meta(ge=0, le=1e12)]
+Cores = Annotated[int, Meta(ge=1, le=BIG)] | Annotated[float, Meta(gt=0, le=1e6)]
+Weight = Annotated[int, Meta(ge=1, le=1000)] | Annotated[float, Meta(ge=0.001, le=1000)]
+Percent = Annotated[int, Meta(ge=1, le=100)] | Annotated[float, Meta(gt=0, le=100)]
 
+#: How frames that are waited for must have ended: well, or anyhow.
+Until = Literal["done", "ended"]
 OnUnreachable = Literal["lease", "hold", "requeue-fast"]
 FrameStateName = Literal["WAITING", "BLOCKED", "ASSIGNED", "RUNNING", "DONE", "FAILED", "CANCELLED"]
 JobStateName = Literal["WAITING", "ACTIVE", "STOPPED", "FINISHED"]
@@ -39,24 +46,76 @@ class Value(Struct, frozen=True, omit_defaults=True):
     """Base of all values: immutable, unknown keys ignored (they are the future's)."""
 
 
+class Alternative(Value, frozen=True, kw_only=True):
+    """Amounts that do in place of the first ones of `Needs`. None: as much as those ask."""
+
+    cores: Cores = 1
+    memory_mb: Natural | None = None
+    gpus: Natural = 0
+    gpu_memory_mb: Natural = 0
+    disk_mb: Natural | None = None
+    amounts: dict[str, Amount] = {}
+
+
 class Needs(Value, frozen=True):
     """What one attempt asks of a slave. Empty `os` means any.
 
-    `memory_mb` is set aside for it; `machine_memory_mb` is what the slave must offer in all.
+    `memory_mb` and `disk_mb` are set aside for it; `machine_memory_mb` is what the slave must offer in all.
+    `gpus` are whole devices with at least `gpu_memory_mb` each; `amounts` are named ones that slaves offer.
+    It runs where the slave has all of `tags` and `where` (see `expressions`) is true. `alternatives` are
+    tried in their order where a slave cannot give the first amounts.
     """
 
-    cores: Positive = 1
+    cores: Cores = 1
     memory_mb: Natural = 0
     os: tuple[str, ...] = ()
     machine_memory_mb: Natural = 0
+    gpus: Natural = 0
+    gpu_memory_mb: Natural = 0
+    disk_mb: Natural = 0
+    amounts: dict[str, Amount] = {}
+    tags: tuple[str, ...] = ()
+    where: str = ""
+    alternatives: tuple[Alternative, ...] = ()
+
+
+class Depend(Value, frozen=True):
+    """Wait for another job, or (`layer`) for one layer of it: for all its frames, for any one of them, or for
+    `percent` of them; until they are DONE, or (`ended`) DONE, FAILED or CANCELLED.
+    """
+
+    job: Natural
+    until: Until = "done"
+    layer: str = ""
+    frames: Literal["all", "any", "percent"] = "all"
+    percent: Percent = 100
+
+
+class LayerDepend(Value, frozen=True, kw_only=True):
+    """What frames of a layer wait for: another layer, of the same job or of another (`job`).
+
+    `each`: frame n waits for that layer's n + `offset`, where it has that; a chunk waits for all its
+    numbers'. `previous`: for the frame before it in its own layer's range. The others are as in `Depend`;
+    `layer` "" is the first one of another job.
+    """
+
+    layer: str = ""
+    job: Natural | None = None
+    frames: Literal["all", "any", "percent", "each", "previous"] = "all"
+    offset: Whole = 0
+    percent: Percent = 100
+    until: Until = "done"
 
 
 class LayerSpec(Value, frozen=True, kw_only=True):
     """One command over a frame range.
 
     Either `argv` (a list of words, no shell) or `shell` (a string for `/bin/sh -c`) is given.
-    `after` names layers of the same job that must be wholly DONE first. `pad`: digits of a frame number in
-    DRQUEUE_PADFRAME. A command that ends by itself with one of `success_exit_codes` did its work.
+    `after` names layers of the same job that must be wholly DONE first, `depends` says more of whom its
+    frames wait for. `pad`: digits of a frame number in DRQUEUE_PADFRAME. A command that ends by itself with
+    one of `success_exit_codes` did its work. `order` is forward, reverse, coarse (the ends, then the
+    middles), or frames that come first; those of `next` come before all. `limits`: how much of which limits
+    an attempt takes.
     """
 
     name: Name = "main"
@@ -74,17 +133,15 @@ class LayerSpec(Value, frozen=True, kw_only=True):
     progress: str = ""
     pad: Annotated[int, Meta(ge=0, le=99)] = 4
     success_exit_codes: ExitCodes = (0,)
-
-
-class Depend(Value, frozen=True):
-    """Wait for another job: until all its frames are DONE, or (`ended`) until it is FINISHED anyhow."""
-
-    job: Natural
-    until: Literal["done", "ended"] = "done"
+    depends: tuple[LayerDepend, ...] = ()
+    order: str = "forward"
+    next: str = ""
+    limits: dict[str, Positive] = {}
 
 
 class JobSpec(Value, frozen=True, kw_only=True):
-    """What a user submits. 0 in a limit means none; `lease_s` 0 means the farm's.
+    """What a user submits. 0 in a limit means none; `lease_s` 0 means the farm's. It stops by itself after
+    `max_failures` failed attempts.
 
     `kind` and `params` say what the commands were made from; nothing is run from them. The mail goes to
     `email`, or to the owner where that is empty.
@@ -110,10 +167,14 @@ class JobSpec(Value, frozen=True, kw_only=True):
     email: str = ""
     kind: Name = GENERAL
     params: dict[str, str] = {}
+    max_failures: Natural = 0
 
 
 class JobChange(Value, frozen=True, kw_only=True):
-    """What may be changed on a live job; what is left out stays as it is."""
+    """What may be changed on a live job; what is left out stays as it is.
+
+    From `frames` on it is one layer's: the one named `layer`, or the first.
+    """
 
     name: Name | UnsetType = UNSET
     priority: Priority | UnsetType = UNSET
@@ -131,6 +192,13 @@ class JobChange(Value, frozen=True, kw_only=True):
     retries: Natural | UnsetType = UNSET
     needs: Needs | UnsetType = UNSET
     machine_memory_mb: Natural | UnsetType = UNSET
+    project: str | UnsetType = UNSET
+    max_failures: Natural | UnsetType = UNSET
+    after: tuple[str, ...] | UnsetType = UNSET
+    layer_depends: tuple[LayerDepend, ...] | UnsetType = UNSET
+    order: str | UnsetType = UNSET
+    next: str | UnsetType = UNSET
+    limits: dict[str, Positive] | UnsetType = UNSET
 
 
 class Gpu(Value, frozen=True):
@@ -158,6 +226,19 @@ class MachineInfo(Value, frozen=True, kw_only=True):
     disk_total_mb: Natural = 0
     boot_id: str = ""
     gpus: tuple[Gpu, ...] = ()
+
+
+class Offers(Value, frozen=True, kw_only=True):
+    """What a slave's settings offer beside cores and memory.
+
+    `gpus`: indexes of devices of its MachineInfo; `amounts`, `tags` and `attributes` are named by the studio.
+    """
+
+    gpus: tuple[Natural, ...] = ()
+    disk_mb: Natural = 0
+    amounts: dict[str, Amount] = {}
+    tags: tuple[str, ...] = ()
+    attributes: dict[str, str] = {}
 
 
 class MachineLoad(Value, frozen=True, kw_only=True):
@@ -237,7 +318,8 @@ class RunOrder(Value, frozen=True, kw_only=True):
     """All that a slave needs to run one attempt. The frame's numbers are start, start+step ... (count).
 
     `slot` is the lowest number that none of the slave's other attempts had when this one was ordered.
-    `submitter` is who submitted the job, as the master knows them.
+    `submitter` is who submitted the job, as the master knows them. `gpus`: indexes of the devices that are
+    its.
     """
 
     key: AttemptKey
@@ -251,7 +333,7 @@ class RunOrder(Value, frozen=True, kw_only=True):
     outputs: tuple[str, ...] = ()
     progress: str = ""
     timeout_s: Seconds = 0
-    cores: Positive = 1
+    cores: Cores = 1
     memory_mb: Natural = 0
     lease_s: Seconds = 1800
     on_unreachable: OnUnreachable = "lease"
@@ -267,6 +349,9 @@ class RunOrder(Value, frozen=True, kw_only=True):
     slot: Natural = 0
     success_exit_codes: ExitCodes = (0,)
     submitter: str = ""
+    gpus: tuple[Natural, ...] = ()
+    disk_mb: Natural = 0
+    amounts: dict[str, Amount] = {}
 
 
 class LogEnds(Value, frozen=True, kw_only=True):
@@ -276,3 +361,37 @@ class LogEnds(Value, frozen=True, kw_only=True):
     head: bytes = b""
     tail: bytes = b""
     packed: bool = False
+
+
+# --- what admins set -----------------------------------------------------------------------------------
+
+LimitScope = Literal["attempts", "cores", "slaves"]
+PoolPolicy = Literal["fair", "fifo"]
+Sharer = Literal["user", "project"]
+
+
+class Limit(Value, frozen=True, kw_only=True):
+    """A counter of what runs: attempts, their cores, or machines (one seat for all attempts on a machine).
+
+    Jobs name it, but for those of everybody: `user:NAME`, `project:NAME` and `pool:NAME` count what runs of
+    that user, project or pool, and `user:*` and so on each one that has none of its own.
+    """
+
+    name: str
+    amount: Amount
+    scope: LimitScope = "attempts"
+
+
+class Share(Value, frozen=True, kw_only=True):
+    """What a user or a project gets of a pool ("": of all pools that have none of their own).
+
+    Cores are shared among equals by `weight`. A project below `minimum` cores goes before all others, and it
+    never has more than `burst` cores.
+    """
+
+    of: Sharer
+    name: str
+    pool: str = ""
+    weight: Weight = 1
+    minimum: Amount = 0
+    burst: Amount | None = None

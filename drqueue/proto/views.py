@@ -5,15 +5,24 @@ Field names are what `--json` prints: stable, people script against them.
 
 from typing import Literal
 
+from msgspec import field
+
 from drqueue.proto.model import (
+    Amount,
+    Cores,
     Depend,
     FrameStateName,
     JobStateName,
+    LayerDepend,
+    LimitScope,
     MachineInfo,
     MachineLoad,
     Needs,
     Number,
+    Offers,
     OnUnreachable,
+    PoolPolicy,
+    Share,
     SlaveLimits,
     Value,
     Whole,
@@ -53,12 +62,18 @@ class LayerView(Value, frozen=True, kw_only=True):
     counts: Counts
     chunk_counts: Counts = Counts()
     mean_frame_s: Number = 0
+    depends: tuple[LayerDepend, ...] = ()
+    order: str = "forward"
+    next: str = ""
+    limits: dict[str, Whole] = field(default_factory=dict)
 
 
 class JobView(Value, frozen=True, kw_only=True):
     """One job. `counts` are pictures, `chunk_counts` the units they are rendered in, whose mean time is
     `mean_frame_s`; `eta_at` is 0 while nothing can be said; `moved_at`: when one last started or ended.
-    `submitter` is who submitted it, as the master knows them; `owner` is what they said."""
+    `submitter` is who submitted it, as the master knows them; `owner` is what they said. `user`: whose share
+    and limits it counts for. `failures` counts failed attempts since it last went on, `stopped_for` says why
+    it stopped by itself."""
 
     id: Whole
     name: str
@@ -87,6 +102,10 @@ class JobView(Value, frozen=True, kw_only=True):
     kind: str = "general"
     moved_at: Number = 0
     submitter: str = ""
+    user: str = ""
+    max_failures: Whole = 0
+    failures: Whole = 0
+    stopped_for: str = ""
 
 
 class FrameView(Value, frozen=True, kw_only=True):
@@ -125,7 +144,8 @@ class FrameView(Value, frozen=True, kw_only=True):
 
 
 class AttemptView(Value, frozen=True, kw_only=True):
-    """One try at a frame, running or over. `outcome` is "" while it runs."""
+    """One try at a frame, running or over. `outcome` is "" while it runs. It might have been assigned from
+    `eligible_at` on, was there a place (0: nobody knows)."""
 
     job: Whole
     layer: Whole
@@ -145,10 +165,15 @@ class AttemptView(Value, frozen=True, kw_only=True):
     cpu_s: Number = 0
     peak_mb: Number = 0
     log_bytes: Whole = 0
+    eligible_at: Number = 0
+    cores: Cores = 1
+    memory_mb: Whole = 0
+    gpus: tuple[Whole, ...] = ()
 
 
 class SlaveView(Value, frozen=True, kw_only=True):
-    """One slave. `state` is idle, busy, loaded (by others than its frames), disabled, unlinked or lost."""
+    """One slave. `state` is idle, busy, loaded (by others than its frames), disabled, sick, unlinked or lost.
+    `sick` says why nothing is sent to it until it is healed, `gpus_used` which of its devices are taken."""
 
     id: Whole
     name: str
@@ -156,7 +181,7 @@ class SlaveView(Value, frozen=True, kw_only=True):
     linked: bool
     cores: Whole
     memory_mb: Whole
-    cores_used: Whole
+    cores_used: Amount
     memory_used_mb: Whole
     limits: SlaveLimits
     machine: MachineInfo
@@ -166,14 +191,79 @@ class SlaveView(Value, frozen=True, kw_only=True):
     running: tuple[FrameView, ...] = ()
     frames_done: Whole = 0
     frames_failed: Whole = 0
+    offers: Offers = Offers()
+    sick: str = ""
+    gpus_used: tuple[Whole, ...] = ()
+    disk_used_mb: Whole = 0
+    amounts_used: dict[str, Amount] = field(default_factory=dict)
 
 
 class Reason(Value, frozen=True, kw_only=True):
-    """One reason why a frame waits: a code to script against, a sentence, how many slaves or frames."""
+    """One reason why a frame waits: a code to script against, a sentence, how many slaves or frames.
+
+    `name` is what it is about, where that has a name (a limit, pool, user, project, layer, amount),
+    `until_at` when it will be over by itself, where that is known.
+    """
 
     code: str
     text: str
     count: Whole = 0
+    name: str = ""
+    until_at: Number = 0
+
+
+class LimitView(Value, frozen=True, kw_only=True):
+    """One limit: how much of it is taken, and how many jobs with waiting frames ask for it.
+
+    `amount` is None where jobs name a limit that nobody set: their frames wait. `held_by` names the machines
+    of a limit that counts those.
+    """
+
+    name: str
+    amount: Amount | None
+    scope: LimitScope
+    used: Amount = 0
+    waiting_jobs: Whole = 0
+    held_by: tuple[str, ...] = ()
+
+
+class ShareView(Value, frozen=True, kw_only=True):
+    """One user or project in one pool: what it was given (None: nothing, it counts as 1), the cores that it
+    runs, those that it had on the average of late, as the usage memory has it, and its waiting frames."""
+
+    of: str
+    name: str
+    pool: str
+    share: Share | None
+    cores: Amount = 0
+    remembered: Number = 0
+    waiting: Whole = 0
+
+
+class Waits(Value, frozen=True, kw_only=True):
+    """How long frames waited from when they might have run until they were assigned: the latest `count` of
+    them."""
+
+    count: Whole = 0
+    p50_s: Number = 0
+    p90_s: Number = 0
+    p99_s: Number = 0
+    most_s: Number = 0
+
+
+class PoolView(Value, frozen=True, kw_only=True):
+    """One pool: who comes first among equals, its linked and enabled slaves and their cores, what waits for
+    it."""
+
+    name: str
+    policy: PoolPolicy
+    slaves: Whole = 0
+    cores: Amount = 0
+    cores_used: Amount = 0
+    jobs: Whole = 0
+    waiting: Whole = 0
+    running: Whole = 0
+    waits: Waits = Waits()
 
 
 class AccountView(Value, frozen=True, kw_only=True):

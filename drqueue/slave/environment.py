@@ -142,7 +142,7 @@ def _environment(order: RunOrder, node: Node, cwd: str) -> dict[str, str]:
     env["DRQUEUE_POOL"] = order.pool
     env["DRQUEUE_LAYER"] = order.layer_name
     env["DRQUEUE_ATTEMPT"] = str(order.key)
-    env["DRQUEUE_THREADS"] = str(order.cores)
+    env["DRQUEUE_THREADS"] = str(max(1, int(order.cores)))
     env["DRQUEUE_MEMORY_MB"] = str(order.memory_mb)
     if order.outputs:
         env["DRQUEUE_OUTPUT"] = first_output(order, cwd)
@@ -190,6 +190,6 @@ class _Fields:
             case "attempt":
                 return order.key.attempt
             case "threads":
-                return order.cores
+                return max(1, int(order.cores))
             case _:
                 return members_text(order)

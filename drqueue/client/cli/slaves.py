@@ -143,7 +143,7 @@ def _slave_lines(view: "SlaveView") -> list[str]:
     )
 
 
-def _cores(count: int) -> str:
+def _cores(count: float) -> str:
     return many(count, "core")
 
 

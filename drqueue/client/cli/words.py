@@ -37,7 +37,7 @@ _REASONS = {
 }
 
 
-def many(number: int, word: str) -> str:
+def many(number: float, word: str) -> str:
     """`1 frame`, `2 frames`."""
     return f"{number} {word}{'' if number == 1 else 's'}"
 

@@ -112,7 +112,7 @@ class Attempt:
         index: int,
         slave: "Slave",
         *,
-        cores: int,
+        cores: float,
         memory_mb: int,
         lease_s: float,
         on_unreachable: OnUnreachable,

@@ -159,6 +159,8 @@ def _frame_verb(turn: Turn, client: int, request: FrameVerb) -> None:
             count = jobs.requeue_frames(turn, layer, indexes, now=request.now)
         case "finish":
             count = jobs.finish_frames(turn, layer, indexes, running=request.running)
+        case "next":
+            raise Refused("bad-request", "not yet")
         case "reset-requeued":
             size = sum(end - start for start, end in indexes)
             if size > ROWS_MOST:

@@ -14,11 +14,18 @@ from msgspec import Struct
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.messages import AccountKind
 from drqueue.proto.model import (
+    Amount,
+    Cores,
     JobSpec,
+    Limit,
     LimitsChange,
     LogEnds,
     MachineInfo,
+    Offers,
     OnUnreachable,
+    PoolPolicy,
+    Share,
+    Sharer,
     SlaveLimits,
 )
 from drqueue.proto.roles import Role
@@ -41,6 +48,8 @@ class JobRecord(Record, frozen=True, gc=False, kw_only=True):
     """A job; `spec` holds its latest priority, limits and ranges. `deleted`: only attempts still end.
 
     `submitter` is whose job it is: the proven name of whoever submitted it; "" where nobody knows any more.
+    `user` is for whose share it runs. `forgiven`: of its failed attempts, how many there were when it last
+    went on. `stopped_for`: why it stopped by itself.
     """
 
     id: int
@@ -52,6 +61,9 @@ class JobRecord(Record, frozen=True, gc=False, kw_only=True):
     stopped: bool = False
     deleted: bool = False
     submitter: str = ""
+    user: str = ""
+    forgiven: int = 0
+    stopped_for: str = ""
 
 
 class LayerRecord(Record, frozen=True, gc=False, kw_only=True):
@@ -98,7 +110,8 @@ class AttemptRecord(Record, frozen=True, gc=False, kw_only=True):
     """One try. Written when it is assigned, and once more, whole, when it is over.
 
     `frame` is the index in its key; `number` the first frame number it renders, which stays true
-    when the layer's range is changed. `stop` and `again` are wishes not yet fulfilled.
+    when the layer's range is changed. `stop` and `again` are wishes not yet fulfilled. What it takes of its
+    slave and of the limits it keeps until it is over, whatever becomes of its layer.
     """
 
     job: int
@@ -109,7 +122,7 @@ class AttemptRecord(Record, frozen=True, gc=False, kw_only=True):
     slave: int
     slave_name: str
     assigned_at: float
-    cores: int = 1
+    cores: Cores = 1
     memory_mb: int = 0
     lease_s: float = 0
     on_unreachable: OnUnreachable = "lease"
@@ -129,6 +142,11 @@ class AttemptRecord(Record, frozen=True, gc=False, kw_only=True):
     step: int = 1
     count: int = 1
     slot: int = 0
+    eligible_at: float = 0
+    gpus: tuple[int, ...] = ()
+    disk_mb: int = 0
+    amounts: dict[str, Amount] = {}
+    limits: dict[str, int] = {}
 
     @property
     def key(self) -> AttemptKey:
@@ -145,7 +163,8 @@ class JobForget(Record, frozen=True, gc=False):
 class SlaveRecord(Record, frozen=True, gc=False, kw_only=True):
     """A slave as it last introduced itself. `wish`: limits asked for while it was away.
 
-    `account` is that of the node which it belongs to, "" for one of the master's own machine.
+    `account` is that of the node which it belongs to, "" for one of the master's own machine. `sick`: why
+    frames are kept from it until somebody heals it.
     """
 
     id: int
@@ -160,6 +179,8 @@ class SlaveRecord(Record, frozen=True, gc=False, kw_only=True):
     last_heard_at: float = 0
     wish: LimitsChange | None = None
     account: str = ""
+    offers: Offers = Offers()
+    sick: str = ""
 
 
 class SlaveForget(Record, frozen=True, gc=False):
@@ -241,6 +262,45 @@ class AuditRecord(Record, frozen=True, gc=False, kw_only=True):
     count: int = 1
 
 
+class LimitRecord(Record, frozen=True, gc=False):
+    """A limit that somebody set."""
+
+    limit: Limit
+
+
+class LimitForget(Record, frozen=True, gc=False):
+    """Drop a limit."""
+
+    name: str
+
+
+class ShareRecord(Record, frozen=True, gc=False):
+    """What a user or a project was given of a pool."""
+
+    share: Share
+
+
+class ShareForget(Record, frozen=True, gc=False):
+    """Drop what a user or a project was given of a pool."""
+
+    of: Sharer
+    name: str
+    pool: str
+
+
+class PoolRecord(Record, frozen=True, gc=False):
+    """A pool's policy, where it is not the usual one."""
+
+    name: str
+    policy: PoolPolicy
+
+
+class PoolForget(Record, frozen=True, gc=False):
+    """The pool's policy is the usual one again."""
+
+    name: str
+
+
 AnyRecord = (
     MetaRecord
     | JobRecord
@@ -257,18 +317,25 @@ AnyRecord = (
     | LineRecord
     | LineForget
     | AuditRecord
+    | LimitRecord
+    | LimitForget
+    | ShareRecord
+    | ShareForget
+    | PoolRecord
+    | PoolForget
 )
 
 
 class LayerTotals(Struct, frozen=True):
     """Sums over a layer's attempts of its latest run: how many were done, the wall seconds of those, and the
-    CPU seconds of all that are over."""
+    CPU seconds of all that are over. `failed`: how many of all its attempts failed."""
 
     job: int
     layer: int
     done: int
     wall_s: float
     cpu_s: float
+    failed: int = 0
 
 
 class Saved(Struct, frozen=True, kw_only=True):
@@ -283,5 +350,8 @@ class Saved(Struct, frozen=True, kw_only=True):
     slaves: Iterable[SlaveRecord] = ()
     accounts: Iterable[AccountRecord] = ()
     lines: Iterable[LineRecord] = ()
+    limits: Iterable[LimitRecord] = ()
+    shares: Iterable[ShareRecord] = ()
+    pools: Iterable[PoolRecord] = ()
     #: The highest id in the audit.
     audited: int = 0

@@ -209,7 +209,7 @@ class Slave:
         self.ahead: dict[AttemptKey, Attempt] = {}
         #: Slots that its live attempts have, as the bits of a number.
         self.slots = 0
-        self.used_cores = 0
+        self.used_cores: float = 0
         self.used_memory_mb = 0
         self.frames_done = 0
         self.frames_failed = 0

@@ -20,11 +20,17 @@ from drqueue.master.core.records import (
     JobRecord,
     LayerRecord,
     LayerTotals,
+    LimitForget,
+    LimitRecord,
     LineForget,
     LineRecord,
     LogRecord,
     MetaRecord,
+    PoolForget,
+    PoolRecord,
     Saved,
+    ShareForget,
+    ShareRecord,
     SlaveForget,
     SlaveRecord,
 )
@@ -51,6 +57,9 @@ class MemoryStorage:
         self._accounts: dict[str, AccountRecord] = {}
         self._lines: dict[str, LineRecord] = {}
         self._audit: dict[int, AuditRecord] = {}
+        self._limits: dict[str, LimitRecord] = {}
+        self._shares: dict[tuple[str, str, str], ShareRecord] = {}
+        self._pools: dict[str, PoolRecord] = {}
 
     def load(self) -> Saved:
         """All rows, as lists, by key."""
@@ -79,6 +88,9 @@ class MemoryStorage:
             slaves=[row for _, row in sorted(self._slaves.items())],
             accounts=[row for _, row in sorted(self._accounts.items())],
             lines=[row for _, row in sorted(self._lines.items())],
+            limits=[row for _, row in sorted(self._limits.items())],
+            shares=[row for _, row in sorted(self._shares.items())],
+            pools=[row for _, row in sorted(self._pools.items())],
             audited=max(self._audit, default=0),
         )
 
@@ -120,6 +132,18 @@ class MemoryStorage:
                 self._lines.pop(record.token_hash, None)
             case AuditRecord():
                 self._audit[record.id] = record
+            case LimitRecord():
+                self._limits[record.limit.name] = record
+            case LimitForget():
+                self._limits.pop(record.name, None)
+            case ShareRecord(share=share):
+                self._shares[share.of, share.name, share.pool] = record
+            case ShareForget():
+                self._shares.pop((record.of, record.name, record.pool), None)
+            case PoolRecord():
+                self._pools[record.name] = record
+            case PoolForget():
+                self._pools.pop(record.name, None)
             case SlaveForget():
                 self._slaves.pop(record.slave, None)
             case JobForget():

@@ -103,7 +103,7 @@ class State:
         self.ended: dict[AttemptKey, Attempt] = {}
         #: Starts that are not yet recorded, and when they will be.
         self.fresh: dict[AttemptKey, float] = {}
-        self.cores_used = 0
+        self.cores_used: float = 0
         self.link = 0
         self.linked = False
         self.registered = False
