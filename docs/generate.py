@@ -22,7 +22,7 @@ from msgspec import inspect
 
 from drqueue.client.kinds import KINDS
 from drqueue.master.core import layer, records
-from drqueue.proto import link_messages, messages, model, views
+from drqueue.proto import link_messages, messages, model, sharing_messages, views
 from drqueue.proto.ids import BIG
 from drqueue.settings import OCTAL_FIELDS, MasterSettings, SlaveSettings, help_of
 from drqueue.slave.core.state import ALIVE, TRANSITIONS, USING, Phase
@@ -35,7 +35,7 @@ import cli_page  # noqa: E402
 from markdown_text import WRITTEN_BY, table  # noqa: E402
 
 #: Bounds that every number has, which need no mention beside each.
-_BIGGEST = {"int": BIG, "float": 1e15}
+_BIGGEST = {"int": BIG, "float": 1e15, "number": 1e12}
 _UNSAID = "(not described)"
 _SECTION = re.compile(r"^### (?P<name>\w+)\n(?P<text>.*?)(?=^##|\Z)", re.DOTALL | re.MULTILINE)
 _ROW = re.compile(r"^\| `(?P<name>\w+)` \|.*\| (?P<meaning>[^|]*) \|$", re.MULTILINE)
@@ -67,7 +67,9 @@ PHASES = {
 SLAVE_STATES = (
     ("idle", "linked, enabled, holds no attempt"),
     ("busy", "linked, enabled, holds attempts"),
+    ("loaded", "linked, enabled, holds no attempt, and gets none while others load its machine (`max_load`)"),
     ("disabled", "linked; gets no new frames, those that it has end normally"),
+    ("sick", "linked; frames of several users failed on it in a row, so it gets none until it is healed"),
     ("unlinked", "no link; what it holds may go on, see leases in [operations](operations.md)"),
     ("lost", "no link, and its attempts were given up: a lease ended, or somebody declared it dead"),
 )
@@ -126,7 +128,8 @@ bug and raises.
         )
     }
 
-`BLOCKED` is shown instead of `WAITING` where the layer waits for another layer, or the job for another job.
+`BLOCKED` is shown instead of `WAITING` where the frame waits for others, its layer for another layer, or its job
+for another job.
 It is derived, never stored.
 
 ## Jobs
@@ -212,7 +215,7 @@ def settings(program: type[MasterSettings] | type[SlaveSettings]) -> str:
     """Every setting of a daemon as a table."""
     rows = []
     for field in msgspec.structs.fields(program):
-        default = field.default
+        default = "" if callable(field.default_factory) else field.default
         if default == "" or default is None:
             shown = ""
         elif field.name in OCTAL_FIELDS:
@@ -251,15 +254,34 @@ def type_text(kind: Any) -> str:
             return " or ".join(f"`{value}`" for value in values)
         case inspect.VarTupleType(item_type=item):
             return f"list of {type_text(item)}"
-        case inspect.DictType():
-            return "map of text to text"
+        case inspect.DictType(value_type=value):
+            return f"map of text to {type_text(value)}"
         case inspect.StructType(cls=cls) | inspect.NamedTupleType(cls=cls):
             return f"[{cls.__name__}](#{cls.__name__.lower()})"
         case inspect.UnionType(types=types):
-            words = [type_text(one) for one in types if not isinstance(one, inspect.NoneType)]
-            return " or ".join([*words, "null"] if len(words) < len(types) else words)
+            return " or ".join(_union(types))
         case _:
             raise TypeError(f"no words for {kind!r}")
+
+
+def _union(types: Iterable[inspect.Type]) -> list[str]:
+    """What it may be; a whole number or a fraction is one number, whose bounds the fraction's say."""
+    kinds = [each.type if isinstance(each, inspect.Metadata) else each for each in types]
+    whole = [kind for kind in kinds if isinstance(kind, inspect.IntType)]
+    fractions = [kind for kind in kinds if isinstance(kind, inspect.FloatType)]
+    words = [_number(kind) for kind in fractions if whole]
+    meant = (*whole, *fractions) if words else ()
+    words += [type_text(k) for k in kinds if k not in meant and not isinstance(k, inspect.NoneType)]
+    return [*words, *("null" for kind in kinds if isinstance(kind, inspect.NoneType))]
+
+
+def _number(kind: inspect.FloatType) -> str:
+    least = "" if kind.ge is None else f"{kind.ge:g}"
+    if kind.gt is not None:
+        least = f"above {kind.gt:g}"
+    if kind.le is None or kind.le >= _BIGGEST["number"]:
+        return f"number, {least} or more"
+    return f"number, {least} to {kind.le:,.0f}"
 
 
 def default_text(field: inspect.Field) -> str:
@@ -309,7 +331,7 @@ def protocol(text: str) -> str:
 def structs() -> dict[str, inspect.StructType]:
     """Every message and every value that messages are made of, by name."""
     found: dict[str, inspect.StructType] = {}
-    for module in (link_messages, messages, model, views):
+    for module in (link_messages, messages, sharing_messages, model, views):
         for name, kind in vars(module).items():
             if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
                 continue

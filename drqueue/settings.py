@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Generic, Literal, NamedTuple, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from drqueue import oldconfig
+from drqueue import offered, oldconfig
 from drqueue.address import (
     Address,
     SettingsError,
@@ -174,6 +174,14 @@ class SlaveSettings(_Common, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     memory_mb: Annotated[Count | None, Meta(description="Memory it offers (MB); default: as measured.")] = (
         None
     )
+    gpus: offered.Gpus = "all"
+    disk_mb: Annotated[
+        Annotated[int, Meta(ge=0, le=1_000_000_000)] | None,
+        Meta(description="Room for scratch files it offers (MB); default: what is free at its start."),
+    ] = None
+    amounts: offered.Amounts = {}
+    tags: offered.Tags = ()
+    attributes: offered.Attributes = {}
     pools: Annotated[
         tuple[Pool, ...], Meta(min_length=1, max_length=64, description="Pools it works for.")
     ] = ("Default",)
@@ -293,24 +301,24 @@ def load(
     for file in old:
         for key, (name, text) in oldconfig.fields(file).items():
             if key in fields:
-                given[key] = _checked(name, fields[key], text, f"{file.path}: "), file.path
+                given[key] = _checked(name, key, fields[key], text, f"{file.path}: "), file.path
     for key, value in (_read_toml(config) if config is not None and not old else {}).items():
         if key not in fields:
             raise SettingsError(f"{config}: unknown key {key!r}{_nearest(key, fields)}")
-        given[key] = _checked(key, fields[key], value, f"{config}: "), str(config)
+        given[key] = _checked(key, key, fields[key], value, f"{config}: "), str(config)
     for key, kind in fields.items():
         variable = f"DRQUEUE_{key.upper()}"
         # For a slave, this variable names the folder that its own lies in (see default_state_dir).
         if env.get(variable) and (key != "state_dir" or program is MasterSettings):
-            given[key] = _checked(variable, kind, _from_text(key, kind, env[variable]), ""), variable
+            given[key] = _checked(variable, key, kind, _from_text(key, kind, env[variable]), ""), variable
         elif key == "pools" and (named := env.get(oldconfig.POOL_VARIABLE)):
             variable = oldconfig.POOL_VARIABLE
-            given[key] = _checked(variable, kind, oldconfig.pools(named), ""), variable
+            given[key] = _checked(variable, key, kind, oldconfig.pools(named), ""), variable
     for key, value in (flags or {}).items():
         if value is not None:
             flag = f"--{key.replace('_', '-')}"
             meant = _from_text(key, fields[key], value) if isinstance(value, str) else value
-            given[key] = _checked(flag, fields[key], meant, ""), "flag"
+            given[key] = _checked(flag, key, fields[key], meant, ""), "flag"
 
     values: dict[str, Any] = {key: value for key, (value, _) in given.items()}
     sources = {key: given[key][1] if key in given else "default" for key in fields}
@@ -412,6 +420,8 @@ def _nearest(key: str, fields: Mapping[str, object]) -> str:
 
 def _from_text(key: str, kind: Any, text: str) -> object:
     """What a text of the environment or a flag stands for; the text itself where it stands for nothing."""
+    if key in offered.FIELDS:
+        return text
     if key in OCTAL_FIELDS:
         return int(text, 8) if re.fullmatch(r"(0o)?[0-7]{1,4}", text) else text
     if key in LIST_FIELDS:
@@ -424,7 +434,12 @@ def _from_text(key: str, kind: Any, text: str) -> object:
         return text
 
 
-def _checked(label: str, kind: Any, value: object, where: str) -> object:
+def _checked(label: str, key: str, kind: Any, value: object, where: str) -> object:
+    if key in offered.FIELDS:
+        try:
+            return offered.read(key, value)
+        except ValueError as error:
+            raise SettingsError(f"{where}{label} {error}") from None
     try:
         checked: object = msgspec.convert(value, kind)
         # No path or name of the system holds a NUL.
@@ -471,6 +486,8 @@ def _wanted(kind: Any) -> str:
 def _shown(key: str, value: object) -> str:
     if value is None:
         return "as measured"
+    if isinstance(value, dict):
+        return offered.shown(value)
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     if isinstance(value, bool):

@@ -24,6 +24,7 @@ from drqueue.master.core.effects import (
     Publish,
     Tell,
     Unlink,
+    Warn,
 )
 from drqueue.master.core.events import (
     ClientAsked,
@@ -133,6 +134,7 @@ class CoreFarm:
         self.published: list[Publish] = []
         self.asked_history: list[AskHistory] = []
         self.mails: list[MailFinished] = []
+        self.warned: list[Warn] = []
         self.join_answers: dict[int, Joined | Rejected] = {}
         self.cuts: list[CutClients] = []
         self.saved: list[AnyRecord] = []
@@ -177,6 +179,8 @@ class CoreFarm:
                     self.join_answers[effect.link] = message
                 case CutClients():
                     self.cuts.append(effect)
+                case Warn():
+                    self.warned.append(effect)
                 case Audited():
                     pass
         return outcome.do

@@ -24,9 +24,9 @@ from drqueue.client.cli.common import Asked
 from drqueue.master.core import explain
 from drqueue.proto.checks import check_spec
 from drqueue.proto.ids import AttemptKey
-from drqueue.proto.messages import BY_TAG
 from drqueue.proto.model import JobStateName, LayerSpec, RunOrder
 from drqueue.proto.ranges import Chunks, FrameRange
+from drqueue.proto.tags import BY_TAG
 from drqueue.settings import MasterSettings, SlaveSettings, load
 from drqueue.slave.environment import Node, command
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         NoSuchFrame,
         NoSuchJob,
         NoSuchLayer,
+        NoSuchLimit,
+        NoSuchShare,
         NoSuchSlave,
         NotAllowed,
         NotFound,
@@ -37,7 +39,19 @@ if TYPE_CHECKING:
     )
     from drqueue.client.sync_client import Client
     from drqueue.proto.ids import AttemptKey
-    from drqueue.proto.model import Depend, JobChange, JobSpec, LayerSpec, LimitsChange, Needs
+    from drqueue.proto.model import (
+        Alternative,
+        Depend,
+        JobChange,
+        JobSpec,
+        LayerDepend,
+        LayerSpec,
+        Limit,
+        LimitsChange,
+        Needs,
+        Offers,
+        Share,
+    )
     from drqueue.proto.views import (
         AccountView,
         AttemptView,
@@ -46,8 +60,12 @@ if TYPE_CHECKING:
         FrameView,
         JobView,
         LayerView,
+        LimitView,
+        PoolView,
         Reason,
+        ShareView,
         SlaveView,
+        Waits,
     )
 
 _HOMES = {
@@ -65,6 +83,8 @@ _HOMES = {
         "NoSuchFrame",
         "NoSuchJob",
         "NoSuchLayer",
+        "NoSuchLimit",
+        "NoSuchShare",
         "NoSuchSlave",
         "NotAllowed",
         "NotFound",
@@ -75,7 +95,19 @@ _HOMES = {
         "WrongCertificate",
     ),
     "proto.ids": ("AttemptKey",),
-    "proto.model": ("Depend", "JobChange", "JobSpec", "LayerSpec", "LimitsChange", "Needs"),
+    "proto.model": (
+        "Alternative",
+        "Depend",
+        "JobChange",
+        "JobSpec",
+        "LayerDepend",
+        "LayerSpec",
+        "Limit",
+        "LimitsChange",
+        "Needs",
+        "Offers",
+        "Share",
+    ),
     "proto.views": (
         "AccountView",
         "AttemptView",
@@ -84,8 +116,12 @@ _HOMES = {
         "FrameView",
         "JobView",
         "LayerView",
+        "LimitView",
+        "PoolView",
         "Reason",
+        "ShareView",
         "SlaveView",
+        "Waits",
     ),
 }
 _HOME_OF = {
@@ -96,6 +132,7 @@ _HOME_OF = {
 
 __all__ = [
     "AccountView",
+    "Alternative",
     "AmbiguousSlave",
     "AsyncClient",
     "AttemptKey",
@@ -113,8 +150,11 @@ __all__ = [
     "JobChange",
     "JobSpec",
     "JobView",
+    "LayerDepend",
     "LayerSpec",
     "LayerView",
+    "Limit",
+    "LimitView",
     "LimitsChange",
     "MasterUnreachable",
     "Needs",
@@ -122,15 +162,22 @@ __all__ = [
     "NoSuchFrame",
     "NoSuchJob",
     "NoSuchLayer",
+    "NoSuchLimit",
+    "NoSuchShare",
     "NoSuchSlave",
     "NotAllowed",
     "NotFound",
     "NotLinked",
     "NotLoggedIn",
+    "Offers",
+    "PoolView",
     "Reason",
     "Refused",
+    "Share",
+    "ShareView",
     "SlaveView",
     "VersionMismatch",
+    "Waits",
     "WrongCertificate",
     "connect",
 ]

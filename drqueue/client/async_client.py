@@ -1,6 +1,7 @@
 """`AsyncClient`: everything a farm can be asked and told, over one link to its master.
 
-Rules: as in `asking`. What is about accounts and the audit stands in `accounts`. Patience is none for
+Rules: as in `asking`. What is about accounts and the audit stands in `accounts`, what is about limits,
+shares and pools in `sharing`. Patience is none for
 ordinary calls, an hour for what is meant to outlive a restart.
 """
 
@@ -17,6 +18,7 @@ from drqueue.client.entrance import Entrance
 from drqueue.client.errors import MasterUnreachable
 from drqueue.client.link import LinkLost
 from drqueue.client.logs import LogStream
+from drqueue.client.sharing import SharingCalls
 from drqueue.client.specs import prepared, typed
 from drqueue.client.streams import Changes, Pages
 from drqueue.client.waiting import WaitProgress, wait_for
@@ -60,7 +62,7 @@ async def connect(
         raise failure
 
 
-class AsyncClient(AccountCalls):
+class AsyncClient(AccountCalls, SharingCalls):
     """A farm's master, and through it the farm. Made by `connect`; any number of tasks may use it at once."""
 
     # -- jobs -------------------------------------------------------------------------------------
@@ -71,12 +73,14 @@ class AsyncClient(AccountCalls):
         """Queue a job and return its id. Calling again with the same `token` never makes a second one.
 
         An empty owner is the login name, an empty cwd the folder in which this program runs. `note` is
-        called with what the master has to say about the job, if anything. Raises BadRequest.
+        called with what the master has to say about the job, if anything, also with what will not render as
+        the farm stands. Raises BadRequest.
         """
         request = messages.Submit(rq=0, token=token or secrets.token_hex(16), spec=prepared(spec))
         answer = await self._ask(request, messages.Submitted, again=True)
-        if answer.note and note is not None:
-            note(answer.note)
+        for text in (answer.note, *answer.warnings):
+            if text and note is not None:
+                note(text)
         return answer.job
 
     async def jobs(self, *, all: bool = False, owner: str = "") -> tuple[JobView, ...]:
@@ -237,6 +241,10 @@ class AsyncClient(AccountCalls):
     async def declare_dead(self, name: str) -> Did:
         """Vouch that a slave runs nothing any more: its frames go elsewhere at once."""
         return await self._slave_verb(name, "declare-dead")
+
+    async def heal_slave(self, name: str) -> Did:
+        """Send frames again to a slave that was found sick."""
+        return await self._slave_verb(name, "heal")
 
     # -- logs -------------------------------------------------------------------------------------
 

@@ -83,6 +83,18 @@ class AmbiguousSlave(NotFound):
     codes = ("ambiguous-slave",)
 
 
+class NoSuchLimit(NotFound):
+    """No limit of that name was set."""
+
+    codes = ("no-such-limit",)
+
+
+class NoSuchShare(NotFound):
+    """That user or project was given nothing of that pool."""
+
+    codes = ("no-such-share",)
+
+
 class NoSuchAccount(NotFound):
     """No account goes by that name, id or code; or several do, and the text says how to tell them apart."""
 
@@ -101,11 +113,14 @@ class BadRequest(Refused):
     codes = (
         "bad-range",
         "bad-job",
+        "bad-limit",
         "bad-limits",
         "bad-name",
         "bad-net",
+        "bad-pool",
         "bad-request",
         "bad-role",
+        "bad-share",
         "too-large",
     )
 
@@ -136,6 +151,8 @@ _BY_CODE: dict[str, type[Refused]] = {
         NoSuchFrame,
         NoSuchSlave,
         AmbiguousSlave,
+        NoSuchLimit,
+        NoSuchShare,
         NoSuchAccount,
         NotAllowed,
         BadRequest,

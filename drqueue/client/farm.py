@@ -25,7 +25,8 @@ END_S = 40.0
 LOG_LINES = 5
 #: What would give the daemons another place or name than they are meant to have.
 _NOT_INHERITED = (
-    "STATE_DIR", "SOCKET", "MASTER", "NAME", "CORES", "MEMORY_MB", "CONTROL", "ENABLED", "MAX_CPUS", "POOL",
+    "STATE_DIR", "SOCKET", "MASTER", "NAME", "CORES", "MEMORY_MB", "DISK_MB", "CONTROL", "ENABLED",
+    "MAX_CPUS", "POOL",
 )  # fmt: skip
 #: What is meant for the machine's services: two farms cannot listen at one port.
 _OF_SERVICES = frozenset({"DRQUEUE_LISTEN", "DRQUEUE_ADDRESS", "DRQUEUE_CONTROL_LISTEN"})
@@ -109,7 +110,12 @@ class LocalFarm:
         if slaves > 1:
             memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
             offered += ["--memory", str(max(1, memory_mb // slaves))]
-        self.slaves = [self._slave(f"s{number}", offered) for number in range(1, slaves + 1)]
+            offered += ["--disk", str(_disk_free_mb(self.state_dir) // slaves)]
+        # A GPU is one slave's: the first has them all.
+        self.slaves = [
+            self._slave(f"s{number}", [*offered, *(("--gpus", "none") if number > 1 else ())])
+            for number in range(1, slaves + 1)
+        ]
 
     @property
     def daemons(self) -> list[Daemon]:
@@ -229,6 +235,14 @@ def daemon_env(env: Mapping[str, str]) -> dict[str, str]:
     if kept.get("PATH"):
         kept.setdefault("DRQUEUE_PATH", kept["PATH"])
     return kept
+
+
+def _disk_free_mb(folder: str) -> int:
+    """Room where a folder lies, or will lie once it is made (MB)."""
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    info = os.statvfs(folder)
+    return info.f_bavail * info.f_frsize // 2**20
 
 
 def _home(view: SlaveView) -> str:

@@ -14,6 +14,9 @@
     memory_mb = 8000
     outputs = ["render_{frame:04d}.png"]
 
+    tags = ["ssd"]
+    limits = { arnold = 1 }
+
     [[layer]]
     name = "encode"
     command = "ffmpeg -y -i render_%04d.png shot.mp4"
@@ -21,20 +24,23 @@
 
 A command is a list of words, or a string for the shell; in its place a layer may have `kind` and a table
 `params`, of which the command, and mostly outputs, are made (`drqueue kinds`). Keys are the fields of
-`JobSpec` and `LayerSpec`, with `command` for argv and shell, and cores, memory_mb and os in place of needs.
-`depends` is a list of job ids, or of tables { job = 3, until = "ended" }. A relative cwd is relative to the
-file; without one it is where submit was typed. An unknown key is an error that names the nearest known one.
+`JobSpec` and `LayerSpec`, with `command` for argv and shell, and those of `Needs` (cores, memory_mb, os, tags,
+where and so on) in place of needs. `depends` is a list of texts, as `depend_text` reads them, or of tables; in
+[job] of job ids, too. `limits` is a table, or a list of names of which an attempt takes one each. A relative
+cwd is relative to the file; without one it is where submit was typed. An unknown key is an error that names
+the nearest known one.
 """
 
 import os
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 import msgspec
 
+from drqueue.client.depend_text import DependTextError, parse_depend, parse_layer_depend
 from drqueue.client.specs import program_of
-from drqueue.proto.model import SCRATCH, Depend, JobSpec, LayerSpec, Needs
+from drqueue.proto.model import SCRATCH, Alternative, Depend, JobSpec, LayerDepend, LayerSpec, Needs
 from drqueue.proto.placeholders import escaped
 
 T = TypeVar("T")
@@ -82,11 +88,8 @@ def job_of(content: Mapping[str, Any], *, folder: str, cwd: str, owner: str) -> 
         raise JobFileError("it needs at least one [[layer]] table")
     job = _table(content.get("job", {}), "[job]")
     _known(job, JOB_KEYS, "[job]")
-    depends = job.get("depends", ())
-    if isinstance(depends, list):
-        job["depends"] = tuple({"job": each} if isinstance(each, int) else each for each in depends)
-        for number, each in enumerate(job["depends"]):
-            _known(_table(each, f"depends[{number}]"), Depend.__struct_fields__, f"depends[{number}]")
+    if "depends" in job:
+        job["depends"] = _depends(job["depends"], "[job]", Depend, parse_depend)
     layers = [_layer(table, number, folder, cwd) for number, table in enumerate(tables)]
     # The job is of the kind of its first layer that has one.
     made_of = next((_made_of(table) for table in tables if "kind" in table), {})
@@ -125,12 +128,21 @@ def _layer(given: Any, number: int, folder: str, cwd: str) -> LayerSpec:
     else:
         raise JobFileError(f"{where}: command must be a list of words, or a string for the shell")
     needs = {key: table.pop(key) for key in NEEDS_KEYS & table.keys()}
-    if isinstance(needs.get("os"), str):
-        needs["os"] = (needs["os"],)
+    for key in ("os", "tags"):
+        if isinstance(needs.get(key), str):
+            needs[key] = (needs[key],)
+    for other in _tables(needs.get("alternatives"), f"alternatives of {where}"):
+        _known(other, Alternative.__struct_fields__, f"alternatives of {where}")
     if needs:
         table["needs"] = needs
-    if isinstance(table.get("frames"), int) and not isinstance(table["frames"], bool):
-        table["frames"] = str(table["frames"])
+    for key in ("frames", "order", "next"):
+        if isinstance(table.get(key), int) and not isinstance(table[key], bool):
+            table[key] = str(table[key])
+    if "depends" in table:
+        table["depends"] = _depends(table["depends"], where, LayerDepend, parse_layer_depend)
+    limits = table.get("limits")
+    if isinstance(limits, list) and all(isinstance(name, str) for name in limits):
+        table["limits"] = {name: limits.count(name) for name in limits}
     place = table.get("cwd", cwd)
     if isinstance(place, str) and place not in ("", SCRATCH):
         table["cwd"] = os.path.join(escaped(folder), os.path.expanduser(place))
@@ -169,6 +181,37 @@ def _made_of(table: Mapping[str, Any]) -> dict[str, Any]:
     kind = find(table["kind"])
     texts = kind.texts(table.get("params", {}))
     return {"kind": kind.name, "params": texts, "name": kind.default_job_name(texts)}
+
+
+def _depends(
+    given: Any, where: str, kind: type[Depend | LayerDepend], read: Callable[[str], Depend | LayerDepend]
+) -> Any:
+    """Dependencies, those that are texts or ids read."""
+    found = []
+    for number, each in enumerate(given if isinstance(given, list) else [given], 1):
+        if isinstance(each, int) and not isinstance(each, bool):
+            each = str(each)
+        if isinstance(each, str):
+            try:
+                depend = read(each)
+            except DependTextError as error:
+                raise JobFileError(f"{where}: depends: {error}") from None
+            if not isinstance(depend, kind):
+                raise JobFileError(
+                    f"{where}: depends: {each!r} is frame by frame: it belongs into a [[layer]]"
+                )
+            found.append(msgspec.to_builtins(depend))
+        else:
+            place = f"depends number {number} of {where}"
+            table = _table(each, place)
+            _known(table, kind.__struct_fields__, place)
+            found.append(table)
+    return found
+
+
+def _tables(given: Any, where: str) -> list[dict[str, Any]]:
+    """The tables of a list, if it is one; what else it is, is refused with the types of the whole."""
+    return [_table(each, where) for each in given] if isinstance(given, list) else []
 
 
 def _table(given: Any, where: str) -> dict[str, Any]:

@@ -5,22 +5,16 @@ may call. A call that is interrupted (Ctrl-C, an alarm) is cancelled there. Para
 `AsyncClient`'s.
 """
 
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Generic, Self, TypeVar
-
-import trio
+from typing import Self
 
 from drqueue.client.asking import RESTART_PATIENCE_S, Did
-from drqueue.client.async_client import AsyncClient, connect
-from drqueue.client.errors import DrQueueError
+from drqueue.client.portal import Portal, Stream
 from drqueue.client.waiting import WaitProgress
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.messages import AccountKind, AccountRole, Changed, Farm, TheLine, You
-from drqueue.proto.model import JobChange, JobSpec, LimitsChange
+from drqueue.proto.model import JobChange, JobSpec, LimitsChange, LimitScope, PoolPolicy, Share, Sharer
 from drqueue.proto.views import (
     AccountView,
     AttemptView,
@@ -29,139 +23,12 @@ from drqueue.proto.views import (
     FrameView,
     JobView,
     LayerView,
+    LimitView,
+    PoolView,
     Reason,
+    ShareView,
     SlaveView,
 )
-
-T = TypeVar("T")
-
-
-class Portal:
-    """A thread that runs trio with a client in it. For this package's own modules.
-
-    `env` and `lazily` are `connect`'s.
-    """
-
-    def __init__(
-        self,
-        address: str | None,
-        patience_s: float,
-        *,
-        env: Mapping[str, str] | None = None,
-        lazily: bool = False,
-    ) -> None:
-        self._ready: Future[AsyncClient] = Future()
-        self._token: trio.lowlevel.TrioToken | None = None
-        self._nursery: trio.Nursery | None = None
-        self._leave = trio.Event()
-        self._connect = partial(connect, address, patience_s=patience_s, env=env, lazily=lazily)
-        self._thread = threading.Thread(target=self._run, name="drqueue client", daemon=True)
-        self._thread.start()
-        self.client = self._ready.result()
-
-    def _run(self) -> None:
-        try:
-            trio.run(self._serve)
-        except BaseException as error:  # noqa: BLE001  (handed to whoever waits for the thread)
-            if not self._ready.done():
-                self._ready.set_exception(error)
-
-    async def _serve(self) -> None:
-        self._token = trio.lowlevel.current_trio_token()
-        async with self._connect() as client, trio.open_nursery() as nursery:
-            self._nursery = nursery
-            self._ready.set_result(client)
-            await self._leave.wait()
-            nursery.cancel_scope.cancel()
-
-    @property
-    def ended(self) -> bool:
-        """True once the thread is gone."""
-        return not self._thread.is_alive()
-
-    def call(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Run `work` in the thread and wait for what comes of it."""
-        future: Future[T] = Future()
-        scope = trio.CancelScope()
-
-        async def task() -> None:
-            try:
-                with scope:
-                    future.set_result(await work())
-            except Exception as error:  # noqa: BLE001  (raised again where the call was made)
-                future.set_exception(error)
-            finally:
-                if not future.done():
-                    future.set_exception(DrQueueError("the client was closed"))
-
-        self._soon(lambda: self._start(task, future))
-        try:
-            return future.result()
-        except BaseException:
-            # Not only Ctrl-C: a handler of an alarm may raise anything.
-            if not future.done():
-                self._soon(scope.cancel)
-            raise
-
-    def _start(self, task: Callable[[], Awaitable[None]], future: "Future[T]") -> None:
-        assert self._nursery is not None
-        try:
-            self._nursery.start_soon(task)
-        except RuntimeError:
-            future.set_exception(DrQueueError("the client was closed"))
-
-    def _soon(self, work: Callable[[], object]) -> None:
-        assert self._token is not None
-        try:
-            self._token.run_sync_soon(work)
-        except trio.RunFinishedError:
-            raise DrQueueError("the client was closed") from None
-
-    def close(self) -> None:
-        """End the thread; calls that wait in it end with an error."""
-        if self._thread.is_alive():
-            try:
-                self._soon(self._leave.set)
-            except DrQueueError:
-                pass  # it is ending already
-            self._thread.join()
-
-
-class Stream(Generic[T]):
-    """A blocking iterator over something that happens in the client's thread; `close` ends it."""
-
-    def __init__(self, portal: Portal, source: AsyncIterator[T], end: Callable[[], Awaitable[None]]) -> None:
-        self._portal = portal
-        self._source = source
-        self._end = end
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> T:
-        done, item = self._portal.call(self._step)
-        if done:
-            raise StopIteration
-        assert item is not None
-        return item
-
-    async def _step(self) -> tuple[bool, T | None]:
-        try:
-            return False, await anext(self._source)
-        except StopAsyncIteration:
-            return True, None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Want no more of it."""
-        self._portal.call(self._end)
 
 
 async def _nothing() -> None:
@@ -307,6 +174,10 @@ class Client:
         """Vouch that a slave runs nothing any more: its frames go elsewhere at once."""
         return self._portal.call(lambda: self._client.declare_dead(name))
 
+    def heal_slave(self, name: str) -> Did:
+        """Send frames again to a slave that was found sick."""
+        return self._portal.call(lambda: self._client.heal_slave(name))
+
     # -- logs -------------------------------------------------------------------------------------
 
     def read_log(self, job: int, number: int, *, layer: str = "", attempt: int | None = None) -> bytes:
@@ -356,6 +227,43 @@ class Client:
     def farm_info(self) -> Farm:
         """Who this master is and how the farm does."""
         return self._portal.call(self._client.farm_info)
+
+    # -- limits, shares, pools ------------------------------------------------------------------------
+
+    def limits(self) -> tuple[LimitView, ...]:
+        """Every limit by name: those that were set, and those that waiting jobs name in vain."""
+        return self._portal.call(self._client.limits)
+
+    def set_limit(self, name: str, amount: float | None = None, scope: LimitScope | None = None) -> Did:
+        """Set a limit, or change it: what is left out stays. What runs goes on, also above it.
+
+        `scope` says what counts: "attempts", their "cores", or "slaves" (a seat for each machine).
+        """
+        return self._portal.call(lambda: self._client.set_limit(name, amount, scope))
+
+    def drop_limit(self, name: str) -> Did:
+        """Forget a limit. Frames of jobs that name it wait then until it is set again."""
+        return self._portal.call(lambda: self._client.drop_limit(name))
+
+    def shares(self) -> tuple[ShareView, ...]:
+        """Every project and user in each pool: those that were given a share, and those with frames."""
+        return self._portal.call(self._client.shares)
+
+    def set_share(self, share: Share) -> Did:
+        """Give a user or a project its share of a pool, in place of any before."""
+        return self._portal.call(lambda: self._client.set_share(share))
+
+    def drop_share(self, of: Sharer, name: str, pool: str = "") -> Did:
+        """Forget what the "user" or "project" of that name was given of a pool (or of all together)."""
+        return self._portal.call(lambda: self._client.drop_share(of, name, pool))
+
+    def pools(self) -> tuple[PoolView, ...]:
+        """Every pool by name: those with slaves, jobs or a policy of their own."""
+        return self._portal.call(self._client.pools)
+
+    def set_pool(self, name: str, policy: PoolPolicy) -> Did:
+        """Say who comes first among jobs of one priority in a pool: by shares ("fair") or by age ("fifo")."""
+        return self._portal.call(lambda: self._client.set_pool(name, policy))
 
     # -- who may use it -----------------------------------------------------------------------------
 

@@ -56,6 +56,7 @@ from drqueue.proto.messages import (
     Watch,
     Watching,
 )
+from drqueue.proto.model import LogEnds
 from drqueue.proto.roles import Who
 
 #: Requests of one client under way at once; its reader waits beyond that.
@@ -336,6 +337,8 @@ class ClientLinks:
             return
         row = rows[-1]
         kept = await self._history.read(lambda storage: storage.log(row.key))
+        if kept is None and not row.log_bytes and (row.code is not None or row.signal is not None):
+            kept = LogEnds(size=0)  # nothing was written: its slave may have no file of it
         slave = self._core.state.slaves.get(row.slave)
         place = LogPlace(
             rq=request.rq,

@@ -5,6 +5,7 @@ stretched and that is committed and said, then the engine ends, then links and s
 run on: no stop of the master ends one. USR1 asks for a backup at once.
 """
 
+import resource
 import secrets
 import signal
 import socket
@@ -37,6 +38,7 @@ from drqueue.master.core.effects import (
     Publish,
     Tell,
     Unlink,
+    Warn,
 )
 from drqueue.master.core.events import ClockRead, Event, Noticed, Stopping
 from drqueue.master.core.turn import Policy
@@ -72,12 +74,19 @@ def run(settings: MasterSettings, *, new_certificate: bool = False) -> None:
     """
     # Until its receiver stands: the check of a large database takes a while, and a signal would end it.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    _allow_all_files()
     opened = open_state(settings.state_dir)
     try:
         with listeners(settings) as sockets:
             trio.run(serve, settings, opened, sockets, new_certificate)
     finally:
         opened.close()
+
+
+def _allow_all_files() -> None:
+    """As many files open as this process may have: every link is one."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def serve(
@@ -228,6 +237,8 @@ class _Master:
                 self._clients.cut(effect)
             case Audited():
                 self._desk.audited()
+            case Warn():
+                log.warning(effect.text, **dict(effect.fields))
 
     def _after_turn(self) -> None:
         self._turns += 1

@@ -5,6 +5,7 @@ it is said meanwhile, and `alarm` holds a sentence for whoever asks. Any other f
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import trio
@@ -12,6 +13,7 @@ import trio
 from drqueue import log
 from drqueue.master.core.records import AnyRecord
 from drqueue.master.storage import Storage, StorageFull
+from drqueue.master.worker import Worker
 
 T = TypeVar("T")
 
@@ -23,7 +25,7 @@ class History:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._turns = trio.CapacityLimiter(1)
+        self._worker = Worker("storage")
         self._beside = trio.CapacityLimiter(1)
         self.alarm = ""
 
@@ -31,7 +33,7 @@ class History:
         """Return once the records are durable, however long a full disk takes to be mended."""
         while True:
             try:
-                await trio.to_thread.run_sync(self._storage.commit, records, limiter=self._turns)
+                await self._worker.run(partial(self._storage.commit, records))
             except StorageFull as error:
                 if not self.alarm:
                     self.alarm = f"the master cannot write: {error}"
@@ -45,7 +47,7 @@ class History:
 
     async def read(self, ask: Callable[[Storage], T]) -> T:
         """What `ask` returns, called with the storage in its thread."""
-        return await trio.to_thread.run_sync(ask, self._storage, limiter=self._turns)
+        return await self._worker.run(partial(ask, self._storage))
 
     async def beside(self, ask: Callable[[Storage], T]) -> T:
         """The same while commits go on: for what takes long, and may run beside them (a backup).

@@ -9,6 +9,7 @@ waits for anyone here. What a watcher may not see is taken out of its news as th
 """
 
 from collections.abc import Awaitable, Callable
+from math import inf
 
 import trio
 from msgspec import structs
@@ -51,10 +52,12 @@ class _Watcher:
         self.resync = False
         #: When its credit was full, or will be: each piece of news costs one INTERVAL_S of it.
         self.full_at = 0.0
+        #: It is not looked at before that, whatever comes.
+        self.quiet_until = 0.0
 
     @property
     def due(self) -> float:
-        return self.full_at - (BURST - 1) * INTERVAL_S
+        return max(self.full_at - (BURST - 1) * INTERVAL_S, self.quiet_until)
 
     @property
     def dirty(self) -> bool:
@@ -89,6 +92,8 @@ class Hub:
         self._of_link: dict[Channel, set[int]] = {}
         self._next = 1
         self._news = trio.Event()
+        #: When watchers are looked at next, whatever comes.
+        self._looks_at = inf
 
     def watch(self, channel: Channel, wants: Watch, see: See) -> int:
         """A new watch, whose news go through `see`; its number. Raises TooManyWatches."""
@@ -117,11 +122,10 @@ class Hub:
 
     def publish(self, news: Publish) -> None:
         """These changed."""
-        if not self._watchers:
-            return
         for watcher in self._watchers.values():
             watcher.hear(news)
-        self._news.set()
+            if watcher.due < self._looks_at and watcher.dirty:
+                self._news.set()
 
     async def run(self) -> None:
         """Bring watchers their news, each at most once in INTERVAL_S."""
@@ -129,7 +133,7 @@ class Hub:
             await self._news.wait()
             self._news = trio.Event()
             now = trio.current_time()
-            soonest: float | None = None
+            soonest = inf
             for watcher in list(self._watchers.values()):
                 if not watcher.dirty:
                     continue
@@ -137,11 +141,13 @@ class Hub:
                     watcher.full_at = max(watcher.full_at, now) + INTERVAL_S
                     await self._bring(watcher)
                 else:
-                    due = max(watcher.due, now + INTERVAL_S / 4)
-                    soonest = due if soonest is None else min(soonest, due)
-            if soonest is not None:
+                    watcher.quiet_until = max(watcher.due, now + INTERVAL_S / 4)
+                    soonest = min(soonest, watcher.quiet_until)
+            if soonest < inf:
+                self._looks_at = soonest
                 with trio.move_on_at(soonest):
                     await self._news.wait()
+                self._looks_at = inf
                 self._news.set()
 
     async def _bring(self, watcher: _Watcher) -> None:

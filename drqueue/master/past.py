@@ -97,4 +97,8 @@ def attempt_view(row: AttemptRecord) -> AttemptView:
         cpu_s=row.cpu_s,
         peak_mb=row.peak_mb,
         log_bytes=row.log_bytes,
+        eligible_at=row.eligible_at,
+        cores=row.cores,
+        memory_mb=row.memory_mb,
+        gpus=row.gpus,
     )

@@ -2,18 +2,24 @@
 
 Limits: names up to 127 characters, commands up to 64 kB, an environment up to 64 kB, 100 layers,
 1,000 dependencies, 10,000,000 frames a layer, the whole job within one packet, with room to spare for what
-its orders and its answers add.
+its orders and its answers add. Needs, dependencies and limits have modules of their own.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from drqueue.proto.checks_depends import depends_problems, layer_cycle, layer_depends_problems
+from drqueue.proto.checks_needs import layer_limits_problems, needs_problems
+from drqueue.proto.checks_text import POOL_NAME, party_problems, pool_problems, text_problems
 from drqueue.proto.model import NODE_HOME, SCRATCH, JobSpec, LayerSpec, LimitsChange
+from drqueue.proto.order_text import check_next, check_order
 from drqueue.proto.placeholders import check_output, check_text
 from drqueue.proto.progress import check_progress_pattern
 from drqueue.proto.ranges import FrameRange, RangeError
+
+__all__ = ["POOL_NAME", "check_limits", "check_spec", "layer_cycle"]
 
 MAX_COMMAND = 64 * 1024
 MAX_ENV = 64 * 1024
@@ -30,8 +36,6 @@ MAX_LIMITS = 16 * 1024
 #: Seconds; a shorter lease would end frames at any restart of the master.
 MIN_LEASE_S = 30
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-#: What a pool may be called: several stand in one environment variable.
-POOL_NAME = re.compile(r"[^\s,=:/]{1,63}")
 _LAYER_NAME = re.compile(r"[^\s:/\x00-\x1f][^:/\x00-\x1f]*\Z")
 
 
@@ -47,7 +51,7 @@ def check_limits(change: LimitsChange) -> str | None:
 
 
 def _problems(spec: JobSpec) -> Iterator[str]:
-    yield from _text_problems("the job's name", spec.name)
+    yield from text_problems("the job's name", spec.name)
     if not spec.name.strip():
         yield "the job's name is blank"
     if not spec.layers:
@@ -60,12 +64,14 @@ def _problems(spec: JobSpec) -> Iterator[str]:
         yield f"the names of the job's blocked hosts exceed {MAX_BLOCKED_BYTES} bytes"
     if 0 < spec.lease_s < MIN_LEASE_S:
         yield f"a lease of {spec.lease_s:g} s is too short: {MIN_LEASE_S} s at least, or 0 for the farm's"
-    if not POOL_NAME.fullmatch(spec.pool):
-        yield f"no pool is called {spec.pool!r}: 1 to 63 characters, no blanks and none of , = : /"
-    for text in (spec.owner, spec.project, spec.email, spec.kind, *spec.params, *spec.blocked):
-        yield from _text_problems("the job", text)
+    yield from pool_problems(spec.pool)
+    yield from party_problems("the job's owner", spec.owner)
+    yield from party_problems("the job's project", spec.project)
+    yield from depends_problems(spec.depends)
+    for text in (spec.email, spec.kind, *spec.params, *spec.blocked):
+        yield from text_problems("the job", text)
     for name, value in spec.params.items():
-        yield from _text_problems(f"the job's parameter {name}", value, newlines=True)
+        yield from text_problems(f"the job's parameter {name}", value, newlines=True)
     yield from _env_problems("the job", spec.env)
     names: set[str] = set()
     for layer in spec.layers:
@@ -73,13 +79,7 @@ def _problems(spec: JobSpec) -> Iterator[str]:
             yield f"two layers are called {layer.name!r}"
         names.add(layer.name)
         yield from _layer_problems(layer)
-    for layer in spec.layers:
-        for other in layer.after:
-            if other not in names:
-                yield f"layer {layer.name!r} comes after {other!r}, which is no layer of this job"
-    cycle = layer_cycle(spec.layers)
-    if cycle:
-        yield f"layers wait for each other in a circle: {' -> '.join(cycle)}"
+    yield from layer_depends_problems(spec.layers)
     size = len(msgspec.msgpack.encode(spec))
     if size > MAX_JOB:
         yield f"the job has {size} bytes in all, {MAX_JOB} are allowed"
@@ -105,7 +105,7 @@ def _layer_problems(layer: LayerSpec) -> Iterable[str]:
     if size > MAX_COMMAND:
         yield f"{where}: the command has {size} bytes, {MAX_COMMAND} are allowed"
     for word in (*layer.argv, layer.shell, layer.cwd, *layer.outputs):
-        yield from _text_problems(where, word, newlines=True)
+        yield from text_problems(where, word, newlines=True)
     if layer.cwd and layer.cwd not in (SCRATCH, NODE_HOME) and not layer.cwd.startswith("/"):
         yield f"{where}: the working directory {layer.cwd!r} is neither an absolute path, 'scratch' nor '~'"
     if len(layer.outputs) > MAX_OUTPUTS:
@@ -119,12 +119,16 @@ def _layer_problems(layer: LayerSpec) -> Iterable[str]:
     if layer.retries > MAX_RETRIES:
         yield f"{where}: {layer.retries} retries, {MAX_RETRIES} are allowed"
     yield from _env_problems(where, layer.env)
+    yield from needs_problems(where, layer.needs)
+    yield from layer_limits_problems(where, layer.limits)
+    frames = None
     try:
-        FrameRange.parse(layer.frames)
+        frames = FrameRange.parse(layer.frames)
     except RangeError as error:
         yield f"{where}: {error}"
     problems = [check_text(text) for text in (*layer.argv, layer.shell, layer.cwd)]
     problems += [check_output(pattern) for pattern in layer.outputs]
+    problems += [check_order(layer.order, frames), check_next(layer.next)]
     if layer.progress:
         problems.append(check_progress_pattern(layer.progress))
     yield from (f"{where}: {problem}" for problem in problems if problem is not None)
@@ -135,39 +139,7 @@ def _env_problems(where: str, env: dict[str, str]) -> Iterable[str]:
     for name, value in env.items():
         if not _ENV_NAME.match(name):
             yield f"{where}: {name!r} is no name for an environment variable"
-        yield from _text_problems(f"{where}: the variable {name}", value, newlines=True)
+        yield from text_problems(f"{where}: the variable {name}", value, newlines=True)
         size += len(name) + len(value.encode(errors="replace")) + 2
     if size > MAX_ENV:
         yield f"{where}: the environment has {size} bytes, {MAX_ENV} are allowed"
-
-
-def _text_problems(what: str, text: str, *, newlines: bool = False) -> Iterable[str]:
-    if "\x00" in text:
-        yield f"{what} holds a NUL character"
-    elif any("\ud800" <= char <= "\udfff" for char in text):
-        yield f"{what} is not valid UTF-8 text"
-    elif not newlines and any(ord(char) < 32 or ord(char) == 127 for char in text):
-        yield f"{what} holds a control character"
-
-
-def layer_cycle(layers: Sequence[LayerSpec]) -> list[str]:
-    """Names of layers that wait for each other in a circle (first repeated at the end), or []."""
-    after = {layer.name: layer.after for layer in layers}
-    over: set[str] = set()
-    for start, first in after.items():
-        trail: list[str] = []
-        stack = [(start, iter(first))]
-        trail.append(start)
-        while stack:
-            name, rest = stack[-1]
-            following = next(rest, None)
-            if following is None:
-                stack.pop()
-                trail.pop()
-                over.add(name)
-            elif following in trail:
-                return [*trail[trail.index(following) :], following]
-            elif following not in over and following in after:
-                stack.append((following, iter(after[following])))
-                trail.append(following)
-    return []

@@ -55,6 +55,10 @@ class IntervalSet:
         for start, end in self.intervals():
             yield from range(start, end)
 
+    def __reversed__(self) -> Iterator[int]:
+        for at in range(len(self._starts) - 1, self._head - 1, -1):
+            yield from range(self._ends[at] - 1, self._starts[at] - 1, -1)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, IntervalSet):
             return NotImplemented
@@ -72,6 +76,22 @@ class IntervalSet:
         for at in range(self._head, len(self._starts)):
             yield self._starts[at], self._ends[at]
 
+    def within(self, start: int, end: int) -> list[tuple[int, int]]:
+        """What of the stretches lies within start .. end-1, ascending."""
+        low = bisect_right(self._ends, start, self._head)
+        high = bisect_left(self._starts, end, low)
+        found = list(zip(self._starts[low:high], self._ends[low:high], strict=True))
+        if not found or start >= end:
+            return []
+        found[0] = (max(start, found[0][0]), found[0][1])
+        found[-1] = (found[-1][0], min(end, found[-1][1]))
+        return found
+
+    @property
+    def stretches(self) -> int:
+        """How many stretches it holds."""
+        return len(self._starts) - self._head
+
     def copy(self) -> "IntervalSet":
         """An independent set with the same members."""
         twin = IntervalSet()
@@ -84,6 +104,12 @@ class IntervalSet:
         if not self._count:
             raise ValueError("the set is empty")
         return self._starts[self._head]
+
+    def last(self) -> int:
+        """The highest member; raises ValueError where there is none."""
+        if not self._count:
+            raise ValueError("the set is empty")
+        return self._ends[-1] - 1
 
     def next_from(self, member: int) -> int | None:
         """The lowest member that is not below `member`; None where there is none."""

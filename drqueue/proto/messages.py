@@ -1,4 +1,5 @@
-"""What clients ask and are answered, one frozen struct each; the other messages are in `link_messages`.
+"""What clients ask and are answered, one frozen struct each; the other messages are in `link_messages`, those
+about limits, shares and pools in `sharing_messages`.
 
 A message is a msgpack map: "t" names its type, the rest are its fields. Every request has `rq`, a
 number chosen by the asker; its answer carries the same. The comment above each group says who
@@ -16,13 +17,9 @@ from drqueue.proto.model import (
     JobChange,
     JobSpec,
     LimitsChange,
-    LimitScope,
     LogEnds,
-    PoolPolicy,
     Positive,
     Seconds,
-    Share,
-    Sharer,
     Whole,
 )
 from drqueue.proto.views import (
@@ -33,10 +30,7 @@ from drqueue.proto.views import (
     FrameView,
     JobView,
     LayerView,
-    LimitView,
-    PoolView,
     Reason,
-    ShareView,
     SlaveView,
 )
 
@@ -206,63 +200,6 @@ class FindLog(Request, frozen=True, kw_only=True):
     attempt: Natural | None = None
 
 
-class ListLimits(Request, frozen=True, kw_only=True):
-    """A page of limits by name, from `cursor`: those that were set, and those that waiting jobs name in
-    vain."""
-
-    cursor: Natural = 0
-    limit: Annotated[int, Meta(ge=1, le=1000)] = 200
-
-
-class PutLimit(Request, frozen=True, kw_only=True):
-    """Set a limit, or change it: what is left out stays (a new one counts attempts). What runs goes on."""
-
-    name: str
-    amount: Amount | None = None
-    scope: LimitScope | None = None
-
-
-class DropLimit(Request, frozen=True, kw_only=True):
-    """Forget a limit."""
-
-    name: str
-
-
-class ListShares(Request, frozen=True, kw_only=True):
-    """A page of users and projects, from `cursor`: those with a share, and those with frames."""
-
-    cursor: Natural = 0
-    limit: Annotated[int, Meta(ge=1, le=1000)] = 200
-
-
-class PutShare(Request, frozen=True, kw_only=True):
-    """Give a user or a project its share of a pool, in place of any before."""
-
-    share: Share
-
-
-class DropShare(Request, frozen=True, kw_only=True):
-    """Forget what a user or a project was given of a pool."""
-
-    of: Sharer
-    name: str
-    pool: str = ""
-
-
-class ListPools(Request, frozen=True, kw_only=True):
-    """A page of pools by name, from `cursor`: those with slaves, jobs or a policy of their own."""
-
-    cursor: Natural = 0
-    limit: Annotated[int, Meta(ge=1, le=1000)] = 200
-
-
-class PutPool(Request, frozen=True, kw_only=True):
-    """Say who comes first among jobs of one priority in a pool."""
-
-    name: str
-    policy: PoolPolicy
-
-
 class FarmInfo(Request, frozen=True, kw_only=True):
     """Who this master is and how the farm does."""
 
@@ -419,27 +356,6 @@ class Reasons(Request, frozen=True, kw_only=True):
     reasons: tuple[Reason, ...]
 
 
-class Limits(Request, frozen=True, kw_only=True):
-    """A page of limits; `next` is the cursor of the next one, None at the end."""
-
-    limits: tuple[LimitView, ...]
-    next: Natural | None = None
-
-
-class Shares(Request, frozen=True, kw_only=True):
-    """A page of users and projects; `next` is the cursor of the next one, None at the end."""
-
-    shares: tuple[ShareView, ...]
-    next: Natural | None = None
-
-
-class Pools(Request, frozen=True, kw_only=True):
-    """A page of pools; `next` is the cursor of the next one, None at the end."""
-
-    pools: tuple[PoolView, ...]
-    next: Natural | None = None
-
-
 class LogPlace(Request, frozen=True, kw_only=True):
     """Where a log lies: the attempt, its slave and that slave's control address; what the master kept."""
 
@@ -542,19 +458,3 @@ class Changed(Message, frozen=True, kw_only=True):
     slaves: tuple[SlaveView, ...] = ()
     slaves_gone: tuple[Natural, ...] = ()
     resync: bool = False
-
-
-def _all_messages() -> dict[str, type[Message]]:
-    found: dict[str, type[Message]] = {}
-    queue: list[type[Message]] = [Message]
-    while queue:
-        cls = queue.pop()
-        for sub in cls.__subclasses__():
-            queue.append(sub)
-            if sub is not Request:
-                found[str(sub.__struct_config__.tag)] = sub
-    return found
-
-
-#: Every message by its tag on the wire.
-BY_TAG: dict[str, type[Message]] = _all_messages()

@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from drqueue.proto import messages
+from drqueue.proto import messages, sharing_messages
 from drqueue.proto.messages import Request
 
 Role = Literal["viewer", "artist", "supervisor", "admin", "node"]
@@ -42,9 +42,9 @@ LEAST: Mapping[type[Request], Role] = {
     messages.ListSlaves: "viewer",
     messages.GetSlave: "viewer",
     messages.Why: "viewer",
-    messages.ListLimits: "viewer",
-    messages.ListShares: "viewer",
-    messages.ListPools: "viewer",
+    sharing_messages.ListLimits: "viewer",
+    sharing_messages.ListShares: "viewer",
+    sharing_messages.ListPools: "viewer",
     messages.Watch: "viewer",
     messages.Unwatch: "viewer",
     messages.GetTicket: "viewer",
@@ -58,11 +58,11 @@ LEAST: Mapping[type[Request], Role] = {
     messages.KillAttempts: "artist",
     messages.SetLimits: "supervisor",
     messages.SlaveVerb: "supervisor",
-    messages.PutLimit: "admin",
-    messages.DropLimit: "admin",
-    messages.PutShare: "admin",
-    messages.DropShare: "admin",
-    messages.PutPool: "admin",
+    sharing_messages.PutLimit: "admin",
+    sharing_messages.DropLimit: "admin",
+    sharing_messages.PutShare: "admin",
+    sharing_messages.DropShare: "admin",
+    sharing_messages.PutPool: "admin",
     messages.AddLine: "admin",
     messages.ListAccounts: "admin",
     messages.AccountVerb: "admin",

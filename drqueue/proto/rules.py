@@ -1,4 +1,7 @@
-"""Rules that both ends follow: what a change makes of a slave's limits, which exit is a success. PURE."""
+"""Rules that both ends follow: what a change makes of a slave's limits, which exit is a success, how many
+frames a dependency waits for. PURE."""
+
+from math import ceil
 
 from msgspec import UNSET, structs
 
@@ -45,3 +48,11 @@ def succeeded(exit_: Exit, codes: ExitCodes) -> bool:
     if exit_.reason or exit_.signal is not None or exit_.code is None:
         return False
     return codes == ANY or exit_.code in codes
+
+
+def frames_wanted(total: int, frames: str, percent: float) -> int:
+    """How many of a layer's or a job's `total` frames whoever depends on `frames` of them waits for."""
+    if frames == "any":
+        return min(1, total)
+    # The percentage as it is written: 1.1 in binary would ask for 12 of 1000 frames.
+    return ceil(total * Fraction(str(percent)) / 100) if frames == "percent" else total

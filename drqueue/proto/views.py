@@ -73,7 +73,8 @@ class JobView(Value, frozen=True, kw_only=True):
     `mean_frame_s`; `eta_at` is 0 while nothing can be said; `moved_at`: when one last started or ended.
     `submitter` is who submitted it, as the master knows them; `owner` is what they said. `user`: whose share
     and limits it counts for. `failures` counts failed attempts since it last went on, `stopped_for` says why
-    it stopped by itself."""
+    it stopped by itself. `dependents` are jobs that depend on it, or have a layer that does (the first 500).
+    """
 
     id: Whole
     name: str
@@ -106,13 +107,14 @@ class JobView(Value, frozen=True, kw_only=True):
     max_failures: Whole = 0
     failures: Whole = 0
     stopped_for: str = ""
+    dependents: tuple[Whole, ...] = ()
 
 
 class FrameView(Value, frozen=True, kw_only=True):
     """One frame (or chunk): its numbers, where it stands, and its latest attempt.
 
     `requeued`: how often it failed or was killed since its last fresh start; `returned`: how often it came
-    back for any other reason (rerun, requeue, hard stop, a lost slave). `slot`: see RunOrder.
+    back for any other reason (rerun, requeue, hard stop, a lost slave). `slot` and `gpus`: see RunOrder.
     """
 
     job: Whole
@@ -141,6 +143,7 @@ class FrameView(Value, frozen=True, kw_only=True):
     returned: Whole = 0
     slot: Whole | None = None
     pid: Whole = 0
+    gpus: tuple[Whole, ...] = ()
 
 
 class AttemptView(Value, frozen=True, kw_only=True):

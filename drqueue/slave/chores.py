@@ -144,7 +144,7 @@ class ProgressWatch:
         while True:
             await self._wanted.wait()
             self._wanted = trio.Event()
-            while self._state.cores_used:
+            while self._state.milli_used:
                 await trio.sleep(PROGRESS_S)
                 await self.look()
             self._watched.clear()

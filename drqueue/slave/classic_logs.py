@@ -8,14 +8,17 @@ no folder is set nothing is begun; what was begun before is brought to its end.
 import os
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
 from drqueue import log
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.model import RunOrder
-from drqueue.slave.log_copy import Copied, LogCopy, unfinished
+from drqueue.slave import logs
+
+if TYPE_CHECKING:
+    from drqueue.slave.log_copy import LogCopy
 
 LOOK_S = 1.0
 #: Pause before a copy that could not be written is tried again.
@@ -51,6 +54,10 @@ class ClassicLogs:
         self._closed = False
         self._trouble = False
         self._full = False
+        if not os.path.lexists(os.path.join(state_dir, logs.COPIES)):
+            return
+        from drqueue.slave.log_copy import unfinished  # who copies no logs does not pay for it
+
         try:
             self._copies = {copy.key: copy for copy in unfinished(state_dir)}
         except OSError as error:
@@ -68,6 +75,8 @@ class ClassicLogs:
         self._full = full
         if full:
             return
+        from drqueue.slave.log_copy import LogCopy
+
         try:
             self._copies[order.key] = LogCopy.begin(self._state_dir, self._root, order)
         except OSError as error:
@@ -111,8 +120,10 @@ class ClassicLogs:
                 log.event("logs are copied again", folder=self._root)
             return seen.more
 
-    def _advance(self, work: list[tuple[LogCopy, bool]]) -> _Seen:
+    def _advance(self, work: "list[tuple[LogCopy, bool]]") -> _Seen:
         """In the thread: each copy in turn. Of two that go to the same file, the later one waits."""
+        from drqueue.slave.log_copy import Copied
+
         over: list[AttemptKey] = []
         busy: set[str] = set()
         more, cut_short = False, 0

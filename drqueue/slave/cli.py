@@ -28,6 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "state_dir": options.state_dir,
         "cores": options.cores,
         "memory_mb": options.memory,
+        "gpus": options.gpus,
+        "disk_mb": options.disk,
+        "amounts": _joined(options.amounts),
+        "tags": _joined(options.tags),
+        "attributes": _joined(options.attributes),
         "master": options.master,
     }
     try:
@@ -84,6 +89,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--cores", metavar="N", help="cores to offer (default: as measured)")
     parser.add_argument("--memory", metavar="MB", help="memory to offer (default: as measured)")
+    parser.add_argument("--gpus", metavar="LIST", help="GPUs to offer: all (default), none, or like 0,2")
+    parser.add_argument(
+        "--disk", metavar="MB", help="room for scratch files to offer (default: what is free)"
+    )
+    for option, metavar, what in (
+        ("--amounts", "NAME=N,...", "further amounts to offer; may be given again"),
+        ("--tags", "TAG,...", "tags that it has; may be given again"),
+        ("--attributes", "NAME=TEXT,...", "attributes that it has; may be given again"),
+    ):
+        parser.add_argument(option, metavar=metavar, action="append", help=what)
     parser.add_argument("--master", metavar="ADDR", help="its master: HOST[:PORT], unix:PATH, or localhost")
     parser.add_argument(
         "--print-settings", action="store_true", help="show all settings and where each is from"
@@ -93,6 +108,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"drqueue {__version__}")
     return parser
+
+
+def _joined(parts: list[str] | None) -> str | None:
+    return None if parts is None else ",".join(parts)
 
 
 def _complain(text: str, status: int) -> int:

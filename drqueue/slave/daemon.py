@@ -10,7 +10,6 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from functools import partial
 
 import trio
@@ -18,7 +17,6 @@ import trio
 from drqueue import __version__, engine, log, sdnotify
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.link_messages import Held, Hello, Message
-from drqueue.proto.model import MachineInfo
 from drqueue.proto.views import Finding, SlaveView
 from drqueue.settings import Address, SlaveSettings
 from drqueue.slave.acts import Acts
@@ -45,14 +43,15 @@ from drqueue.slave.identity import boot_id
 from drqueue.slave.joining import Introduction, Joiner
 from drqueue.slave.journal import Journal
 from drqueue.slave.link import Link
-from drqueue.slave.machine import measure_hardware
+from drqueue.slave.machine import disk_free_mb, measure_hardware
+from drqueue.slave.offer import offer_of
 from drqueue.slave.performer import Performer
 from drqueue.slave.ports import NetworkPort
 from drqueue.slave.privileges import User as UserIds
 from drqueue.slave.requests import Requests
 from drqueue.slave.routes import Routes
 from drqueue.slave.run_as import RunAs, User
-from drqueue.slave.scratch import Scratch
+from drqueue.slave.scratch import Scratch, scratch_root
 from drqueue.slave.supervisor import Supervisor
 from drqueue.slave.ticketing import Tickets
 from drqueue.slave.view import slave_view
@@ -72,15 +71,6 @@ NODES_MAX = 1000
 def now() -> float:
     """Seconds since boot, suspends included."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-@dataclass(frozen=True)
-class Offer:
-    """What this slave brings to the farm."""
-
-    machine: MachineInfo
-    cores: int
-    memory_mb: int
 
 
 class Daemon:
@@ -107,12 +97,8 @@ class Daemon:
         self._run_as.settle()
         self._lock = lock_state_dir(self._state_dir, "slave")
         try:
-            machine = measure_hardware(self._state_dir)
-            self._offer = Offer(
-                machine,
-                settings.cores or max(1, machine.cores_logical),
-                settings.memory_mb or machine.memory_mb,
-            )
+            room = disk_free_mb(scratch_root(settings.work_dir, self._state_dir, self._run_as.others))
+            self._offer = offer_of(settings, measure_hardware(self._state_dir), room)
             boot = boot_id()
             self._journal = Journal(
                 self._state_dir,
@@ -158,7 +144,13 @@ class Daemon:
         self._tickets = Tickets()
         self._acts = Acts(self._tell, self._master_clock)
         self._requests = Requests(
-            self._state_dir, self._inbox, self.view, self._is_over, look=self._examine, acts=self._acts
+            self._state_dir,
+            self._inbox,
+            self.view,
+            self._is_over,
+            look=self._examine,
+            acts=self._acts,
+            wrote_nothing=self._wrote_nothing,
         )
         self._network = NetworkPort(
             settings.control_listen, self._requests, SOFTWARE, self._tickets, lambda: state.slave_id
@@ -192,9 +184,7 @@ class Daemon:
         return slave_view(
             self._state,
             name=self._own_name(),
-            cores=self._offer.cores,
-            memory_mb=self._offer.memory_mb,
-            machine=self._offer.machine,
+            offer=self._offer,
             load=self._loads.load,
             control=self._control_address(),
             last_heard_at=time.time() - heard_ago,
@@ -250,6 +240,11 @@ class Daemon:
         attempt = self._state.held.get(key)
         return attempt is None or attempt.phase in (Phase.ENDED, Phase.VERIFYING)
 
+    def _wrote_nothing(self, key: AttemptKey) -> bool:
+        """Whether it ended without a word; the keeper may have given its log to another one."""
+        attempt = self._state.held.get(key)
+        return attempt is not None and attempt.exit is not None and not attempt.exit.log_bytes
+
     def _hello(self, held: tuple[Held, ...], more: bool) -> Hello:
         identity = self._journal.identity
         return Hello(
@@ -263,6 +258,7 @@ class Daemon:
             control=self._control_address(),
             held=held,
             more=more,
+            offers=self._offer.offers,
         )
 
     def _node_now(self, user: User | None) -> Node:
@@ -343,6 +339,7 @@ class Daemon:
                     name=self._settings.name,
                     cores=self._offer.cores,
                     memory_mb=self._offer.memory_mb,
+                    gpus=",".join(map(str, self._offer.offers.gpus)) or "none",
                     held=len(self._state.held),
                     state_dir=self._state_dir,
                 )
@@ -385,6 +382,7 @@ class Daemon:
             all_ended=self._frames_ended.set,
             started=self._progress.wake,
             copy_log=self._classic_logs.begin,
+            keep_empty_logs=bool(self._settings.logs),
         )
         nursery.start_soon(self._run_engine, performer)
         nursery.start_soon(self._link.run)
@@ -402,7 +400,7 @@ class Daemon:
         interval = sdnotify.watchdog_interval()
         if interval is not None:
             nursery.start_soon(every, interval, lambda: self._inbox.put(Ping()))
-        if self._state.cores_used:
+        if self._state.milli_used:
             self._progress.wake()
 
     async def _run_engine(self, performer: Performer) -> None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from drqueue.proto.model import NODE_HOME, SCRATCH, RunOrder
 from drqueue.proto.placeholders import NUMBERS, PlaceholderError, fill
+from drqueue.slave.core.amounts import milli, plain
 
 #: A variable or argument longer than this cannot be handed to a process (the kernel's limit is 128 kB).
 MAX_TEXT = 120_000
@@ -144,6 +145,15 @@ def _environment(order: RunOrder, node: Node, cwd: str) -> dict[str, str]:
     env["DRQUEUE_ATTEMPT"] = str(order.key)
     env["DRQUEUE_THREADS"] = str(max(1, int(order.cores)))
     env["DRQUEUE_MEMORY_MB"] = str(order.memory_mb)
+    env["DRQUEUE_DISK_MB"] = str(order.disk_mb)
+    env["DRQUEUE_AMOUNTS"] = ",".join(
+        [f"{name}={plain(milli(amount))}" for name, amount in order.amounts.items()]
+    )
+    env["DRQUEUE_GPUS"] = gpus = ",".join(map(str, order.gpus))
+    if gpus:
+        env["CUDA_VISIBLE_DEVICES"] = env["ROCR_VISIBLE_DEVICES"] = gpus
+        # Else CUDA counts from the fastest device on, and the driver's indexes mean others.
+        env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     if order.outputs:
         env["DRQUEUE_OUTPUT"] = first_output(order, cwd)
     return env

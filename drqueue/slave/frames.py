@@ -47,16 +47,17 @@ class Attempt:
     """One attempt: it runs, then closes (main process reaped, tree not yet gone), then has ended."""
 
     __slots__ = (
-        "birth", "cap", "cpu", "end", "hole", "key", "killing", "line", "log", "mark", "peak", "pid",
+        "again", "birth", "cap", "cpu", "end", "hole", "key", "killing", "line", "log", "path", "peak", "pid",
         "pids", "reason", "sessions", "start", "status", "user",
     )  # fmt: skip
 
     def __init__(self, key: Key, cap: int, user: privileges.User | None = None) -> None:
         self.key = key
         self.user = user  # None: the keeper's own
-        self.mark = "{}/{}/{}/{}".format(*key)
         self.cap = cap
-        self.line = ""  # what a daemon that attaches is told
+        self.line = ""  # what a daemon is told of its end, once it has come
+        self.path = ""
+        self.again = False  # the log may serve another attempt where it stays empty
         self.log = -1
         self.hole = 0  # where the hole in the log ends
         self.pid = self.birth = self.peak = self.status = 0
@@ -65,6 +66,11 @@ class Attempt:
         self.killing = False
         self.pids: dict[int, int] = {}  # members seen at the last look, with births (0: not looked up)
         self.sessions: set[int] = set()
+
+    @property
+    def mark(self) -> str:
+        """Its DRQUEUE_ATTEMPT."""
+        return "{}/{}/{}/{}".format(*self.key)
 
 
 class Stray:
@@ -181,10 +187,7 @@ class Frames:
                 proctree.kill(partial(proctree.descendants, (stray.pid,)))
 
     def finish(self, attempt: Attempt) -> None:
-        self.trim(attempt)
-        size = os.fstat(attempt.log).st_size
-        os.close(attempt.log)
-        attempt.log = -1
+        size = self.trim(attempt)
         attempt.pids = {}
         self.ended(attempt, size)
 
@@ -298,14 +301,19 @@ class Frames:
 
         proctree.kill(find)
 
-    def trim(self, attempt: Attempt) -> None:
-        """Punch out a log's middle when it holds more than the cap: a quarter stays at either end."""
-        quarter = max(attempt.cap // 4 // PAGE, 1) * PAGE
+    def trim(self, attempt: Attempt) -> int:
+        """Punch out a log's middle when it holds more than the cap: a quarter stays at either end.
+
+        The log's length, which that does not change.
+        """
         size = os.fstat(attempt.log).st_size
+        if size <= attempt.cap:
+            return size
+        quarter = max(attempt.cap // 4 // PAGE, 1) * PAGE
         start = max(attempt.hole, quarter)
         end = (size - quarter) // PAGE * PAGE
-        if quarter + size - start <= attempt.cap or size <= attempt.cap or end <= start:
-            return
+        if quarter + size - start <= attempt.cap or end <= start:
+            return size
         self.hurry = True
         mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
         if _libc.fallocate(attempt.log, mode, start, end - start) == 0:
@@ -314,3 +322,4 @@ class Frames:
             print(f"no holes in logs here: {os.strerror(ctypes.get_errno())}", file=sys.stderr, flush=True)
             attempt.reason = "log-limit"
             attempt.killing = True
+        return size

@@ -8,9 +8,9 @@ aside. A damaged file is refused, never replaced.
 import hashlib
 import os
 import secrets
-from dataclasses import asdict, dataclass, replace
 
 import msgspec
+from msgspec import Struct, structs
 
 from drqueue.proto.model import SlaveLimits
 from drqueue.slave.credentials import set_aside_cloned
@@ -25,8 +25,7 @@ LIMITS_FILE = "limits.json"
 MAX_PREVIOUS = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """The slave's own record of itself.
 
     `epoch` is the highest that a master of `farm` ever named. `previous` holds the ids given up,
@@ -62,11 +61,11 @@ def load_or_create(state_dir: str, name: str, fingerprint: str | None = None) ->
             raise ValueError("no id")
     except ValueError as error:
         raise StateError(f"{path} is damaged: {error}; restore it or move it away") from error
-    identity = replace(kept, name=name)
+    identity = structs.replace(kept, name=name)
     if kept.fingerprint != fingerprint:
         # First: under the new identity nothing would tell any more whose secret it is.
         set_aside_cloned(state_dir)
-        identity = replace(
+        identity = structs.replace(
             identity,
             id=secrets.token_hex(16),
             fingerprint=fingerprint,
@@ -94,7 +93,7 @@ def for_joining(state_dir: str, name: str) -> Identity:
 
 def save(state_dir: str, identity: Identity) -> None:
     """Bring an identity to the disk; raises StateError."""
-    write_json_atomic(os.path.join(state_dir, IDENTITY_FILE), asdict(identity))
+    write_json_atomic(os.path.join(state_dir, IDENTITY_FILE), structs.asdict(identity))
 
 
 def load_limits(state_dir: str) -> SlaveLimits:
@@ -115,7 +114,7 @@ def load_limits(state_dir: str) -> SlaveLimits:
 def save_limits(state_dir: str, limits: SlaveLimits) -> None:
     """Bring the limits to the disk; raises StateError."""
     # All fields, also those at their default: a default may change with a version, a wish does not.
-    write_json_atomic(os.path.join(state_dir, LIMITS_FILE), msgspec.structs.asdict(limits))
+    write_json_atomic(os.path.join(state_dir, LIMITS_FILE), structs.asdict(limits))
 
 
 def boot_id(root: str = "/") -> str:

@@ -8,7 +8,6 @@ import os
 import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import trio
 from msgspec import structs
@@ -23,6 +22,7 @@ from drqueue.slave.core.records import (
     Record,
     SpoolRecord,
     from_plain,
+    to_bytes,
     to_plain,
 )
 from drqueue.slave.identity import MAX_PREVIOUS, Identity, load_limits, load_or_create, save, save_limits
@@ -66,7 +66,7 @@ class Journal:
         if self.identity.cloned:
             aside = self._spool.set_aside("cloned")
             log.warning("this disk was cloned: a new identity was taken", spool=aside)
-            self._keep_identity(replace(self.identity, cloned=False))
+            self._keep_identity(structs.replace(self.identity, cloned=False))
 
     @property
     def whole(self) -> bool:
@@ -114,9 +114,10 @@ class Journal:
     async def _drain(self) -> None:
         """Write what waits, in order; OSError or StateError, and the rest goes on waiting."""
         waiting = self._waiting
-        if not any(isinstance(record, _Special) for record in waiting):
+        plain = [record for record in waiting if not isinstance(record, _Special)]
+        if len(plain) == len(waiting):
             # The hot path: nothing here waits for anybody.
-            self._append([record for record in waiting if not isinstance(record, _Special)])
+            self._append(plain)
             waiting.clear()
         else:
             async with self._draining:
@@ -136,7 +137,7 @@ class Journal:
             log.error("the spool cannot be compacted", error=error.strerror)
 
     def _append(self, batch: Sequence[SpoolRecord]) -> None:
-        self._spool.append([to_plain(record) for record in batch])
+        self._spool.append_encoded(map(to_bytes, batch))
 
     async def _write_special(self, record: FarmLeft | MasterSeen | LimitsSet) -> None:
         match record:
@@ -144,7 +145,7 @@ class Journal:
                 await trio.to_thread.run_sync(save_limits, self._state_dir, limits)
                 self.limits = limits
             case MasterSeen(farm, epoch):
-                identity = replace(self.identity, farm=farm, epoch=epoch)
+                identity = structs.replace(self.identity, farm=farm, epoch=epoch)
                 await trio.to_thread.run_sync(self._keep_identity, identity)
             case FarmLeft(old):
                 await trio.to_thread.run_sync(self._leave_farm, old)
@@ -153,7 +154,7 @@ class Journal:
         """The identity first: with the new one, what the old spool holds is no longer this slave's."""
         former = self.identity
         previous = (former.id, *former.previous)[:MAX_PREVIOUS]
-        fresh = replace(former, id=secrets.token_hex(16), previous=previous, farm="", epoch=0)
+        fresh = structs.replace(former, id=secrets.token_hex(16), previous=previous, farm="", epoch=0)
         self._keep_identity(fresh)
         aside = self._spool.set_aside(f"farm-{old[:8]}")
         self._spool.append([to_plain(Boot(self._boot_id))])

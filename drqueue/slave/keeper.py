@@ -16,16 +16,20 @@ JSON. The daemon greets with {"v": 1}, the keeper answers {"is": "keeper", "v": 
 whether it may change users}, tells all that it holds, and ends that with {"is": "held"}. A key is
 [job, layer, frame, attempt].
 
-    do: launch   key argv env cwd umask log cap scratch      is: started  key pid birth at
-        launch-as   the same, and as                             failed   key reason text
-        remove-as   paths as                                     ended    key code signal cpu peak
-        signal   key kill                                                 start end log reason
+    do: launch   key argv env cwd umask log cap              is: started  key pid birth at
+                 scratch again                                   failed   key reason text
+        launch-as   the same, and as                             ended    key code signal cpu peak
+        remove-as   paths as                                              start end log reason
+        signal   key kill
         forget   key
         shutdown grace
 
 `as` is [uid, gid, [further groups]]. These are verbs of their own, and no field of launch: a keeper that
 knows nothing of users closes the connection instead of starting a frame as its own. A scratch directory is
 made where it is missing; another user's must be new. What is to be removed is not answered for.
+
+A start is told a moment later, and not at all where the end came before. With `again` a log that stays empty
+may become another attempt's, so that of what wrote nothing there may be no log in the end.
 
 A result (failed, ended) is held until it is forgotten. Without daemon and frames it ends after
 LINGER_SECONDS, results or not; on shutdown, or TERM, as soon as all trees are gone.
@@ -34,6 +38,7 @@ A log over its cap keeps its first and its last quarter and loses what lies betw
 the disk holds at most the cap and what is written between two looks. The file's length is not changed.
 """
 
+import ctypes
 import fcntl
 import os
 import signal
@@ -53,17 +58,23 @@ else:  # run by path and without site: the package cannot be imported
 LOCK_PATIENCE_S = 10.0
 
 
-def signals() -> socket.socket:
-    """Let CHLD and TERM write their number to a socket; return its reading end."""
-    reading, writing = socket.socketpair()
-    reading.setblocking(False)
-    writing.setblocking(False)
-    for signo in (signal.SIGCHLD, signal.SIGTERM):
-        signal.signal(signo, lambda *_: None)
+def signals() -> int:
+    """A descriptor from which CHLD and TERM are read, in place of handlers; raises OSError."""
     for signo in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         signal.signal(signo, signal.SIG_IGN)
-    signal.set_wakeup_fd(writing.detach(), warn_on_full_buffer=False)
-    return reading
+    wanted = (signal.SIGCHLD, signal.SIGTERM)
+    for signo in wanted:
+        signal.signal(signo, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, wanted)
+    bits = 8 * ctypes.sizeof(ctypes.c_ulong)
+    mask = (ctypes.c_ulong * (1024 // bits))()
+    for signo in wanted:
+        mask[(signo - 1) // bits] |= 1 << (signo - 1) % bits
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd: int = libc.signalfd(-1, mask, os.O_NONBLOCK | os.O_CLOEXEC)
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), "signalfd")
+    return fd
 
 
 def take_lock() -> None:

@@ -29,6 +29,11 @@ MAX_CALLERS = 8
 MAX_HELPERS = 64
 SPARE_FDS = 48
 DEAF_S = 0.25
+# A start is told after this time, with those that came meanwhile. Of what ended before only the end is told.
+STARTED_AFTER_S = 0.05
+# Larger buffers are mapped and unmapped anew for each read.
+READ_SIZE = 1 << 16
+SIGNAL_SIZE = 128  # of one signalfd_siginfo, which begins with the number
 
 Message = dict[str, object]
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -54,13 +59,16 @@ class Caller:
 class Keeper:
     """The loop and the connections; `run` returns when it may end."""
 
-    def __init__(self, linger_s: float, listener: socket.socket, wake: socket.socket, state_dir: str) -> None:
+    def __init__(self, linger_s: float, listener: socket.socket, wake: int, state_dir: str) -> None:
         self.linger_s = linger_s
         self.changes_users = privileges.may_change_users()
         privileges.keep_to_self()
         self.notes = notes.Notes(state_dir)
         self.attempts: dict[frames.Key, frames.Attempt] = {}
         self.frames = frames.Frames(self.ended)
+        self.logs = spawning.Logs()
+        self.untold: dict[frames.Key, frames.Attempt] = {}  # starts, in their order
+        self.tell_at = 0.0
         self.callers: dict[int, Caller] = {}
         self.daemon: Caller | None = None
         self.idle_since = time.monotonic()
@@ -70,7 +78,7 @@ class Keeper:
         self.wake = wake
         self.listener = listener
         self.epoll = select.epoll()
-        self.epoll.register(self.wake.fileno(), select.EPOLLIN)
+        self.epoll.register(wake, select.EPOLLIN)
         self.epoll.register(listener.fileno(), select.EPOLLIN)
 
     # --- the loop
@@ -78,8 +86,9 @@ class Keeper:
     def run(self) -> None:
         while True:
             for fd, event in self.epoll.poll(self.patience()):
-                if fd == self.wake.fileno():
-                    if signal.SIGTERM in self.wake.recv(4096):
+                if fd == self.wake:
+                    numbers = memoryview(os.read(fd, 64 * SIGNAL_SIZE)).cast("I")[:: SIGNAL_SIZE // 4]
+                    if signal.SIGTERM in numbers:
                         self.shutdown(0.0)
                     self.frames.reap()
                 elif fd == self.listener.fileno():
@@ -87,8 +96,11 @@ class Keeper:
                 elif fd in self.callers:
                     self.serve(self.callers[fd], event)
             if self.frames:
-                if time.monotonic() >= self.frames.next_tick:
+                now = time.monotonic()
+                if now >= self.frames.next_tick:
                     self.tick()
+                if self.untold and now >= self.tell_at:
+                    self.tell_starts()
             elif self.patience() == 0.0:
                 break
             elif self.deaf:
@@ -102,7 +114,8 @@ class Keeper:
     def patience(self) -> float:
         """Seconds until something has to be done unasked; -1 for never."""
         if self.frames:
-            return max(0.0, self.frames.next_tick - time.monotonic())
+            at = min(self.frames.next_tick, self.tell_at) if self.untold else self.frames.next_tick
+            return max(0.0, at - time.monotonic())
         if self.stop_at is not None:
             return 0.0
         if self.daemon is None:
@@ -159,7 +172,7 @@ class Keeper:
         if event & select.EPOLLOUT:
             self.flush(caller)
         try:
-            data = caller.sock.recv(1 << 18)
+            data = caller.sock.recv(READ_SIZE)
         except BlockingIOError:
             return
         except OSError:
@@ -213,8 +226,14 @@ class Keeper:
         greeting = {"is": "keeper", "v": VERSION, "pid": os.getpid(), "users": self.changes_users}
         self.tell(_encode(greeting))
         for attempt in self.attempts.values():
-            self.tell(attempt.line)
+            self.tell(line_of(attempt))
+        self.untold.clear()
         self.tell('{"is":"held"}')
+
+    def tell_starts(self) -> None:
+        for attempt in self.untold.values():
+            self.tell(line_of(attempt))
+        self.untold.clear()
 
     def tell(self, line: str) -> None:
         if self.daemon is not None:
@@ -242,7 +261,7 @@ class Keeper:
         key = key_of(message)
         known = self.attempts.get(key)
         if known is not None:
-            self.tell(known.line)
+            self.tell(line_of(known))
             return
         argv, env, cwd, log, cap, umask = launch_fields(message)
         attempt = self.attempts[key] = frames.Attempt(key, cap, user)
@@ -251,7 +270,9 @@ class Keeper:
                 raise spawning.LaunchError(spawning.SPAWN_FAILED, "the keeper is shutting down")
             if len(self.frames) >= self.room or len(self.attempts) > MAX_HELD:
                 raise spawning.LaunchError(spawning.SPAWN_FAILED, "the keeper holds too many frames")
-            attempt.log = spawning.open_log(log)
+            attempt.log, attempt.path = self.logs.open(log), log
+            # Another user's frame may have handed its log to somebody who is still there.
+            attempt.again = user is None and message.get("again") is True
             attempt.start = time.time()
             scratch = message.get("scratch") is True
             if user is None:
@@ -266,13 +287,12 @@ class Keeper:
                 os.close(attempt.log)
                 attempt.log = -1
             attempt.line = _encode({"is": "failed", "key": key, "reason": error.reason, "text": error.text})
+            self.tell(attempt.line)
         else:
             self.frames.add(attempt)
-            attempt.line = (
-                f'{{"is":"started","key":{[*key]},"pid":{attempt.pid},"birth":{attempt.birth},'
-                f'"at":{attempt.start!r}}}'
-            )
-        self.tell(attempt.line)
+            if not self.untold:
+                self.tell_at = time.monotonic() + STARTED_AFTER_S
+            self.untold[key] = attempt
 
     def remove(self, message: Message, user: privileges.User) -> None:
         """Have trees removed; whoever asked looks again later, so that a failure needs no answer."""
@@ -289,6 +309,9 @@ class Keeper:
             print(f"nothing can be removed: {error.text}", file=sys.stderr, flush=True)
 
     def ended(self, attempt: frames.Attempt, log_size: int) -> None:
+        self.logs.close(attempt.path, attempt.log, attempt.again and not log_size)
+        attempt.log = -1
+        self.untold.pop(attempt.key, None)
         code = os.waitstatus_to_exitcode(attempt.status)
         status = f'"code":{code},"signal":null' if code >= 0 else f'"code":null,"signal":{-code}'
         # All numbers and one fixed word: an encoder would cost ten times as much.
@@ -321,9 +344,17 @@ class Keeper:
         self.frames.next_tick = min(self.frames.next_tick, self.stop_at)
 
 
+def line_of(attempt: frames.Attempt) -> str:
+    """What a daemon is told of an attempt now."""
+    return attempt.line or (
+        f'{{"is":"started","key":{[*attempt.key]},"pid":{attempt.pid},"birth":{attempt.birth},'
+        f'"at":{attempt.start!r}}}'
+    )
+
+
 def key_of(message: Message) -> frames.Key:
     key = message.get("key")
-    if not isinstance(key, list) or len(key) != 4 or any(type(part) is not int for part in key):
+    if type(key) is not list or len(key) != 4 or [*map(type, key)] != [int] * 4:
         raise BadMessageError("bad key")
     return (key[0], key[1], key[2], key[3])
 
@@ -341,9 +372,9 @@ def user_of(message: Message) -> privileges.User:
 def launch_fields(message: Message) -> tuple[list[str], dict[str, str], str, str, int, int]:
     argv, env = message.get("argv"), message.get("env")
     cwd, log, cap, umask = (message.get(name) for name in ("cwd", "log", "cap", "umask"))
-    if not isinstance(argv, list) or not argv or not all(isinstance(word, str) for word in argv):
+    if not isinstance(argv, list) or set(map(type, argv)) != {str}:
         raise BadMessageError("bad argv")
-    if not isinstance(env, dict) or not all(isinstance(value, str) for value in env.values()):
+    if not isinstance(env, dict) or not set(map(type, env.values())) <= {str}:
         raise BadMessageError("bad env")
     if not isinstance(cwd, str) or not isinstance(log, str):
         raise BadMessageError("bad path")

@@ -21,7 +21,6 @@ from drqueue.proto.ids import AttemptKey, parse_attempt
 from drqueue.proto.model import RunOrder
 from drqueue.slave import logs
 
-NOTES = "copies"
 #: Bytes that are noted and appended at a time, and copied of one log at one look.
 CHUNK = 64 * 1024
 LOOK_MAX = 1 << 20
@@ -104,7 +103,7 @@ class LogCopy:
         try:
             copy._keep(-1, 0, b"")
         except FileNotFoundError:
-            os.makedirs(os.path.join(state_dir, NOTES), mode=0o700, exist_ok=True)
+            os.makedirs(os.path.join(state_dir, logs.COPIES), mode=0o700, exist_ok=True)
             copy._keep(-1, 0, b"")
         return copy
 
@@ -197,12 +196,12 @@ class LogCopy:
 
 def note_path(state_dir: str, key: AttemptKey) -> str:
     """Where the note on an attempt's copy lies."""
-    return os.path.join(state_dir, NOTES, f"{key.job}.{key.layer}.{key.frame}.{key.attempt}")
+    return os.path.join(state_dir, logs.COPIES, f"{key.job}.{key.layer}.{key.frame}.{key.attempt}")
 
 
 def unfinished(state_dir: str) -> list[LogCopy]:
     """The copies that a former daemon left unfinished, oldest first; OSError."""
-    folder = os.path.join(state_dir, NOTES)
+    folder = os.path.join(state_dir, logs.COPIES)
     try:
         names = os.listdir(folder)
     except FileNotFoundError:

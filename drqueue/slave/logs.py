@@ -36,6 +36,8 @@ __all__ = [
 ]
 
 LOGS = "logs"
+#: Notes on copies of logs that are not complete (see `log_copy`).
+COPIES = "copies"
 #: What is kept of each end of a log, in bytes.
 KEEP = 1 << 16
 _PURGE_BATCH = 1000

@@ -44,6 +44,14 @@ def measure_hardware(state_dir: str) -> MachineInfo:
     )
 
 
+def disk_free_mb(path: str) -> int:
+    """Room that is free to an ordinary user where a path lies, or will once it is made (MB)."""
+    path = os.path.abspath(path)
+    while not os.path.exists(path) and os.path.dirname(path) != path:
+        path = os.path.dirname(path)
+    return _disk(path)[1] // _MB
+
+
 class LoadMeter:
     """Measures load; rates are means since the sample before (the first: since the meter was made)."""
 

@@ -5,14 +5,13 @@ once for each date, and never because the clock went backwards; a time of day th
 leaps over has passed too; nobody who disables a slave after that time finds it enabled the same day.
 """
 
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from typing import NamedTuple
 
 _DAY = timedelta(days=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """What is remembered: naive local time up to which all is dealt with; the last date that had its turn.
 
     A start, and every change of the time of day, begin with `Mark(now)`.

@@ -9,7 +9,6 @@ import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 
-from drqueue import png
 from drqueue.proto.placeholders import Place, parse_output
 
 #: What is remembered of a file: inode, size, time of change in ns. None: there was none.
@@ -70,6 +69,8 @@ def _wrong(path: str, before: Stamp) -> str | None:
     if (info.st_ino, info.st_size, info.st_mtime_ns) == before:
         return "is the same file as before the start"
     if path.lower().endswith(".png"):
+        from drqueue import png  # only pictures of this kind pay for it
+
         try:
             wrong = png.check(path)
         except OSError as error:

@@ -80,6 +80,7 @@ class Performer:
         all_ended: Callable[[], None],
         started: Callable[[], None],
         copy_log: Callable[[RunOrder], None],
+        keep_empty_logs: bool,
     ) -> None:
         self._state_dir = state_dir
         self._node = node
@@ -93,6 +94,7 @@ class Performer:
         self._whole = whole
         self._started = started
         self._copy_log = copy_log
+        self._keep_empty_logs = keep_empty_logs
         self._held_back: deque[Effect] = deque()
         self._log_folder = -1
         self._looking = trio.CapacityLimiter(LOOKING_MAX)
@@ -163,6 +165,7 @@ class Performer:
                 umask=self._umask,
                 scratch=made.scratch,
                 user=None if user is None else user.ids,
+                keep_empty_log=self._keep_empty_logs,
             )
         )
 

@@ -13,7 +13,6 @@ from functools import partial
 import trio
 
 from drqueue.engine import Inbox
-from drqueue.proto.checks import check_limits
 from drqueue.proto.errors import LocalProtocolError
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.link_messages import Message
@@ -63,11 +62,13 @@ class Requests:
         *,
         look: Look | None = None,
         acts: Acts | None = None,
+        wrote_nothing: Callable[[AttemptKey], bool] = lambda key: False,
     ) -> None:
         self._state_dir = state_dir
         self._inbox = inbox
         self._view = view
         self._is_over = is_over
+        self._wrote_nothing = wrote_nothing
         self._look = look
         self._looking = trio.Lock()
         self.acts = acts
@@ -114,7 +115,7 @@ class Requests:
                 return _refusal(request, "unreadable", f"the log cannot be read: {error.strerror}")
             if size > request.offset:
                 return await self._part(request, path, limit, over)
-            if over and size < 0:
+            if over and size < 0 and not self._wrote_nothing(request.key):
                 return _refusal(request, "no-log", f"there is no log of attempt {request.key} on this slave")
             if over or trio.current_time() >= deadline:
                 # A log that became shorter than the offset was replaced: go on from its end.
@@ -159,7 +160,7 @@ class LinkRequests:
             self._refuse(request, NOT_ALLOWED, text)
             return
         match request:
-            case SetLimits() if (problem := check_limits(request.change)) is not None:
+            case SetLimits() if (problem := _wrong_limits(request)) is not None:
                 self._refuse(request, "bad-limits", problem)
             case SetLimits() | KillAttempts():
                 own = who is not None and type(request) in OWN and not reaches(who.role, "supervisor")
@@ -213,6 +214,12 @@ class LinkRequests:
             self._reply(await self._requests.read_log(request))
         finally:
             self._reading -= 1
+
+
+def _wrong_limits(request: SetLimits) -> str | None:
+    from drqueue.proto.checks import check_limits  # with all that is said of jobs: seldom wanted here
+
+    return check_limits(request.change)
 
 
 def _refusal(request: Request, code: str, text: str) -> Refusal:

@@ -26,6 +26,7 @@ NO_COMMAND, NO_CWD, SPAWN_FAILED = "no-command", "no-cwd", "spawn-failed"
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 DEFAULT_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 START_S = 10.0
+SPARE_LOGS = 16
 # rm follows no link, whatever changes meanwhile; folders that are closed to their own user are opened.
 REMOVER = """rm -rf -- "$@" && exit
 for path; do [ -L "$path" ] || chmod -R u+rwx -- "$path"; done
@@ -49,6 +50,43 @@ def open_log(path: str) -> int:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except (OSError, ValueError) as error:
         raise LaunchError(SPAWN_FAILED, f"cannot open the log {path}: {why(error)}") from None
+
+
+class Logs:
+    """Opens logs. One that stayed empty may become another attempt's, by a new name in the same folder.
+
+    To create a file is the dearest part of a short frame's start, and a hundred times dearer still where many
+    were removed lately (ext4 does not use an inode again for minutes, and looks at each).
+    """
+
+    def __init__(self) -> None:
+        self._spare: list[tuple[str, int]] = []
+
+    def open(self, path: str) -> int:
+        """A log's descriptor; raises LaunchError."""
+        if self._spare:
+            former, fd = self._spare[-1]
+            if former.rpartition("/")[0] == path.rpartition("/")[0] and not os.path.lexists(path):
+                self._spare.pop()
+                try:
+                    os.rename(former, path)
+                except OSError:  # it was removed
+                    os.close(fd)
+                else:
+                    return fd
+            for spare in [spare for spare in self._spare if spare[0] == path]:
+                self._spare.remove(spare)
+                os.close(spare[1])
+        return open_log(path)
+
+    def close(self, path: str, fd: int, again: bool) -> None:
+        """Be done with a log; `again`: it is empty, and nobody writes to it any more."""
+        if not again:
+            os.close(fd)
+            return
+        self._spare.append((path, fd))
+        if len(self._spare) > SPARE_LOGS:
+            os.close(self._spare.pop(0)[1])
 
 
 def spawn(

@@ -35,10 +35,17 @@ def encode(record: object) -> bytes:
         body: bytes = msgpack.packb(record)
     except (TypeError, OverflowError) as error:
         raise ValueError(f"not a record: {error}") from error
-    if len(body) > MAX_RECORD:
-        raise ValueError(f"a record of {len(body)} bytes is larger than {MAX_RECORD}")
+    framed = frame(body)
     _decode(body)
-    return _PREFIX.pack(len(body), _checksum(body)) + body
+    return framed
+
+
+def frame(body: bytes) -> bytes:
+    """A record, encoded already, as it stands in the file; raises ValueError for one that is too large."""
+    size = len(body)
+    if size > MAX_RECORD:
+        raise ValueError(f"a record of {size} bytes is larger than {MAX_RECORD}")
+    return _PREFIX.pack(size, _checksum(body)) + body
 
 
 def _decode(body: bytes) -> object:
@@ -130,7 +137,13 @@ class Spool:
 
     def append(self, records: Sequence[object]) -> None:
         """Write records, all or none. Raises ValueError for what is no record, OSError for a full disk."""
-        data = b"".join(map(encode, records))
+        self._append(b"".join(map(encode, records)))
+
+    def append_encoded(self, bodies: Iterable[bytes]) -> None:
+        """The same for what is msgpack already, and is known to be readable."""
+        self._append(b"".join(map(frame, bodies)))
+
+    def _append(self, data: bytes) -> None:
         if not data:
             return
         if self._unclean:

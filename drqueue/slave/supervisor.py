@@ -35,10 +35,11 @@ log = logging.getLogger(__name__)
 
 VERSION = 1
 MAX_UNSENT = 64 << 20  # what a keeper that reads nothing may owe; beyond, launches fail
+FORGET_AT_ONCE = 64  # so many ends are forgotten in a message of their own, fewer with the next order
+RECV_SIZE = 1 << 16  # a larger buffer is mapped and unmapped anew for each read
 ATTACH_PATIENCE_S = 15.0
 POLL_S = 0.05
 
-Key = tuple[int, int, int, int]
 Where = tuple[int, int] | None  # process id and birth; None while nothing but the key is known
 
 
@@ -52,32 +53,8 @@ class _Held(msgspec.Struct, tag="held", tag_field="is"):
     pass
 
 
-class _Started(msgspec.Struct, tag="started", tag_field="is"):
-    key: Key
-    pid: int
-    birth: int
-    at: float
-
-
-class _Failed(msgspec.Struct, tag="failed", tag_field="is"):
-    key: Key
-    reason: str
-    text: str
-
-
-class _Ended(msgspec.Struct, tag="ended", tag_field="is"):
-    key: Key
-    code: int | None
-    signal: int | None
-    cpu: float
-    peak: int
-    start: float
-    end: float
-    log: int
-    reason: str
-
-
-_decoder = msgspec.json.Decoder(_Greeting | _Held | _Started | _Failed | _Ended)
+_Report = _Greeting | _Held | ProcessStarted | LaunchFailed | ProcessEnded
+_decoder: msgspec.json.Decoder[_Report] = msgspec.json.Decoder(_Report)
 _encoder = msgspec.json.Encoder()
 
 
@@ -95,6 +72,7 @@ class Supervisor:
         self._linger_s = linger_s
         self._sock: socket.socket | None = None
         self._out = bytearray()
+        self._forgotten: list[AttemptKey] = []
         self._draining = False
         self._held: dict[AttemptKey, Where] = {}  # running under the keeper, or on its way there
         self._lost: dict[AttemptKey, Where] = {}  # believed to run, not yet found
@@ -165,6 +143,7 @@ class Supervisor:
             "log": order.log_path,
             "cap": order.log_cap,
             "scratch": order.scratch,
+            "again": not order.keep_empty_log,
         }
         self._order(message if order.user is None else {**message, "do": "launch-as", "as": order.user})
 
@@ -191,14 +170,18 @@ class Supervisor:
     def forget(self, key: AttemptKey) -> None:
         """An attempt's end is noted for good."""
         if self._sock is not None:
-            self._order({"do": "forget", "key": key})
+            self._forgotten.append(key)
 
     def flush(self) -> None:
-        """Send what was asked for since the last flush."""
+        """Send what was asked for since the last flush; what it may forget, a busy keeper hears later."""
         if self._sock is None:
             if self._out:
                 self._wanted.set()
             return
+        if self._forgotten and (self._out or not self._held or len(self._forgotten) >= FORGET_AT_ONCE):
+            for key in self._forgotten:
+                self._order({"do": "forget", "key": key})
+            self._forgotten.clear()
         if self._draining or not self._out:
             return
         self._send(self._sock)
@@ -294,6 +277,7 @@ class Supervisor:
         finally:
             self._sock = None
             self._out.clear()
+            self._forgotten.clear()
             trio.lowlevel.notify_closing(link.sock)
             link.sock.close()
         if link.child and self._nursery is not None:
@@ -313,7 +297,7 @@ class Supervisor:
         while True:
             await trio.lowlevel.wait_readable(sock)
             try:
-                data = sock.recv(1 << 18)
+                data = sock.recv(RECV_SIZE)
             except BlockingIOError:
                 continue
             except OSError:
@@ -329,44 +313,28 @@ class Supervisor:
                     continue
                 self._report(report)
 
-    def _report(self, report: _Greeting | _Held | _Started | _Failed | _Ended) -> None:
+    def _report(self, report: _Report) -> None:
         match report:
-            case _Greeting():
-                self._greeted = True
-                self._changes_users = report.users
+            case ProcessEnded() | LaunchFailed():
+                self._lost.pop(report.key, None)
+                self._held.pop(report.key, None)
+                self._deliver(report)
+                self._send_away()
+            case ProcessStarted():
+                key = report.key
+                self._lost.pop(key, None)
+                self._held[key] = (report.pid, report.birth)
+                self._deliver(report)
+                if key in self._late:
+                    self.signal_tree(key, self._late.pop(key))
+                    self.flush()
             case _Held():
                 self._adopt_lost()
                 self._ready.set()
                 self._send_away()
-            case _Started():
-                key = self._found(report.key)
-                self._held[key] = (report.pid, report.birth)
-                self._deliver(ProcessStarted(key, report.pid, report.birth, report.at))
-                if key in self._late:
-                    self.signal_tree(key, self._late.pop(key))
-                    self.flush()
-            case _Failed():
-                key = self._found(report.key)
-                self._held.pop(key, None)
-                self._deliver(LaunchFailed(key, report.reason, report.text))
-                self._send_away()
-            case _Ended():
-                key = self._found(report.key)
-                self._held.pop(key, None)
-                self._deliver(
-                    ProcessEnded(
-                        key,
-                        report.code,
-                        report.signal,
-                        report.cpu,
-                        report.peak,
-                        report.start,
-                        report.end,
-                        report.log,
-                        report.reason,
-                    )
-                )
-                self._send_away()
+            case _Greeting():
+                self._greeted = True
+                self._changes_users = report.users
 
     def _send_away(self) -> None:
         """End a keeper that frames wait to be rid of, once it runs nothing."""
@@ -380,11 +348,6 @@ class Supervisor:
         for order in failed:
             self._waiting.remove(order)
             self._deliver(LaunchFailed(order.key, SPAWN_FAILED, text))
-
-    def _found(self, raw: Key) -> AttemptKey:
-        key = AttemptKey(*raw)
-        self._lost.pop(key, None)
-        return key
 
     def _fail_launches(self, text: str) -> None:
         log.error("%s", text)

@@ -1,17 +1,17 @@
 """A slave as it shows itself to clients. PURE."""
 
-from drqueue.proto.model import FrameStateName, MachineInfo, MachineLoad
+from drqueue.proto.model import FrameStateName, MachineLoad
 from drqueue.proto.views import FrameView, SlaveView
+from drqueue.slave.core.amounts import total
 from drqueue.slave.core.state import ALIVE, USING, Attempt, Phase, State
+from drqueue.slave.offer import Offer
 
 
 def slave_view(
     state: State,
     *,
     name: str,
-    cores: int,
-    memory_mb: int,
-    machine: MachineInfo,
+    offer: Offer,
     load: MachineLoad,
     control: str,
     last_heard_at: float,
@@ -30,18 +30,22 @@ def slave_view(
         name=state.name or name,
         state=word,
         linked=state.registered,
-        cores=cores,
-        memory_mb=memory_mb,
+        cores=offer.cores,
+        memory_mb=offer.memory_mb,
         cores_used=state.cores_used,
         memory_used_mb=sum(attempt.order.memory_mb for attempt in busy),
         limits=state.limits,
-        machine=machine,
+        machine=offer.machine,
         load=load,
         control=control,
         last_heard_at=last_heard_at,
         running=tuple([_frame(attempt, state.name or name) for attempt in held[:SHOWN_MAX]]),
         frames_done=state.done,
         frames_failed=state.failed,
+        offers=offer.offers,
+        gpus_used=tuple(sorted(state.gpus_used)),
+        disk_used_mb=sum(attempt.order.disk_mb for attempt in busy),
+        amounts_used=total(attempt.order.amounts for attempt in busy),
     )
 
 

@@ -19,8 +19,9 @@ from drqueue.master.core.events import SlaveSaid
 from drqueue.master.core.on_look import READS
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.link_messages import LimitsNow
-from drqueue.proto.messages import BY_TAG, FrameVerbName, JobVerbName, Refusal, Request
+from drqueue.proto.messages import FrameVerbName, JobVerbName, Refusal, Request
 from drqueue.proto.model import Exit, SlaveLimits
+from drqueue.proto.tags import BY_TAG
 from tests.binding.verbs import STATES, State, Verb, load, make
 from tests.binding.walk import walk
 from tests.builders import CoreFarm

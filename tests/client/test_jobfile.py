@@ -9,7 +9,7 @@ import pytest
 from drqueue.client import jobfile
 from drqueue.client.jobfile import JobFileError, read_job_file
 from drqueue.proto.checks import check_spec
-from drqueue.proto.model import Depend, JobSpec, LayerSpec, Needs
+from drqueue.proto.model import Alternative, Depend, JobSpec, LayerDepend, LayerSpec, Needs
 
 
 def read(tmp_path: Path, text: str) -> JobSpec:
@@ -24,7 +24,8 @@ def test_the_example_in_the_documentation_is_a_job(tmp_path: Path) -> None:
     spec = read(tmp_path, example)
     assert check_spec(spec) is None
     assert [layer.name for layer in spec.layers] == ["render", "encode"]
-    assert spec.layers[0].needs == Needs(cores=4, memory_mb=8000)
+    assert spec.layers[0].needs == Needs(cores=4, memory_mb=8000, tags=("ssd",))
+    assert spec.layers[0].limits == {"arnold": 1}
     assert spec.layers[1].shell.startswith("ffmpeg")
     assert spec.layers[1].after == ("render",)
 
@@ -100,6 +101,69 @@ def test_everything_that_a_job_has_can_be_said(tmp_path: Path) -> None:
     )
 
 
+def test_needs_dependencies_limits_and_orders_can_be_said(tmp_path: Path) -> None:
+    spec = read(
+        tmp_path,
+        """
+        [job]
+        depends = [3, "4/sim:50%", { job = 5, layer = "x", frames = "any", until = "ended" }]
+        max_failures = 9
+
+        [[layer]]
+        name = "sim"
+        command = ["a"]
+        depends = "previous"
+        limits = ["houdini", "big", "houdini"]
+
+        [[layer]]
+        name = "render"
+        command = ["a"]
+        cores = 0.5
+        gpus = 1
+        gpu_memory_mb = 8000
+        disk_mb = 50000
+        amounts = { bandwidth = 0.25 }
+        tags = "ssd"
+        where = '''os == "linux" and
+            cpu ~ "*EPYC*"'''
+        depends = ["sim:each-1", "7", { layer = "sim", frames = "percent", percent = 10.5 }]
+        order = "coarse"
+        next = 5
+        limits = { nuke = 2 }
+
+        [[layer.alternatives]]
+        cores = 16
+        memory_mb = 32000
+        """,
+    )
+    assert check_spec(spec) is None
+    assert spec.max_failures == 9
+    assert spec.depends == (
+        Depend(3),
+        Depend(4, layer="sim", frames="percent", percent=50),
+        Depend(5, "ended", layer="x", frames="any"),
+    )
+    sim, render = spec.layers
+    assert sim.depends == (LayerDepend(frames="previous"),)
+    assert sim.limits == {"houdini": 2, "big": 1}
+    assert render.needs == Needs(
+        cores=0.5,
+        gpus=1,
+        gpu_memory_mb=8000,
+        disk_mb=50000,
+        amounts={"bandwidth": 0.25},
+        tags=("ssd",),
+        where='os == "linux" and\n    cpu ~ "*EPYC*"',
+        alternatives=(Alternative(cores=16, memory_mb=32000),),
+    )
+    assert render.depends == (
+        LayerDepend(layer="sim", frames="each", offset=-1),
+        LayerDepend(job=7),
+        LayerDepend(layer="sim", frames="percent", percent=10.5),
+    )
+    assert (render.order, render.next, render.limits) == ("coarse", "5", {"nuke": 2})
+
+
 def test_what_is_left_out_has_a_sensible_value(tmp_path: Path) -> None:
     spec = read(tmp_path, "[[layer]]\ncommand = '/usr/bin/render x'\nframes = 7")
     assert (spec.name, spec.owner) == ("render", "ann")
@@ -135,7 +199,36 @@ def test_a_scratch_folder_is_no_path(tmp_path: Path) -> None:
             "[job]: priority: expected `int`, got `str`",
         ),
         ("[[layer]]\ncommand = 'x'\ncores = 0", "needs.cores: expected `int` >= 1"),
-        ("[job]\ndepends = ['x']\n[[layer]]\ncommand = 'x'", "depends[0] must be a table"),
+        ("[job]\ndepends = ['x']\n[[layer]]\ncommand = 'x'", "[job]: depends: 'x' is no dependency: ID"),
+        (
+            "[job]\ndepends = ['1:each']\n[[layer]]\ncommand = 'x'",
+            "[job]: depends: '1:each' is frame by frame: it belongs into a [[layer]]",
+        ),
+        (
+            "[job]\ndepends = [1, 1.5]\n[[layer]]\ncommand = 'x'",
+            "depends number 2 of [job] must be a table",
+        ),
+        (
+            "[[layer]]\ncommand = 'x'\ndepends = ['b:all:any']",
+            "[[layer]] number 1: depends: 'b:all:any' is no dependency: it says twice",
+        ),
+        (
+            "[[layer]]\nname = 'l'\ncommand = 'x'\ndepends = [{ layers = 'a' }]",
+            "unknown key 'layers' in depends number 1 of layer 'l': did you mean 'layer'?",
+        ),
+        (
+            "[[layer]]\ncommand = 'x'\nalternatives = [{ core = 2 }]",
+            "unknown key 'core' in alternatives of [[layer]] number 1: did you mean 'cores'?",
+        ),
+        (
+            "[[layer]]\ncommand = 'x'\nalternatives = [2]",
+            "alternatives of [[layer]] number 1 must be a table",
+        ),
+        (
+            "[[layer]]\ncommand = 'x'\ngpu = 2",
+            "unknown key 'gpu' in [[layer]] number 1: did you mean 'gpus'?",
+        ),
+        ("[[layer]]\ncommand = 'x'\nlimits = { a = 0 }", "limits[...]: expected `int` >= 1"),
         ("layer = 3", "it needs at least one [[layer]] table"),
         ("job = 3\n[[layer]]\ncommand = 'x'", "[job] must be a table"),
         ("[job", "is not TOML: "),

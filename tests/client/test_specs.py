@@ -51,7 +51,7 @@ def test_a_list_serves_for_a_tuple() -> None:
         (job(argv=("sleep", 5)), "layers[0].argv[1]: expected `str`, got `int`"),
         (job(chunk="2"), "layers[0].chunk: expected `int`, got `str`"),
         (job(frames=(1, 2)), "layers[0].frames: expected `str`, got `array`"),
-        (job(needs={"cores": "x"}), "layers[0].needs.cores: expected `int`, got `str`"),
+        (job(needs={"cores": "x"}), "layers[0].needs.cores: expected `int | float`, got `str`"),
         (job(env={"A": 1}), "layers[0].env[...]: expected `str`, got `int`"),
         (job(timeout_s=object()), "encoding objects of type object is unsupported"),
         (JobSpec(name=3, layers=()), "name: expected `str`, got `int`"),  # type: ignore[arg-type]

@@ -9,7 +9,6 @@ from drqueue.master.core.turn import Policy
 from drqueue.proto import messages
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.messages import (
-    BY_TAG,
     ChangeJob,
     FrameVerb,
     GetJob,
@@ -28,6 +27,7 @@ from drqueue.proto.messages import (
 )
 from drqueue.proto.model import Depend, JobChange
 from drqueue.proto.roles import HIDDEN_VALUE, LEAST, PEOPLE, Role, Who
+from drqueue.proto.tags import BY_TAG
 from tests.builders import CoreFarm, a_job, a_layer
 from tests.proto.examples import BY_NAME
 
@@ -39,10 +39,11 @@ SUE = Who(name="sue", role="supervisor", peer="uid 1003")
 #: The whole table, once more and by hand: what each role may ask beyond what the one before may.
 VIEWER = (
     "FarmInfo WhoAmI ListJobs GetJob ListFrames ListAttempts ListSlaves GetSlave Why Watch Unwatch GetTicket"
+    " ListLimits ListShares ListPools"
 )
 ARTIST = "GetSpec FindLog ReadLog Submit JobVerb FrameVerb ChangeJob KillAttempts"
 SUPERVISOR = "SetLimits SlaveVerb"
-ADMIN = "AddLine ListAccounts AccountVerb ListAudit Examine"
+ADMIN = "AddLine ListAccounts AccountVerb ListAudit Examine PutLimit DropLimit PutShare DropShare PutPool"
 MAY = {
     "viewer": {*VIEWER.split()},
     "artist": {*VIEWER.split(), *ARTIST.split()},
@@ -56,7 +57,7 @@ ROLES: tuple[Role, ...] = (*PEOPLE, "node")
 ANSWERS = {
     *("Done", "Refusal", "Submitted", "Jobs", "Job", "Spec", "Frames", "Attempts", "Slaves", "SlaveInfo"),
     *("Reasons", "LogPlace", "LogPart", "Farm", "Watching", "You", "Ticket", "TheLine", "Accounts", "Audit"),
-    "Findings",
+    *("Findings", "Limits", "Shares", "Pools"),
 }
 
 

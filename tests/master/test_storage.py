@@ -4,27 +4,27 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from msgspec.structs import asdict, fields, replace
 
 from drqueue.master.core.records import (
-    AccountForget,
-    AccountRecord,
     AnyRecord,
     AttemptRecord,
-    AuditRecord,
+    DoneFrames,
     FrameRecord,
     FramesForget,
     JobForget,
     JobRecord,
     LayerRecord,
     LayerTotals,
-    LineForget,
-    LineRecord,
+    LimitForget,
+    LimitRecord,
     LogRecord,
     MetaRecord,
+    PoolForget,
+    PoolRecord,
     Saved,
+    ShareForget,
+    ShareRecord,
     SlaveForget,
     SlaveRecord,
 )
@@ -32,18 +32,21 @@ from drqueue.master.storage import Storage
 from drqueue.master.storage.memory import MemoryStorage
 from drqueue.master.storage.sqlite import SqliteStorage
 from drqueue.proto.ids import AttemptKey
+from drqueue.proto.intervals import IntervalSet
 from drqueue.proto.model import (
     Depend,
     Gpu,
     JobSpec,
     LayerSpec,
+    Limit,
     LimitsChange,
     LogEnds,
     MachineInfo,
     Needs,
+    Offers,
+    Share,
     SlaveLimits,
 )
-from tests.master.access_rows import account, audit, line
 
 
 def job(number: int, **more: object) -> JobRecord:
@@ -91,12 +94,10 @@ def big(n: int) -> list[AnyRecord]:
 
 
 def taken(saved: Saved) -> dict[str, object]:
-    """What was loaded, with sums of floats rounded, since the order of adding is not promised."""
-    rows = {
+    """What was loaded, in lists."""
+    return {
         name: value if name in ("meta", "audited") else list(value) for name, value in asdict(saved).items()
     }
-    rows["totals"] = [replace(t, wall_s=round(t.wall_s, 3), cpu_s=round(t.cpu_s, 3)) for t in rows["totals"]]
-    return rows
 
 
 def empty(saved: Saved) -> bool:
@@ -142,23 +143,34 @@ def test_a_new_storage_is_empty(reopen: Reopen) -> None:
 def test_every_kind_of_row_comes_back_as_it_was(reopen: Reopen) -> None:
     storage = reopen()
     layer = LayerRecord(
-        job=1, layer=0, floor=4, counted=2, reruns=3, done=b"\0\xff", failed=b"f", cancelled=b"c"
+        job=1, layer=0, floor=4, counted=2, reruns=3, top=5, done=b"\0\xff", failed=b"f", cancelled=b"c"
     )
     failed = frame(1, 5, state="FAILED", attempt=4, requeued=3, avoid=(7, 0, 12), returned=-2)
     live = attempt(1, 6, stop="kill", again=True, orphan=True, cores=4, memory_mb=9, on_unreachable="hold")
-    live = replace(live, slot=5, lease_s=1.5, started_at=2.5, step=2, count=3)
+    live = replace(live, slot=5, lease_s=1.5, started_at=2.5, step=2, count=3, eligible_at=1.25)
+    live = replace(live, gpus=(0, 2), disk_mb=7, amounts={"vram": 1.5, "seats": 2}, limits={"nuke": 2500})
     for row, usual in ((layer, set()), (failed, set()), (live, ENDED)):
         for field in fields(type(row)):
             assert field.name in usual or getattr(row, field.name) != field.default, field.name
     wish = slave(2, wish=LimitsChange(enabled=False, max_cpus=None), last_heard_at=9.25)
-    storage.commit([MetaRecord("next job", "2"), job(1, started_at=3.5, stopped=True), layer, slave(0), wish])
-    storage.commit([failed, frame(1, 2), live])
+    wish = replace(wish, control="192.0.2.7:1", account="b")
+    offers = Offers(gpus=(1,), disk_mb=5, amounts={"a": 0.5}, tags=("fast",), attributes={"site": "b"})
+    wish = replace(wish, offers=offers, sick="3 frames of 3 users failed")
+    whose = {"submitter": "farmer", "user": "anna", "forgiven": 4, "stopped_for": "20 frames failed"}
+    whole = job(1, started_at=3.5, finished_at=4.5, stopped=True, deleted=True, **whose)
+    for row in (wish, whole):
+        for field in fields(type(row)):
+            assert getattr(row, field.name) != field.default, field.name
+    storage.commit([MetaRecord("next job", "2"), whole, layer, slave(0), wish])
+    totals = LayerTotals(1, 0, done=3, wall_s=3.5, cpu_s=0.25, failed=2)
+    storage.commit([failed, frame(1, 2), live, totals])
     saved = taken(reopen().load())
     assert saved["meta"] == {"next job": "2"}
-    assert saved["jobs"] == [job(1, started_at=3.5, stopped=True)]
+    assert saved["jobs"] == [whole]
     assert saved["layers"] == [layer]
     assert saved["frames"] == [frame(1, 2), failed]
     assert saved["live"] == [live]
+    assert saved["totals"] == [totals]
     assert saved["slaves"] == [slave(0), wish]
 
 
@@ -169,7 +181,8 @@ def test_a_later_row_replaces_an_earlier_one_also_within_a_commit(reopen: Reopen
     saved = taken(reopen().load())
     assert saved["meta"] == {"a": "2"}
     assert saved["jobs"] == [job(1, finished_at=8)]
-    assert saved["frames"] == [frame(1, 0, state="DONE")]
+    assert saved["frames"] == []
+    assert saved["done"] == [DoneFrames(1, 0, IntervalSet([(0, 1)]), 1)]
     assert saved["live"] == []
 
 
@@ -188,6 +201,7 @@ def test_a_forgotten_job_is_gone_with_all_its_rows(reopen: Reopen) -> None:
     key = AttemptKey(1, 0, 0, 1)
     rows: list[AnyRecord] = [
         *(LayerRecord(job=1, layer=0), frame(1, 0), attempt(1, 1), attempt(1, 2, outcome="done")),
+        *(frame(1, 1, state="DONE"), LayerTotals(1, 0, 1, 1.0, 1.0)),
         LogRecord(key, LogEnds(size=1)),
     ]
     storage.commit([job(1), *rows, job(2), frame(2, 0)])
@@ -197,7 +211,7 @@ def test_a_forgotten_job_is_gone_with_all_its_rows(reopen: Reopen) -> None:
         saved = taken(found.load())
         assert saved["jobs"] == [job(2)]
         assert saved["frames"] == [frame(2, 0)]
-        assert saved["layers"] == saved["live"] == saved["totals"] == []
+        assert saved["layers"] == saved["live"] == saved["totals"] == saved["done"] == []
         assert found.attempts(1, 0, 1) == []
         assert found.latest_attempts(1, 0, [1, 2]) == {}
         assert found.log(key) is None
@@ -206,6 +220,25 @@ def test_a_forgotten_job_is_gone_with_all_its_rows(reopen: Reopen) -> None:
 def test_a_forgotten_slave_is_gone(reopen: Reopen) -> None:
     reopen().commit([slave(0), slave(1), slave(1, cores=2), SlaveForget(1)])
     assert taken(reopen().load())["slaves"] == [slave(0)]
+
+
+def test_limits_shares_and_pools_are_kept_replaced_and_forgotten(reopen: Reopen) -> None:
+    """Amounts stay whole numbers or fractions, as they were set."""
+    storage = reopen()
+    comp = ShareRecord(Share(of="project", name="comp", pool="x", weight=2.5, minimum=8, burst=0.5))
+    both = [ShareRecord(Share(of=of, name="comp")) for of in ("project", "user")]
+    limits = [LimitRecord(Limit(name=name, amount=2, scope="slaves")) for name in ("user:*", "nuke", "old")]
+    pools = [PoolRecord("x", "fifo"), PoolRecord("y", "fifo")]
+    storage.commit([*limits, comp, *both, *pools])
+    closed = LimitRecord(Limit(name="nuke", amount=0.5))
+    storage.commit([closed, LimitForget("old"), LimitForget("none"), ShareForget("user", "comp", "")])
+    storage.commit([ShareForget("user", "comp", "x"), PoolForget("y"), PoolForget("none")])
+    for again in (lambda: storage, reopen):
+        saved = again().load()
+        assert list(saved.limits) == [closed, limits[0]]
+        assert list(saved.shares) == [both[0], comp]
+        assert list(saved.pools) == [pools[0]]
+        assert [type(row.limit.amount) for row in saved.limits] == [float, int]
 
 
 def test_history_is_oldest_first_and_found_by_frame_number(reopen: Reopen) -> None:
@@ -229,29 +262,20 @@ def test_logs_are_found_by_attempt(reopen: Reopen) -> None:
     assert reopen().log(AttemptKey(1, 0, 4, 1)) is None
 
 
-def test_totals_are_sums_over_attempts_of_the_latest_run_that_are_over(reopen: Reopen) -> None:
-    done = {"outcome": "done", "started_at": 10.0, "cpu_s": 1.5}
-    rows = [
-        attempt(1, 1, 1, outcome="failed", started_at=1.0, ended_at=9.0, cpu_s=7.0),
-        attempt(1, 1, 2, ended_at=12.5, **done),
-        attempt(1, 2, 1, ended_at=11.0, **done),
-        attempt(1, 3, 1, ended_at=4.0, **done),  # the wall clock was set back meanwhile
-        attempt(1, 4, 1),
-        attempt(1, 1, 1, layer=2, ended_at=10.25, **done),
-        attempt(1, 1, 3, layer=3, ended_at=10.5, **done),
-        attempt(1, 1, 4, layer=3, outcome="lost", started_at=1.0, ended_at=9.0, cpu_s=2.0),
-        attempt(1, 1, 2, layer=4, ended_at=10.5, **done),
-    ]
-    runs = [
-        LayerRecord(job=1, layer=0),
-        LayerRecord(job=1, layer=3, counted=3),
-        LayerRecord(job=1, layer=4, counted=2),
-    ]
-    reopen().commit([job(1), *runs, *rows])
-    assert taken(reopen().load())["totals"] == [
-        LayerTotals(job=1, layer=0, done=3, wall_s=3.5, cpu_s=11.5),
-        LayerTotals(job=1, layer=2, done=1, wall_s=0.25, cpu_s=1.5),
-        LayerTotals(job=1, layer=3, done=0, wall_s=0.0, cpu_s=2.0),
+def test_frames_that_are_only_done_come_together(reopen: Reopen) -> None:
+    """By layer, with the highest attempt; whoever tells more has a row."""
+    storage = reopen()
+    more = [{"requeued": 1}, {"returned": -1}, {"avoid": (3,)}, {"state": "FAILED"}, {"state": "WAITING"}]
+    told = [frame(1, 10 + n, **{"state": "DONE", **one}) for n, one in enumerate(more)]
+    done = [frame(1, n, state="DONE", attempt=1 + n % 3) for n in (*range(8), 9, 20, 21)]
+    other = [frame(1, 5, layer=2, state="DONE", attempt=7), frame(2, 5, state="DONE"), frame(3, 1)]
+    storage.commit([job(1), job(2), *told, *done, *other])
+    saved = taken(reopen().load())
+    assert saved["frames"] == told
+    assert saved["done"] == [
+        DoneFrames(1, 0, IntervalSet([(0, 8), (9, 10), (20, 22)]), 3),
+        DoneFrames(1, 2, IntervalSet([(5, 6)]), 7),
+        DoneFrames(2, 0, IntervalSet([(5, 6)]), 1),
     ]
 
 
@@ -343,126 +367,3 @@ def test_a_refused_commit_does_not_count(reopen: Reopen) -> None:
             storage.commit([LogRecord(AttemptKey(1, 0, 0, 2), log.ends), frame(1, 1 << 70)])
     assert storage.purge_logs(50, 10) == 0
     assert storage.log(log.key) is not None
-
-
-small = st.integers(0, 2)
-when = st.sampled_from([0, 0.5, 99.0, 1e9])
-text = st.text(max_size=5)
-jobs = st.builds(job, small, submitted_at=when, finished_at=when, deleted=st.booleans(), token=text)
-records = st.one_of(
-    st.builds(MetaRecord, st.sampled_from("abc"), text),
-    jobs,
-    st.builds(LayerRecord, job=small, layer=small, floor=small, done=st.binary(max_size=4)),
-    st.builds(
-        frame,
-        small,
-        small,
-        layer=small,
-        state=st.sampled_from(["WAITING", "DONE", "FAILED", "CANCELLED"]),
-        avoid=st.lists(small, max_size=3).map(tuple),
-    ),
-    st.builds(FramesForget, small, small, small, small),
-    st.builds(
-        attempt,
-        small,
-        st.integers(-1, 1),
-        small,
-        layer=small,
-        outcome=st.sampled_from(["", "done", "failed"]),
-        code=st.none() | small,
-        signal=st.none() | small,
-        started_at=when,
-        ended_at=when,
-        cpu_s=when,
-        text=text,
-    ),
-    st.builds(JobForget, small),
-    st.builds(slave, small, name=text, wish=st.none() | st.builds(LimitsChange, max_cpus=st.none() | small)),
-    st.builds(SlaveForget, small),
-    st.builds(account, text, name=text, pending=st.booleans(), next_hash=text, created_at=when),
-    st.builds(AccountForget, text),
-    st.builds(line, text, expires_at=when, uses_left=small, net=text, replaces=text),
-    st.builds(LineForget, text),
-    st.builds(audit, small, at=when, what=text, count=small),
-    st.builds(
-        LogRecord,
-        st.builds(AttemptKey, small, small, st.integers(-2, 0), small),
-        st.builds(LogEnds, size=small, head=st.binary(max_size=3)),
-    ),
-)
-
-
-#: Rows of their own, which no job has to be there for.
-FREE = (
-    *(MetaRecord, SlaveRecord, SlaveForget),
-    *(AccountRecord, AccountForget, LineRecord, LineForget, AuditRecord),
-)
-
-
-def lawful(commits: Sequence[Sequence[AnyRecord]]) -> list[list[AnyRecord]]:
-    """The commits without what no core writes: rows for a job that does not exist, or no longer."""
-    alive: set[int] = set()
-    gone: set[int] = set()
-    result: list[list[AnyRecord]] = []
-    for commit in commits:
-        kept: list[AnyRecord] = []
-        for record in commit:
-            if isinstance(record, JobRecord):
-                if record.id in gone:
-                    continue
-                alive.add(record.id)
-            elif isinstance(record, LogRecord):
-                if record.key.job not in alive:
-                    continue
-            elif isinstance(record, FREE):
-                pass
-            elif record.job not in alive:
-                continue
-            if isinstance(record, JobForget):
-                alive.remove(record.job)
-                gone.add(record.job)
-            kept.append(record)
-        result.append(kept)
-    return result
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    start=st.lists(jobs, max_size=3),
-    commits=st.lists(st.lists(records, max_size=25), max_size=6),
-    limit=st.integers(1, 4),
-)
-def test_a_file_holds_what_memory_holds(
-    tmp_path_factory: pytest.TempPathFactory,
-    start: list[AnyRecord],
-    commits: list[list[AnyRecord]],
-    limit: int,
-) -> None:
-    path = str(tmp_path_factory.mktemp("db") / "master.db")
-    memory, sqlite = MemoryStorage(), SqliteStorage(path)
-    for commit in lawful([start, *commits]):
-        memory.commit(commit)
-        sqlite.commit(commit)
-    assert taken(sqlite.load()) == taken(memory.load())
-    sqlite.close()
-    sqlite = SqliteStorage(path)
-    try:
-        for _ in range(2):
-            assert taken(sqlite.load()) == taken(memory.load())
-            for number in range(3):
-                for layer in range(3):
-                    for n in range(-1, 2):
-                        assert sqlite.attempts(number, layer, n) == memory.attempts(number, layer, n)
-                    numbers = range(-1, 2)
-                    found = sqlite.latest_attempts(number, layer, numbers)
-                    assert found == memory.latest_attempts(number, layer, numbers)
-                    for key in (AttemptKey(number, layer, f, a) for f in range(-2, 1) for a in range(3)):
-                        assert sqlite.log(key) == memory.log(key)
-            purge_all(sqlite, 80, limit)
-            purge_all(memory, 80, limit)
-            assert sqlite.purge_logs(5, limit) == memory.purge_logs(5, limit)
-            assert sqlite.audit(0, limit) == memory.audit(0, limit)
-            assert sqlite.purge_audit(80, limit) == memory.purge_audit(80, limit)
-            assert sqlite.audit_latest(2) == memory.audit_latest(2)
-    finally:
-        sqlite.close()

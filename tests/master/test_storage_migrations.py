@@ -1,18 +1,23 @@
 """Older database files: what becomes of their rows, and that a file is copied before it is changed."""
 
+import signal
+import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from msgspec.msgpack import encode as pack
 
-from drqueue.master.core.records import FrameRecord, LayerRecord
-from drqueue.master.storage import StorageError
+from drqueue.master.core.records import FrameRecord, LayerRecord, LayerTotals
+from drqueue.master.storage import StorageCorrupt, StorageError
 from drqueue.master.storage.migrations import MIGRATIONS
+from drqueue.master.storage.rows import ATTEMPT_FIELDS
 from drqueue.master.storage.sqlite import SqliteStorage
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.model import LogEnds
-from tests.master.test_storage import job, slave, taken
+from tests.master.test_storage import attempt, job, slave, taken
 from tests.master.test_storage_sqlite import mode, path, some_rows, storage
 
 __all__ = ["path", "storage"]  # fixtures
@@ -58,6 +63,120 @@ def test_rows_of_version_4_belong_to_nobody(path: Path) -> None:
         assert (saved["accounts"], saved["lines"], saved["audited"]) == ([], [], 0)
     with closing(SqliteStorage(f"{path}.before-5", MIGRATIONS[:4])) as copy:
         assert columns(copy, "job")[-1] == "deleted"
+
+
+def version_5(path: Path) -> None:
+    """A file as version 5 left it: jobs that somebody, nobody known and nobody at all submitted."""
+    spec = {"name": "shot", "layers": [{"argv": ["render"], "frames": "1-100"}]}
+    slave_row = (3, "i", "node", "f", pack(slave(3).machine), pack(slave(3).limits), 8, 16_000, "", 0.0, None)
+    values = (1, 0, 7, 2, 3, 3, "node", 5.0, 1, 0, 1800.0, "lease", "", False, False, 6.5, 9.0, "failed")
+    with closing(SqliteStorage(str(path), MIGRATIONS[:5])) as old:
+        query = old._connection.execute
+        for number, owner, submitter in ((1, "anna", "farmer"), (2, "anna", ""), (4, "", "")):
+            packed = pack({**spec, "owner": owner, "unheard_of": [1]} if owner else spec)
+            row = (number, f"token {number}", packed, submitter)
+            query("INSERT INTO job VALUES (?, ?, ?, 100.0, 0.0, 0.0, 0, 0, ?)", row)
+        query("INSERT INTO slave VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'account')", slave_row)
+        rest = pack((*values, 1, None, "exit", "", 2.5, 10.0, 99, 1, 1, 0))
+        query("INSERT INTO attempt VALUES (1, 0, 3, 2, 'failed', 6.5, 9.0, 2.5, ?)", (rest,))
+
+
+def test_jobs_of_version_5_run_for_whoever_submitted_them_or_their_owner(path: Path) -> None:
+    version_5(path)
+    with closing(SqliteStorage(str(path))) as new:
+        saved = new.load()
+        users = [(row.id, row.submitter, row.user) for row in saved.jobs]
+        assert users == [(1, "farmer", "farmer"), (2, "", "anna"), (4, "", "")]
+        assert [(row.forgiven, row.stopped_for, row.spec.name) for row in saved.jobs] == [(0, "", "shot")] * 3
+        assert list(saved.slaves) == [slave(3, identity="i", account="account")]
+        assert (list(saved.limits), list(saved.shares), list(saved.pools)) == ([], [], [])
+        (row,) = new.attempts(1, 0, 3)
+        assert row == attempt(
+            *(1, 3, 2),
+            frame=7,
+            lease_s=1800.0,
+            started_at=6.5,
+            ended_at=9.0,
+            outcome="failed",
+            code=1,
+            reason="exit",
+            cpu_s=2.5,
+            peak_mb=10.0,
+            log_bytes=99,
+        )
+    with closing(SqliteStorage(f"{path}.before-6", MIGRATIONS[:5])) as copy:
+        assert columns(copy, "job")[-1] == "submitter"
+
+
+def test_a_damaged_job_of_version_5_is_refused_and_nothing_is_changed(path: Path) -> None:
+    """Also by what is no statement."""
+    version_5(path)
+    with closing(SqliteStorage(str(path), MIGRATIONS[:5])) as old:
+        old._connection.execute("UPDATE job SET spec = x'93' WHERE id = 2")
+    for _ in range(2):
+        with pytest.raises(StorageCorrupt, match=r"is damaged: .*before-6"):
+            SqliteStorage(str(path))
+    with closing(SqliteStorage(str(path), MIGRATIONS[:5])) as old:
+        assert columns(old, "job")[-1] == "submitter"
+        assert old._connection.execute("PRAGMA user_version").fetchone()[0] == 5
+
+
+def test_sums_of_version_5_are_those_of_its_attempts(path: Path) -> None:
+    """Of those of the latest run that are over; failed ones are counted of all."""
+    done = ("done", 10.0, 12.5, 1.5)
+    rows = [
+        (0, 1, 1, "failed", 1.0, 9.0, 7.0),
+        (0, 1, 2, *done),
+        (0, 3, 1, "done", 10.0, 4.0, 1.0),  # the wall clock was set back meanwhile
+        (2, 1, 1, *done),
+        (3, 1, 3, "failed", 1.0, 9.0, 7.0),
+        (3, 1, 4, "lost", 1.0, 9.0, 2.0),
+        (4, 1, 2, "failed", 1.0, 9.0, 2.0),
+    ]
+    with closing(SqliteStorage(str(path), MIGRATIONS[:5])) as old:
+        query = old._connection.execute
+        for layer, counted in ((0, 0), (3, 3), (4, 2)):
+            query("INSERT INTO layer VALUES (1, ?, 0, x'', x'', x'', ?, 0)", (layer, counted))
+        for row in rows:
+            query("INSERT INTO attempt VALUES (1, ?, ?, ?, ?, ?, ?, ?, x'')", row)
+        for row in (live := [attempt(1, 4, layer=n) for n in (0, 5)]):
+            values = [getattr(row, name) for name in ATTEMPT_FIELDS[:28]]
+            query("INSERT INTO attempt VALUES (1, ?, 4, 1, '', 0.0, 0.0, 0.0, ?)", (row.layer, pack(values)))
+    with closing(SqliteStorage(str(path))) as new:
+        new.commit([job(1)])
+        assert list(new.load().live) == live
+        assert list(new.load().totals) == [
+            LayerTotals(1, 0, done=2, wall_s=2.5, cpu_s=9.5, failed=1),
+            LayerTotals(1, 2, done=1, wall_s=2.5, cpu_s=1.5),
+            LayerTotals(1, 3, done=0, wall_s=0.0, cpu_s=2.0, failed=1),
+            LayerTotals(1, 4, done=0, wall_s=0.0, cpu_s=0.0, failed=1),
+        ]
+
+
+KILLED = """
+import os, sqlite3, sys
+from drqueue.master.storage.migrations import MIGRATIONS
+from drqueue.master.storage.rows import ATTEMPT_FIELDS
+from drqueue.master.storage.sqlite import SqliteStorage
+def die(connection):
+    connection.execute("PRAGMA cache_spill = 1")
+    os.kill(os.getpid(), 9)
+half = [*MIGRATIONS[5][: int(sys.argv[2])], die]
+SqliteStorage(sys.argv[1], [*MIGRATIONS[:5], half])
+"""
+
+
+@pytest.mark.parametrize("statements", [0, 1, 4, len(MIGRATIONS[5])])
+def test_a_kill_half_way_through_a_migration_changes_nothing(path: Path, statements: int) -> None:
+    """The next start does all of it."""
+    version_5(path)
+    dead = subprocess.run([sys.executable, "-c", KILLED, path, str(statements)], check=False)
+    assert dead.returncode == -signal.SIGKILL
+    with closing(sqlite3.connect(path)) as old:
+        assert [row[1] for row in old.execute("PRAGMA table_info(job)")][-1] == "submitter"
+        assert old.execute("PRAGMA user_version").fetchone()[0] == 5
+    with closing(SqliteStorage(str(path))) as new:
+        assert [row.user for row in new.load().jobs] == ["farmer", "anna", ""]
 
 
 COLUMN = [

@@ -19,15 +19,18 @@ from drqueue.master.core.records import (
     AttemptRecord,
     FramesForget,
     JobForget,
+    LimitRecord,
     LogRecord,
     MetaRecord,
+    PoolRecord,
+    ShareRecord,
 )
 from drqueue.master.storage import StorageCorrupt, StorageError
 from drqueue.master.storage.backups import BACKUPS
 from drqueue.master.storage.migrations import APPLICATION_ID, MIGRATIONS
 from drqueue.master.storage.rows import ATTEMPT_FIELDS
 from drqueue.master.storage.sqlite import META_BACKUP, SqliteStorage
-from drqueue.proto.model import LogEnds
+from drqueue.proto.model import Limit, LogEnds, Share
 from tests.master.test_storage import attempt, big, frame, job, slave, taken
 
 
@@ -37,10 +40,12 @@ def mode(path: Path) -> int:
 
 def some_rows() -> list[AnyRecord]:
     """A few pages' worth of every kind."""
-    frames = [frame(1, n, state="DONE", attempt=1) for n in range(300)]
+    frames = [frame(1, n, state="FAILED", attempt=1) for n in range(300)]
     tries = [attempt(1, n, outcome="done" if n % 2 else "", text="word " * 5) for n in range(300)]
     logs = [LogRecord(row.key, LogEnds(size=9, head=b"head" * 30)) for row in tries[:50]]
-    return [job(1), MetaRecord("a", "b"), slave(0), *frames, *tries, *logs]
+    limit, share = LimitRecord(Limit(name="nuke", amount=3)), ShareRecord(Share(of="user", name="anna"))
+    set_ = [limit, share, PoolRecord("x", "fifo")]
+    return [job(1), MetaRecord("a", "b"), slave(0), *set_, *frames, *tries, *logs]
 
 
 @pytest.fixture
@@ -100,7 +105,7 @@ def test_a_commit_that_fails_leaves_nothing_of_itself(path: Path, storage: Sqlit
 def test_frames_are_read_in_parts_without_a_gap(
     storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("drqueue.master.storage.sqlite._FRAMES_AT_ONCE", 4)
+    monkeypatch.setattr("drqueue.master.storage.loading._FRAMES_AT_ONCE", 4)
     rows = [frame(j, n, layer=layer) for j in (1, 2, 4) for layer in (0, 1) for n in range(4 + layer)]
     storage.commit([job(1), job(2), job(3), job(4), *rows])
     assert list(storage.load().frames) == rows
@@ -275,6 +280,12 @@ def test_damage_names_the_newest_backup(path: Path, storage: SqliteStorage) -> N
         "UPDATE slave SET machine = x'c0'",
         "UPDATE slave SET limits = x'00'",
         "UPDATE slave SET wish = x'00'",
+        "UPDATE slave SET offers = x'00'",
+        "UPDATE limits SET amount = 'much'",
+        "UPDATE limits SET scope = 'seats'",
+        "UPDATE share SET sharer = 'pool'",
+        "UPDATE share SET weight = 0",
+        "UPDATE pool SET policy = 'strict'",
         "UPDATE frame SET state = 'DONF' WHERE frame = 7",
         "UPDATE frame SET avoid = '1,x' WHERE frame = 7",
         "UPDATE attempt SET rest = x'00' WHERE number = 8",
@@ -304,7 +315,9 @@ def test_a_backup_is_a_whole_private_database(tmp_path: Path, storage: SqliteSto
     assert copy.read_bytes()[18:20] == b"\1\1"  # no file beside it, also while others read it
     storage.commit([JobForget(1)])
     with closing(SqliteStorage(str(copy))) as restored:
-        assert taken(restored.load())["frames"] == [frame(1, n, state="DONE", attempt=1) for n in range(300)]
+        assert taken(restored.load())["frames"] == [
+            frame(1, n, state="FAILED", attempt=1) for n in range(300)
+        ]
         assert restored.log(attempt(1, 49).key) == LogEnds(size=9, head=b"head" * 30)
 
 
@@ -455,7 +468,8 @@ if n == 0:
     storage.commit([JobRecord(id=1, token="t", spec=JobSpec(name="j", layers=()), submitted_at=1)])
 while True:
     n += 1
-    rows = [FrameRecord(job=1, layer=0, frame=(n * 7 + k) % 5000, state="DONE", attempt=n) for k in range(40)]
+    places = [(n * 7 + k) % 5000 for k in range(40)]
+    rows = [FrameRecord(job=1, layer=0, frame=place, state="FAILED", attempt=n) for place in places]
     storage.commit([MetaRecord("n", str(n)), *rows])
     print(n, flush=True)
 """

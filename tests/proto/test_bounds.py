@@ -7,7 +7,7 @@ import pytest
 from msgspec import inspect
 
 from drqueue.proto.ids import BIG
-from drqueue.proto.messages import BY_TAG
+from drqueue.proto.tags import BY_TAG
 
 
 def unbounded(kind: inspect.Type, where: str, seen: set[type]) -> Iterator[str]:

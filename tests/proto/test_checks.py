@@ -26,7 +26,7 @@ from drqueue.proto.link_messages import Orders
 from drqueue.proto.messages import Submit
 from drqueue.proto.model import Depend, JobSpec, LayerSpec
 from tests.builders import a_job, a_layer
-from tests.proto.examples import ORDER, SPEC
+from tests.proto.example_values import ORDER, SPEC
 
 
 def layers(*specs: LayerSpec) -> JobSpec:

@@ -21,6 +21,7 @@ def of(members: "frozenset[int] | set[int] | range") -> IntervalSet:
 def check(held: IntervalSet, model: "set[int] | frozenset[int]") -> None:
     """Same members, and stretches that are sorted, not empty and not touching."""
     assert list(held) == sorted(model)
+    assert list(reversed(held)) == sorted(model, reverse=True)
     assert len(held) == len(model)
     assert bool(held) == bool(model)
     end_before = -1
@@ -64,13 +65,14 @@ class AgainstSet(RuleBasedStateMachine):
         for _ in range(min(times, len(self.model))):
             lowest = min(self.model)
             assert self.held.first() == lowest
+            assert self.held.last() == max(self.model)
             assert self.held.pop_first() == lowest
             self.model.remove(lowest)
 
     @precondition(lambda self: not self.model)
     @rule()
     def nothing_to_pop(self) -> None:
-        for ask in (self.held.first, self.held.pop_first):
+        for ask in (self.held.first, self.held.last, self.held.pop_first):
             with pytest.raises(ValueError, match="empty"):
                 ask()
 

@@ -7,10 +7,11 @@ with the cores' decisions: who may overlap, what counts as done, how long things
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from drqueue.master.core.attempt import Attempt
 from drqueue.master.core.core import Core
 from drqueue.master.core.events import ClientAsked
 from drqueue.master.core.explain import why
-from drqueue.master.core.layer import Attempt, Layer
+from drqueue.master.core.layer import Layer
 from drqueue.master.core.records import AnyRecord, AttemptRecord, JobRecord
 from drqueue.master.core.state import FarmState
 from drqueue.master.core.turn import Policy

@@ -26,12 +26,13 @@ from drqueue.proto.messages import (
     SetLimits,
     SlaveInfo,
 )
-from drqueue.proto.model import LimitsChange, MachineInfo, MachineLoad, SlaveLimits
+from drqueue.proto.model import LimitsChange, MachineInfo, MachineLoad, Offers, SlaveLimits
 from drqueue.proto.views import SlaveView
 from drqueue.slave import logs
 from drqueue.slave.control import MAX_CLIENTS, Control
 from drqueue.slave.core.events import Asked, Event
 from drqueue.slave.core.state import State
+from drqueue.slave.offer import Offer
 from drqueue.slave.requests import PART_MAX, WAITING_MAX, Requests
 from drqueue.slave.view import slave_view
 from drqueue.unixpath import bind_unix, connect_unix
@@ -55,9 +56,7 @@ class Port:
         return slave_view(
             State(SlaveLimits()),
             name="s",
-            cores=4,
-            memory_mb=1,
-            machine=MachineInfo(hostname="h", os="linux"),
+            offer=Offer(MachineInfo(hostname="h", os="linux"), 4, 1, Offers()),
             load=MachineLoad(),
             control="",
             last_heard_at=0.0,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from drqueue.proto.model import REASONS, Exit, ExitCodes, MachineInfo, MachineLoad, RunOrder
+from drqueue.proto.model import REASONS, Exit, ExitCodes, MachineInfo, MachineLoad, Offers, RunOrder
 from drqueue.proto.rules import succeeded
 from drqueue.proto.views import FrameView
 from drqueue.slave.core.effects import Verify
@@ -13,6 +13,7 @@ from drqueue.slave.core.events import OutputsSeen, RegisteredAs, Unlinked, Verif
 from drqueue.slave.core.orders import RECORDED_AFTER_S
 from drqueue.slave.core.restore import restore
 from drqueue.slave.journal import SPOOL, Journal
+from drqueue.slave.offer import Offer
 from drqueue.slave.spool import Spool
 from drqueue.slave.view import slave_view
 from tests.slave.core_bench import BOOT, Bench, an_order, ended, key, orders, started
@@ -103,9 +104,7 @@ def shown(bench: Bench) -> tuple[FrameView, ...]:
     return slave_view(
         bench.state,
         name="s",
-        cores=4,
-        memory_mb=1,
-        machine=MachineInfo(hostname="h", os="linux"),
+        offer=Offer(MachineInfo(hostname="h", os="linux"), 4, 1, Offers()),
         load=MachineLoad(),
         control="",
         last_heard_at=0,

@@ -235,8 +235,7 @@ def test_fork_bomb_leaves_no_survivor(keeper: Client, ward: Ward, neighbours: in
 def test_what_a_frame_leaves_behind_ends_before_it_is_reported(keeper: Client, ward: Ward) -> None:
     leave = "import os,time\nif os.fork(): os.wait(); os._exit(3)\nos.setsid()\nif os.fork(): os._exit(0)\n"
     keeper.launch(K2, "/bin/sleep", "60")
-    keeper.launch(K1, *code(leave + "open('pids','w').write(f'{os.getpid()}\\n'); time.sleep(60)"))
-    ended = keeper.next()
+    ended = keeper.run(K1, *code(leave + "open('pids','w').write(f'{os.getpid()}\\n'); time.sleep(60)"))
     assert (ended["key"], ended["code"]) == (K1, 3)
     assert living(pids_in(ward.work / "pids")) == []
     assert len(marked(ward.token)) == 1  # the neighbour lives
@@ -263,8 +262,8 @@ def test_a_stray_without_marks_ends_with_the_last_that_could_own_it(keeper: Clie
     hide = "import os,time\nif os.fork(): os.wait(); os._exit(0)\nos.setsid()\nif os.fork(): os._exit(0)\n"
     hide += "open('pids','w').write(f'{os.getpid()}\\n'); time.sleep(600)"
     wait = "while [ ! -s pids ]; do sleep 0.02; done"
-    keeper.launch(K1, "/bin/sh", "-c", f'/usr/bin/env -i {" ".join(PYTHON)} -c "$0"; {wait}', hide)
-    assert keeper.next()["key"] == K1
+    ended = keeper.run(K1, "/bin/sh", "-c", f'/usr/bin/env -i {" ".join(PYTHON)} -c "$0"; {wait}', hide)
+    assert ended["is"] == "ended"
     (stray,) = pids_in(ward.work / "pids")
     keeper.send({"do": "signal", "key": K2, "kill": True})
     assert keeper.next()["key"] == K2
@@ -295,8 +294,7 @@ def test_a_stray_is_known_by_its_session(keeper: Client, ward: Ward) -> None:
     keeper.launch(K2, "/bin/sleep", "600")
     leave = "(env -i sleep 600 & echo $! > pids); p=$(cat pids)"
     settled = 'while [ "$(cat /proc/$p/comm)" != sleep ]; do :; done'
-    keeper.launch(K1, "/bin/sh", "-c", f"{leave}; {settled}; exit 4")
-    ended = keeper.next()
+    ended = keeper.run(K1, "/bin/sh", "-c", f"{leave}; {settled}; exit 4")
     assert (ended["key"], ended["code"]) == (K1, 4)
     assert living(pids_in(ward.work / "pids")) == []
     keeper.send({"do": "signal", "key": K2, "kill": True})

@@ -14,11 +14,12 @@ from drqueue.proto.errors import RemoteProtocolError
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.link_messages import Beat, Grant, Held, Hello, HelloMore, LimitsNow, Orders, Status
 from drqueue.proto.messages import Done, GetSlave, KillAttempts, SlaveInfo
-from drqueue.proto.model import MachineInfo, MachineLoad, SlaveLimits
+from drqueue.proto.model import MachineInfo, MachineLoad, Offers, SlaveLimits
 from drqueue.settings import Address
 from drqueue.slave.core.events import Asked, Event, Granted, Heard, Linked, OrdersCame, RegisteredAs, Unlinked
 from drqueue.slave.core.state import State
 from drqueue.slave.link import HELD_PART, Link
+from drqueue.slave.offer import Offer
 from drqueue.slave.requests import Requests
 from drqueue.slave.routes import Routes
 from drqueue.slave.view import slave_view
@@ -55,9 +56,7 @@ class Rig:
         return slave_view(
             self.state,
             name="s",
-            cores=4,
-            memory_mb=1,
-            machine=MACHINE,
+            offer=Offer(MACHINE, 4, 1, Offers()),
             load=MachineLoad(),
             control="",
             last_heard_at=0.0,

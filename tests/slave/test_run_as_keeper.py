@@ -349,8 +349,7 @@ def test_a_stray_is_known_by_its_session(keeper: Client, ward: Ward) -> None:
     keeper.launch(K2, "/bin/sleep", "600", **AS)
     leave = "(env -i sleep 600 & echo $! > pids); p=$(cat pids)"
     settled = 'while [ "$(cat /proc/$p/comm)" != sleep ]; do :; done'
-    keeper.launch(K1, "/bin/sh", "-c", f"{leave}; {settled}; exit 4", **AS)
-    ended = keeper.next()
+    ended = keeper.run(K1, "/bin/sh", "-c", f"{leave}; {settled}; exit 4", **AS)
     assert (ended["key"], ended["code"]) == (K1, 4)
     assert living(pids_in(ward.work / "pids")) == []
     keeper.send({"do": "signal", "key": K2, "kill": True})

@@ -21,7 +21,7 @@ from drqueue.proto.errors import RemoteProtocolError
 from drqueue.proto.handshake import Dialler, HandshakeRejected
 from drqueue.proto.link_messages import Hi, Rejected, TicketKey
 from drqueue.proto.messages import GetSlave, ReadLog, Refusal, Request, SlaveInfo
-from drqueue.proto.model import MachineInfo, MachineLoad, SlaveLimits
+from drqueue.proto.model import MachineInfo, MachineLoad, Offers, SlaveLimits
 from drqueue.proto.tickets import LIFE_S, Claim, TicketError, issue
 from drqueue.proto.views import FrameView, SlaveView
 from drqueue.settings import parse_address
@@ -29,6 +29,7 @@ from drqueue.slave import control as module
 from drqueue.slave.control import UNKNOWN_MAX
 from drqueue.slave.core.events import Event
 from drqueue.slave.core.state import State
+from drqueue.slave.offer import Offer
 from drqueue.slave.ports import NetworkPort
 from drqueue.slave.requests import Requests
 from drqueue.slave.ticketing import Tickets
@@ -161,9 +162,7 @@ class Port:
         view = slave_view(
             State(SlaveLimits()),
             name="s",
-            cores=4,
-            memory_mb=1,
-            machine=MachineInfo(hostname="h", os="linux"),
+            offer=Offer(MachineInfo(hostname="h", os="linux"), 4, 1, Offers()),
             load=MachineLoad(),
             control="",
             last_heard_at=0.0,

@@ -34,7 +34,7 @@ from drqueue.client.errors import (
     WrongCertificate,
 )
 from drqueue.client.link import LinkLost
-from drqueue.client.sync_client import Portal
+from drqueue.client.portal import Portal
 from drqueue.settings import SettingsError
 
 __all__ = [

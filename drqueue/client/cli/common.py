@@ -116,16 +116,24 @@ _OTHER_WORDS: Mapping[str, tuple[str, ...]] = {
     "computers": ("slaves",),
     "disable": ("slave disable",),
     "enable": ("slave enable",),
+    "counter": ("limit list",),
     "finish": ("frame finish",),
     "history": ("audit", "attempts"),
+    "heal": ("slave heal",),
     "hstop": ("hard-stop",),
     "info": ("job", "farm"),
     "kill": ("hard-stop", "frame kill"),
+    "licence": ("limit list",),
+    "license": ("limit list",),
+    "limits": ("limit list",),
     "list": ("jobs",),
     "ls": ("jobs",),
     "nodes": ("slaves", "node list"),
     "pause": ("stop",),
+    "pools": ("pool list",),
     "queue": ("jobs", "submit"),
+    "quota": ("limit list", "share list"),
+    "quotas": ("limit list", "share list"),
     "remove": ("delete",),
     "requeue": ("frame requeue",),
     "reset": ("frame reset",),
@@ -133,6 +141,7 @@ _OTHER_WORDS: Mapping[str, tuple[str, ...]] = {
     "retry": ("frame requeue", "rerun"),
     "revoke": ("node revoke", "user revoke"),
     "rm": ("delete",),
+    "shares": ("share list",),
     "show": ("job",),
     "start": ("up", "continue"),
     "status": ("jobs", "farm"),
@@ -273,6 +282,31 @@ class Whole(click.ParamType[int]):
         return number
 
 
+class Amount(click.ParamType[float]):
+    """An amount: a number from 0 on, or, where `none` is given, that word for no bound (-1)."""
+
+    name = "amount"
+
+    def __init__(self, none: str = "", *, above: bool = False) -> None:
+        self._none, self._above = none, above
+        wanted = "a number above 0" if above else "a number from 0 on"
+        self._wanted = f"{wanted}, or {none}" if none else wanted
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip().lower()
+        if self._none and text == self._none:
+            return NO_BOUND
+        if re.fullmatch(r"[0-9]{1,12}(\.0*)?", text):
+            number: float = int(text.partition(".")[0])
+        elif re.fullmatch(r"[0-9]{0,12}\.[0-9]{1,9}", text):
+            number = float(text)
+        else:
+            self.fail(f"{str(value)!r} is not {self._wanted}", param, ctx)
+        if self._above and not number:
+            self.fail(f"{str(value)!r} is not {self._wanted}", param, ctx)
+        return number
+
+
 class Quantity(click.ParamType[float]):
     """A number, or a number with a unit; `units` says how much each is worth, `wanted` what to write."""
 
@@ -298,6 +332,8 @@ class Memory(Quantity):
         return math.ceil(super().convert(value, param, ctx))
 
 
+NO_BOUND = -1.0
+AMOUNT = Amount()
 FRAME = FrameName()
 FRAMES = FrameNames()
 PAIR = Pair()

@@ -8,7 +8,7 @@ import click
 from drqueue.client.cli import output
 from drqueue.client.cli.common import FRAME, FRAMES, JOB_ID, Commands, asked, common, say
 from drqueue.client.cli.output import Cell, Column, Table
-from drqueue.client.cli.words import ending, many, runs
+from drqueue.client.cli.words import amount_text, ending, many, runs
 
 if TYPE_CHECKING:
     from drqueue.client.asking import Did
@@ -124,7 +124,10 @@ def note(view: "FrameView") -> str:
 @click.argument("name", metavar="FRAME", type=FRAME)
 @common
 def attempts(job_id: int, name: tuple[str, int]) -> None:
-    """List every attempt at a frame (N or LAYER:N), oldest first; `log --attempt` shows the log of one."""
+    """List every attempt at a frame (N or LAYER:N), oldest first; `log --attempt` shows the log of one.
+
+    WAITED: from when it might have been assigned, had there been a place, until it was.
+    """
     layer, number = name
     options = asked()
     found = options.talk(lambda farm: farm.attempts(job_id, number, layer=layer))
@@ -138,6 +141,8 @@ def attempts(job_id: int, name: tuple[str, int]) -> None:
         Column("TRY", right=True),
         Column("OUTCOME"),
         Column("SLAVE", least=8),
+        Column("CORES", right=True),
+        Column("WAITED", right=True),
         Column("STARTED"),
         Column("TIME", right=True),
         Column("CPU", right=True),
@@ -150,15 +155,19 @@ def attempts(job_id: int, name: tuple[str, int]) -> None:
 def _attempt_row(view: "AttemptView") -> list[Any]:
     bad = view.outcome == "failed"
     end = view.ended_at or time.time()
+    waited = max(0.0, view.assigned_at - view.eligible_at) if view.eligible_at else None
+    gpus = f"GPU {', '.join(map(str, view.gpus))}" if view.gpus else ""
     return [
         str(view.attempt),
         Cell(view.outcome or "running", {"": "cyan", "done": "green", "failed": "red"}.get(view.outcome, "")),
         view.slave,
+        amount_text(view.cores),
+        "" if waited is None else output.duration(waited),
         output.moment(view.started_at)[-8:],
         output.duration(max(0.0, end - view.started_at)) if view.started_at else "",
         output.duration(view.cpu_s) if view.cpu_s else "",
         output.memory(view.peak_mb) if view.peak_mb else "",
-        Cell(ending(view), below=bad),
+        Cell(", ".join(part for part in (ending(view), gpus) if part), below=bad),
     ]
 
 

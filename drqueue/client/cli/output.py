@@ -41,6 +41,7 @@ STATE_STYLES = {
     "busy": "cyan",
     "idle": "green",
     "disabled": "yellow",
+    "sick": "red",
     "unlinked": "red",
     "lost": "red",
 }

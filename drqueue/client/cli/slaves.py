@@ -8,11 +8,12 @@ import click
 
 from drqueue.client.cli import output
 from drqueue.client.cli.common import asked, common, say
-from drqueue.client.cli.output import Column, Table
-from drqueue.client.cli.words import many
+from drqueue.client.cli.output import Cell, Column, Table
+from drqueue.client.cli.words import amount_text, many
 
 if TYPE_CHECKING:
     from drqueue.client.asking import Did
+    from drqueue.proto.model import Gpu
     from drqueue.proto.views import SlaveView
 
 
@@ -48,7 +49,7 @@ def _table(found: "tuple[SlaveView, ...]") -> list[str]:
             str(view.id),
             view.name,
             output.state(view.state),
-            f"{view.cores_used}/{view.cores}",
+            f"{amount_text(view.cores_used)}/{view.cores}",
             output.memory(view.memory_mb),
             f"{view.load.load1:.1f}",
             f"{view.load.cpu_percent:.0f}%",
@@ -71,7 +72,7 @@ class _SlaveGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_SlaveGroup, short_help="Show a slave, or enable, disable, limit, forget one.")
+@click.group(cls=_SlaveGroup, short_help="Show a slave, or enable, limit, heal, forget one.")
 def slave() -> None:
     """Show a slave (`drqueue slave NAME`), or do something to one.
 
@@ -117,19 +118,21 @@ def show(name: str) -> None:
 
 def _slave_lines(view: "SlaveView") -> list[str]:
     machine, load, limits = view.machine, view.load, view.limits
-    gpus = ", ".join(f"{gpu.name} {output.memory(gpu.memory_mb)}" for gpu in machine.gpus)
     measured = f"{machine.cores_physical} physical, {machine.cores_logical} logical"
     return output.fields(
         (
             ("slave", f"{view.name} ({view.id})"),
             ("state", output.state(view.state)),
+            ("sick", Cell(_sickness(view), "red", below=True)),
             ("host", machine.hostname),
             ("system", " ".join(part for part in (machine.os, machine.os_release, machine.arch) if part)),
             ("processor", machine.cpu_model),
             ("measured", f"{measured} cores, {output.memory(machine.memory_mb)} memory"),
-            ("GPUs", gpus),
-            ("offers", f"{_cores(view.cores)}, {output.memory(view.memory_mb)} memory"),
-            ("in use", f"{_cores(view.cores_used)}, {output.memory(view.memory_used_mb)} memory"),
+            *(_gpu(view, gpu) for gpu in machine.gpus),
+            ("offers", Cell(_offered(view), below=True)),
+            ("in use", Cell(_used(view), below=True)),
+            ("tags", Cell(", ".join(view.offers.tags), below=True)),
+            *((f"{key} =", value) for key, value in sorted(view.offers.attributes.items())),
             ("load", f"{load.load1:.2f} {load.load5:.2f} {load.load15:.2f}, CPU {load.cpu_percent:.0f}%"),
             ("free", f"{output.memory(load.memory_free_mb)} memory, {output.memory(load.disk_free_mb)} disk"),
             ("max cpus", "" if limits.max_cpus is None else str(limits.max_cpus)),
@@ -144,7 +147,38 @@ def _slave_lines(view: "SlaveView") -> list[str]:
 
 
 def _cores(count: float) -> str:
-    return many(count, "core")
+    return f"{amount_text(count)} core{'' if count == 1 else 's'}"
+
+
+def _sickness(view: "SlaveView") -> str:
+    return f"{view.sick} (when it is well: drqueue slave heal {view.name})" if view.sick else ""
+
+
+def _gpu(view: "SlaveView", gpu: "Gpu") -> tuple[str, Cell]:
+    """A device: what it is, and whose it is."""
+    users = [each for each in view.running if gpu.index in each.gpus]
+    if gpu.index not in view.offers.gpus:
+        state = "not offered"
+    elif users:
+        state = ", ".join(f"job {each.job} frame {each.number}" for each in users)
+    else:
+        state = "in use" if gpu.index in view.gpus_used else "free"
+    return f"GPU {gpu.index}", Cell(f"{gpu.name}, {output.memory(gpu.memory_mb)}: {state}")
+
+
+def _offered(view: "SlaveView") -> str:
+    offers = view.offers
+    parts = [_cores(view.cores), f"{output.memory(view.memory_mb)} memory"]
+    parts += [many(len(offers.gpus), "GPU")] if offers.gpus else []
+    parts += [f"{output.memory(offers.disk_mb)} disk"] if offers.disk_mb else []
+    return ", ".join((*parts, *(f"{amount_text(n)} {name}" for name, n in sorted(offers.amounts.items()))))
+
+
+def _used(view: "SlaveView") -> str:
+    parts = [_cores(view.cores_used), f"{output.memory(view.memory_used_mb)} memory"]
+    parts += [many(len(view.gpus_used), "GPU")] if view.gpus_used else []
+    parts += [f"{output.memory(view.disk_used_mb)} disk"] if view.disk_used_mb else []
+    return ", ".join((*parts, *(f"{amount_text(n)} {name}" for name, n in sorted(view.amounts_used.items()))))
 
 
 @slave.command("enable")
@@ -173,6 +207,14 @@ def disable(name: str) -> None:
 def forget(name: str) -> None:
     """Strike a slave that is gone off the list."""
     _show(name, asked().talk(lambda farm: farm.forget_slave(name)), "forgotten")
+
+
+@slave.command("heal", short_help="Send frames again to a slave that was found sick.")
+@click.argument("name")
+@common
+def heal(name: str) -> None:
+    """Send frames again to a slave that was found sick: too many frames failed on it in a row."""
+    _show(name, asked().talk(lambda farm: farm.heal_slave(name)), "healed, it gets frames again")
 
 
 @slave.command("declare-dead", short_help="Vouch that a slave runs nothing any more.")

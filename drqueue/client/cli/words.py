@@ -1,9 +1,11 @@
 """Words that several commands share: numbers of things, why a frame ended as it did, which frames failed."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from drqueue.client.asking import Did
     from drqueue.client.async_client import AsyncClient
     from drqueue.proto.views import AttemptView, Counts, FrameView, JobView
 
@@ -40,6 +42,23 @@ _REASONS = {
 def many(number: float, word: str) -> str:
     """`1 frame`, `2 frames`."""
     return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def amount_text(amount: float) -> str:
+    """An amount as people write it: no fraction where there is none, else thousandths at most."""
+    return f"{amount:.3f}".rstrip("0").rstrip(".")
+
+
+def told(did: "Did", what: str, **named: str) -> None:
+    """What was done, on stderr: a sentence where somebody looks, and what the master has to say."""
+    from drqueue.client.cli import output
+    from drqueue.client.cli.common import asked, say
+
+    if asked().json:
+        output.show_json({**named, "count": did.count, "note": did.note})
+    elif did.note or sys.stderr.isatty():
+        line = what if sys.stderr.isatty() else ""
+        say("; ".join(part for part in (line, did.note) if part))
 
 
 def ending(view: "FrameView | AttemptView") -> str:

@@ -7,7 +7,9 @@ retries makes the frame FAILED. Lost slaves, hard stops and reruns are nobody's 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from drqueue.master.core.layer import Attempt, History, Resting
+from drqueue.master.core.attempt import Attempt, History
+from drqueue.master.core.folding import got_row
+from drqueue.master.core.layer import Resting
 from drqueue.master.core.records import AttemptRecord, Outcome
 from drqueue.master.core.state import FarmState
 from drqueue.proto.model import KILLED, NOBODYS, Exit
@@ -65,18 +67,18 @@ def judge(attempt: Attempt, result: Exit) -> Verdict:
     return Verdict("WAITING", "failed", counted=True, avoid=True, delayed=True)
 
 
-def end(state: FarmState, attempt: Attempt, result: Exit, now: float, backoff: Backoff) -> None:
-    """The attempt is over: free its slave, settle its frame, write both down."""
+def end(state: FarmState, attempt: Attempt, result: Exit, now: float, backoff: Backoff) -> AttemptRecord:
+    """The attempt is over: free its slave, settle its frame, write both down. The attempt's last row."""
+    had_no_place = attempt.waits
     state.unbook(attempt)
     state.touch(attempt)
     layer, slave = attempt.layer, attempt.slave
     layer.top = max(layer.top, attempt.key.attempt)
     if attempt.orphan:
         layer.dying.pop(attempt.key, None)
-        _close(state, attempt, result, "superseded", now)
-        return
+        return _close(state, attempt, result, "superseded", now)
     verdict = judge(attempt, result)
-    _close(state, attempt, result, verdict.outcome, now)
+    row = _close(state, attempt, result, verdict.outcome, now)
     past = History(attempt.key.attempt, attempt.requeued, returned=attempt.returned)
     if verdict.fresh:
         past.returned += past.requeued + (attempt.stop != RERUN)
@@ -97,15 +99,23 @@ def end(state: FarmState, attempt: Attempt, result: Exit, now: float, backoff: B
     until = now + backoff.after(past.requeued) if verdict.delayed else 0.0
     kept = past if verdict.to in ("WAITING", "FAILED") or past.counts else None
     layer.release(attempt, verdict.to, kept, until)
+    if verdict.to == "WAITING":
+        # One that never had a place has waited all the time.
+        since = attempt.eligible_at if had_no_place else state.wall(until or now)
+        layer.eligible_since(attempt.index, since)
     layer.has_row(attempt.index)
+    if kept is None and verdict.to == "DONE":
+        got_row(layer)
     layer.job.moved_at = state.wall(now)
     state.save.append(layer.frame_record(attempt.index, verdict.to, past))
+    return row
 
 
-def _close(state: FarmState, attempt: Attempt, result: Exit, outcome: Outcome, now: float) -> None:
+def _close(state: FarmState, attempt: Attempt, result: Exit, outcome: Outcome, now: float) -> AttemptRecord:
     row = _over(attempt, result, outcome, state.wall(now))
     attempt.layer.count(row)
     state.save.append(row)
+    return row
 
 
 def supersede(state: FarmState, attempt: Attempt, to: Resting, stop: str) -> None:
@@ -144,8 +154,7 @@ def _over(attempt: Attempt, result: Exit, outcome: Outcome, wall: float) -> Atte
         slave=attempt.slave.id,
         slave_name=attempt.slave.name,
         assigned_at=attempt.assigned_at,
-        cores=attempt.cores,
-        memory_mb=attempt.memory_mb,
+        **attempt.taken,
         lease_s=attempt.lease_s,
         on_unreachable=attempt.on_unreachable,
         stop=attempt.stop,
@@ -164,4 +173,5 @@ def _over(attempt: Attempt, result: Exit, outcome: Outcome, wall: float) -> Atte
         step=attempt.members.step,
         count=len(attempt.members),
         slot=attempt.slot,
+        eligible_at=attempt.eligible_at,
     )

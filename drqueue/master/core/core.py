@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from heapq import heappop
 from typing import Final
 
-from drqueue.master.core import jobs, on_slave
+from drqueue.master.core import depends, jobs, on_slave
 from drqueue.master.core.accounts import drop_old, end_gone, show_secret
 from drqueue.master.core.effects import Effect
 from drqueue.master.core.events import (
@@ -23,13 +23,15 @@ from drqueue.master.core.events import (
     SlaveUnlinked,
     Stopping,
 )
+from drqueue.master.core.folding import AT_ONCE, AT_ONCE_IDLE, fold
 from drqueue.master.core.on_client import on_asked
 from drqueue.master.core.on_join import on_join
-from drqueue.master.core.records import AccountRecord, AnyRecord, MetaRecord, Saved
+from drqueue.master.core.records import AccountRecord, AnyRecord, LayerTotals, MetaRecord, Saved
 from drqueue.master.core.restore import leap, restore
 from drqueue.master.core.rights import refusal
 from drqueue.master.core.schedule import schedule
 from drqueue.master.core.state import FarmState
+from drqueue.master.core.trouble import forgive, next_forgiven
 from drqueue.master.core.turn import Policy, Turn
 from drqueue.outcome import Outcome
 from drqueue.proto.link_messages import Grant
@@ -100,12 +102,15 @@ class Core:
                 case Stopping():
                     self._on_stopping(event)
         on_slave.pass_deadlines(turn)
+        forgive(turn)
         self._end_delays()
         self._settle()
         if state.want_schedule and not self._stopping:
             state.want_schedule = False
             schedule(state, now, turn.policy.lease_s, turn.run, turn.take_back)
-        save, state.save = state.save, []
+        if state.foldable:
+            fold(state, AT_ONCE)
+        save, state.save = [*state.save, *_changed_totals(state)], []
         return Outcome(save, turn.take_effects())
 
     def peek(self, client: int, request: Request, who: Who) -> Sequence[Effect]:
@@ -125,12 +130,11 @@ class Core:
         return None if account is None or account.pending else account
 
     def next_wakeup(self) -> float | None:
-        """The earliest deadline: a lease's end, a back-off's end, a job's start time."""
+        """The earliest deadline: a lease's or a back-off's end, a slave forgiven, a job's start time."""
         state = self._turn.state
         dues = [state.delays[0][0]] if state.delays else []
-        lease = on_slave.next_deadline(self._turn)
-        if lease is not None:
-            dues.append(lease)
+        some = (on_slave.next_deadline(self._turn), next_forgiven(state))
+        dues += [due for due in some if due is not None]
         dues += [state.jobs[number].spec.not_before - state.wall_offset for number in state.timed]
         return min(dues, default=None)
 
@@ -143,10 +147,13 @@ class Core:
     def _on_clock(self, event: ClockRead) -> None:
         state = self._turn.state
         state.wall_offset = event.wall - self._turn.now
+        fold(state, AT_ONCE_IDLE)
         drop_old(self._turn)
+        state.limits.prune()
+        state.sharing.forget_idle(self._turn.now)
         state.audit.flush(self._turn.now, state.save)
         for number in sorted(state.timed):
-            jobs.recheck(self._turn, state.jobs[number])
+            depends.recheck(self._turn, state.jobs[number])
         keep_s = self._turn.policy.keep_s
         if keep_s:
             old = [
@@ -175,7 +182,7 @@ class Core:
                 state.want_schedule = True
         for number in sorted(state.timed):
             if state.jobs[number].spec.not_before <= self._turn.wall:
-                jobs.recheck(self._turn, state.jobs[number])
+                depends.recheck(self._turn, state.jobs[number])
 
     def _settle(self) -> None:
         state = self._turn.state
@@ -185,3 +192,9 @@ class Core:
             job = state.jobs.get(number)
             if job is not None:
                 jobs.settle(self._turn, job)
+
+
+def _changed_totals(state: FarmState) -> list[LayerTotals]:
+    """The sums that changed in this step, once each."""
+    summed, state.summed = state.summed, {}
+    return [layer.totals() for layer in summed if layer.job.id in state.jobs]

@@ -85,4 +85,14 @@ class Audited:
     """The audit has new rows: whoever waits for some is told."""
 
 
-Effect = Tell | Answer | Unlink | Publish | AskHistory | MailFinished | AnswerJoin | CutClients | Audited
+@dataclass(frozen=True, slots=True)
+class Warn:
+    """Tell the log what somebody should look at; `fields` are values by name."""
+
+    text: str
+    fields: tuple[tuple[str, object], ...] = ()
+
+
+Effect = (
+    Tell | Answer | Unlink | Publish | AskHistory | MailFinished | AnswerJoin | CutClients | Audited | Warn
+)

@@ -1,57 +1,100 @@
-"""Why a job or a frame waits, in words, from the very checks that place frames."""
+"""Why a job or a frame waits, in words, from the very checks that place frames.
 
-from collections import Counter
+Rules of this file:
+1. What holds back the whole job is told alone: its frames are not looked at further.
+2. Of each layer: what it waits for, its frames that wait for others, and of the rest: limits that are
+   reached, and the slaves, where none of them would take a frame (`shortage`).
+3. Layers that ask the same are told of once, and only so many at all: an answer takes milliseconds.
+"""
+
 from collections.abc import Iterator
+from copy import copy
 from itertools import chain, islice
+from typing import Final
 
-from drqueue.master.core.layer import Attempt, Layer
+from drqueue.master.core.amounts import Ask, plain
+from drqueue.master.core.attempt import Attempt
+from drqueue.master.core.depends import START_TIME, Progress, frame_waits, progress
+from drqueue.master.core.layer import Layer
 from drqueue.master.core.leases import give_up_at
-from drqueue.master.core.placement import why_not
+from drqueue.master.core.limits import Claim
+from drqueue.master.core.reasons import listed, many, span
+from drqueue.master.core.shortage import of_slaves
 from drqueue.master.core.state import FarmState, Job
 from drqueue.master.core.turn import Turn
 from drqueue.proto.intervals import IntervalSet
 from drqueue.proto.ranges import format_numbers
 from drqueue.proto.views import Reason
 
-_SLAVES_SAY = {
-    "unlinked": "not linked",
-    "lost": "given up as lost",
-    "disabled": "disabled",
-    "pool": "not in pool {pool}",
-    "os": "not running {os}",
-    "blocked": "blocked for this job",
-    "cores-never": "offering fewer than {cores} cores",
-    "memory-never": "offering less than {memory} MB",
-    "cores": "out of free cores",
-    "memory": "out of free memory",
-    "load": "too loaded",
-    "max-per-slave": "at the job's limit of {per_slave} per slave",
-}
 #: Frame numbers looked at, and characters shown of them, where a sentence names frames.
-_NUMBERS_MOST = 1000
-_NUMBERS_SHOWN = 60
+_NUMBERS_MOST: Final = 1000
+_NUMBERS_SHOWN: Final = 60
+#: Different demands of one job that slaves are asked for, and frames looked at for one that may go anywhere.
+_DEMANDS_MOST: Final = 4
+_FRAMES_MOST: Final = 64
 
 
 def why(turn: Turn, job: Job, layer: Layer | None, index: int | None) -> list[Reason]:
     """Reasons, most telling first; [] where nothing waits, and nothing failed."""
-    state = turn.state
     asked = [layer] if layer is not None else job.layers
     if index is not None and layer is not None and layer.state_of(index) != "WAITING":
         return _not_waiting(turn, layer, index)
-    layers = [x for x in asked if x.waiting or x.delayed]
+    layers = [x for x in asked if x.waiting or x.held or x.delayed]
     if not layers:
-        failed = sum(len(x.failed) for x in asked)
-        if not failed:
-            return []
-        text = f"nothing waits, but {_many(failed, 'frame')} failed with no retries left"
-        text += " (drqueue frames shows which)"
-        return [Reason(code="failed", text=text, count=failed)]
-    reasons = list(_of_job(state, job, sum(len(x.waiting) + len(x.delayed) for x in layers)))
+        return list(_nothing_waits(turn, asked))
+    waiting = 1 if index is not None else sum(_waiting(x) for x in layers)
+    reasons = list(_of_job(turn, job, waiting))
+    if reasons:
+        return reasons
+    several = len(job.layers) > 1
+    told: set[object] = set()
     for one in layers:
-        reasons += _of_layer(turn, one, index)
-        if not reasons:
-            reasons += _slaves(state, job, one)
+        found = list(_of_layer(turn, one, index))
+        free = _free_frame(one, index)
+        key = (one.demand.key, one.spec.limits)
+        if free is not None and not one.blocked and str(key) not in told and len(told) < _DEMANDS_MOST:
+            told.add(str(key))
+            where = f"layer {one.spec.name}: " if several and layer is None else ""
+            found += [_prefixed(where, reason) for reason in _of_place(turn, one, free)]
+        reasons += found
     return reasons
+
+
+def _waiting(layer: Layer) -> int:
+    return len(layer.waiting) + len(layer.held) + len(layer.delayed)
+
+
+def _prefixed(where: str, reason: Reason) -> Reason:
+    if not where:
+        return reason
+    return Reason(
+        code=reason.code,
+        text=where + reason.text,
+        count=reason.count,
+        name=reason.name,
+        until_at=reason.until_at,
+    )
+
+
+# -- frames that do not wait -------------------------------------------------------------------------------
+
+
+def _nothing_waits(turn: Turn, layers: list[Layer]) -> Iterator[Reason]:
+    away = [a for layer in layers for a in layer.live.values() if a.slave.link is None]
+    if away:
+        first = min(away, key=lambda a: (_given_up(turn, a) or float("inf"), a.key))
+        yield Reason(
+            code="unreachable",
+            text=f"nothing waits, but {many(len(away), 'frame')} may run out of reach; "
+            f"of frame {first.number}: {_unreachable(turn, first)}",
+            count=len(away),
+            name=first.slave.name,
+            until_at=_given_up(turn, first) or 0.0,
+        )
+    failed = sum(len(layer.failed) for layer in layers)
+    if failed:
+        text = f"nothing waits, but {many(failed, 'frame')} failed with no retries left"
+        yield Reason(code="failed", text=text + " (drqueue frames shows which)", count=failed)
 
 
 def _not_waiting(turn: Turn, layer: Layer, index: int) -> list[Reason]:
@@ -61,10 +104,23 @@ def _not_waiting(turn: Turn, layer: Layer, index: int) -> list[Reason]:
         return [Reason(code="failed", text=text, count=1)]
     if attempt is not None and attempt.waits and attempt.slave.link is not None:
         text = f"it was sent ahead to slave {attempt.slave.name}, and waits for a place there"
-        return [Reason(code="turn", text=text)]
+        return [Reason(code="turn", text=text, name=attempt.slave.name)]
     if attempt is None or attempt.slave.link is not None:
         return []
-    return [Reason(code="unreachable", text=_unreachable(turn, attempt), count=1)]
+    return [
+        Reason(
+            code="unreachable",
+            text=_unreachable(turn, attempt),
+            count=1,
+            name=attempt.slave.name,
+            until_at=_given_up(turn, attempt) or 0.0,
+        )
+    ]
+
+
+def _given_up(turn: Turn, attempt: Attempt) -> float | None:
+    until = give_up_at(turn.state, attempt, turn.policy.requeue_fast_s)
+    return None if until is None else turn.state.wall(until)
 
 
 def _unreachable(turn: Turn, attempt: Attempt) -> str:
@@ -72,63 +128,113 @@ def _unreachable(turn: Turn, attempt: Attempt) -> str:
     until = give_up_at(turn.state, attempt, turn.policy.requeue_fast_s)
     if until is None:
         return text + "only when that slave is declared dead, for its job says to hold on to it"
-    return text + f"when that slave's lease ends, in {_span(until - turn.now)}, or when it is declared dead"
+    return text + f"when that slave's lease ends, in {span(until - turn.now)}, or when it is declared dead"
 
 
-def _of_job(state: FarmState, job: Job, waiting: int) -> Iterator[Reason]:
-    if job.stopped:
+# -- what holds back a whole job ---------------------------------------------------------------------------
+
+
+def _of_job(turn: Turn, job: Job, waiting: int) -> Iterator[Reason]:
+    if job.stopped and job.stopped_for:
+        text = f"the job stopped by itself: {job.stopped_for} (drqueue continue)"
+        yield Reason(code="max-failures", text=text, count=waiting)
+    elif job.stopped:
         yield Reason(code="stopped", text="the job is stopped (drqueue continue)", count=waiting)
-    if job.waits_for:
-        parents = [state.jobs.get(d.job) for d in job.spec.depends if job.waits_for == f"job {d.job}"]
-        over = [layer for parent in parents if parent is not None for layer in parent.layers]
-        code = "dependency" if job.waits_for.startswith("job ") else "not-before"
-        yield Reason(code=code, text=f"it waits for {job.waits_for}{_over_badly(over)}", count=waiting)
+    for one in progress(job.waits):
+        if not one.met:
+            yield _depends("it", one, waiting)
+    if job.spec.not_before > turn.wall:
+        text = f"it waits for {START_TIME}, in {span(job.spec.not_before - turn.wall)}"
+        yield Reason(code="not-before", text=text, count=waiting, until_at=job.spec.not_before)
     limit = job.spec.max_running
     if limit and job.live >= limit:
-        text = f"the job runs {_many(job.live, 'frame')}, its limit is {limit}"
-        yield Reason(code="max-running", text=text)
+        text = f"the job runs {many(job.live, 'frame')}, its limit is {limit:,}"
+        yield Reason(code="max-running", text=text, count=waiting)
+
+
+def _depends(who: str, one: Progress, count: int) -> Reason:
+    """A dependency that is not met: on what, and how far it is."""
+    name = one.name
+    if not name.startswith("job "):
+        other, slash, rest = name.rpartition("/")
+        name = f"layer {rest} of job {other}" if slash else f"layer {rest}"
+    over = sum(_pictures(x, x.done) for x in one.layers)
+    if one.ended:
+        over += sum(_pictures(x, x.failed) + _pictures(x, x.cancelled) for x in one.layers)
+    total = sum(len(x.range) for x in one.layers)
+    how = "over" if one.ended else "done"
+    far = f"{over:,} of {many(total, 'frame')} {'is' if total == 1 else 'are'} {how}"
+    text = f"{who} waits for {name}: {far}{'' if one.ended else _over_badly(one.layers)}"
+    return Reason(code="dependency", text=text, count=count, name=one.name)
+
+
+# -- what holds back frames of a layer ---------------------------------------------------------------------
 
 
 def _of_layer(turn: Turn, layer: Layer, index: int | None) -> Iterator[Reason]:
-    if layer.blocked:
-        other = layer.job.layer_named(layer.blocked)
-        yield Reason(
-            code="dependency",
-            text=f"layer {layer.spec.name} waits for layer {layer.blocked}"
-            + _over_badly([other] if other is not None else []),
-            count=len(layer.waiting),
-        )
+    count = 1 if index is not None else _waiting(layer)
+    for one in progress(layer.waits):
+        if not one.met:
+            yield _depends(f"layer {layer.spec.name}", one, count)
+    if layer.held and (index is None or index in layer.held):
+        yield _held(layer, index if index is not None else layer.held.first(), index is not None)
     if layer.delayed and (index is None or index in layer.delayed):
         soonest = layer.delayed[index] if index is not None else min(layer.delayed.values())
         yield Reason(
             code="back-off",
             text=f"it failed, and is tried again in {max(0.0, soonest - turn.now):.0f} s",
             count=1 if index is not None else len(layer.delayed),
+            until_at=turn.state.wall(soonest),
         )
     if layer.dying:
         dying = layer.waiting_for_dying()
-        if index in dying if index is not None else len(dying) == len(layer.waiting):
+        if index in dying if index is not None else len(dying) == len(layer.waiting) > 0:
             count = 1 if index is not None else len(dying)
             yield Reason(code="ending", text="an earlier attempt at it is still being stopped", count=count)
 
 
-def _over_badly(layers: list[Layer]) -> str:
+def _held(layer: Layer, index: int, alone: bool) -> Reason:
+    """Frames that wait for single others: which ones the frame at this position waits for."""
+    parts, name = [], ""
+    for other, pieces in frame_waits(layer, index):
+        positions = IntervalSet(pieces)
+        where = "" if other is layer else f" of layer {other.spec.name}"
+        if other.job is not layer.job:
+            where += f" of job {other.job.id}"
+        name = name or other.spec.name
+        what = "frame" if _pictures(other, positions) == 1 else "frames"
+        lost = [(x, found) for x, found in (("failed", other.failed), ("was cancelled", other.cancelled))]
+        bad = [x for x, found in lost if any(found.within(start, end) for start, end in pieces)]
+        parts.append(f"{what} {_numbers(other, positions)}{where}{f', which {bad[0]}' if bad else ''}")
+    waits = f"waits for {' and for '.join(parts)}"
+    if alone:
+        return Reason(code="dependency", text=f"it {waits}", count=1, name=name)
+    first = layer.chunks.first(index)
+    text = f"{many(len(layer.held), 'frame')} of layer {layer.spec.name} wait for single others: "
+    return Reason(code="dependency", text=f"{text}frame {first} {waits}", count=len(layer.held), name=name)
+
+
+def _over_badly(layers: tuple[Layer, ...]) -> str:
     """What of those waited for will not be done by itself, as the end of a sentence."""
     parts: list[str] = []
     total = 0
     for words, which in (("failed", "failed"), ("was cancelled", "cancelled")):
         sets: list[tuple[Layer, IntervalSet]] = [(layer, getattr(layer, which)) for layer in layers]
-        count = sum(layer.chunks.pictures(a, b) for layer, found in sets for a, b in found.intervals())
+        count = sum(_pictures(layer, found) for layer, found in sets)
         if not count:
             continue
         total += count
         words = words if count == 1 else words.replace("was ", "were ")
         # Numbers of several layers together would say nothing.
         shown = f" ({_numbers(*sets[0])})" if len(sets) == 1 else ""
-        parts.append(f"{_many(count, 'frame')} {words}{shown}")
+        parts.append(f"{many(count, 'frame')} {words}{shown}")
     if not parts:
         return ""
-    return f", of which {' and '.join(parts)}: requeue or finish {'it' if total == 1 else 'them'}"
+    return f", {' and '.join(parts)}: requeue or finish {'it' if total == 1 else 'them'}"
+
+
+def _pictures(layer: Layer, positions: IntervalSet) -> int:
+    return sum(layer.chunks.pictures(start, end) for start, end in positions.intervals())
 
 
 def _numbers(layer: Layer, positions: IntervalSet) -> str:
@@ -137,46 +243,105 @@ def _numbers(layer: Layer, positions: IntervalSet) -> str:
     return text if len(text) <= _NUMBERS_SHOWN else text[: _NUMBERS_SHOWN - 3] + "..."
 
 
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+# -- places ------------------------------------------------------------------------------------------------
 
 
-def _span(seconds: float) -> str:
-    """A time to wait in words, rounded up: `45 s`, `31 min`, `24 h`."""
-    left = max(0, -int(-seconds // 1))
-    for size, word in ((7200, "h"), (120, "min")):
-        if left >= size:
-            unit = 3600 if word == "h" else 60
-            return f"{-(-left // unit)} {word}"
-    return f"{left} s"
+def _free_frame(layer: Layer, index: int | None) -> int | None:
+    """A frame that waits for a place: this one, or the one of the layer that is most easily placed."""
+    if index is not None:
+        return index if index in layer.waiting and not (layer.dying and layer.is_dying(index)) else None
+    found = None
+    for one in islice(layer.waiting, _FRAMES_MOST):
+        if layer.dying and layer.is_dying(one):
+            continue
+        past = layer.history.get(one)
+        if past is None or not past.avoid:
+            return one
+        found = one if found is None else found
+    return found
 
 
-def _slaves(state: FarmState, job: Job, layer: Layer) -> list[Reason]:
-    slaves = list(state.slaves.values())
-    if not slaves:
-        return [Reason(code="no-slaves", text="no slave has ever linked to this master")]
-    counts = Counter(why_not(slave, job, layer) for slave in slaves)
-    if counts.pop(None, 0):
-        before = sum(1 for other in state.hungry.values() if other.spec.priority > job.spec.priority)
-        text = "it waits for nothing but its turn"
-        if before:
-            text += f": {_many(before, 'job')} with higher priority {'waits' if before == 1 else 'wait'}"
-        return [Reason(code="turn", text=text, count=before)]
-    spec = layer.spec
-    words = {
-        "pool": job.spec.pool,
-        "os": " or ".join(spec.needs.os),
-        "cores": spec.needs.cores,
-        "memory": max(spec.needs.memory_mb, spec.needs.machine_memory_mb),
-        "per_slave": job.spec.max_per_slave,
-    }
-    total = _many(len(slaves), "slave")
-    return [
-        Reason(
-            code=str(code),
-            text=f"{count} of {total} {'is' if count == 1 else 'are'} "
-            + _SLAVES_SAY[str(code)].format(**words),
-            count=count,
-        )
-        for code, count in sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
-    ]
+def _of_place(turn: Turn, layer: Layer, index: int) -> Iterator[Reason]:
+    """Limits that are reached, and slaves, where none would take the frame."""
+    state = turn.state
+    asks = layer.demand.asks
+    claims = state.limits.of(layer)
+    left = [ask for ask in asks if all(_leaves(claim, ask) for claim in claims)]
+    for claim in claims:
+        if not all(_leaves(claim, ask) for ask in asks) and not left:
+            yield _of_limit(layer, claim, asks[0])
+    before, text = _before(state, layer.job)
+    found = of_slaves(state, layer, index, left or asks, f"; {text}" if before else "")
+    if found is not None:
+        yield from found
+    elif left:
+        said = "it waits for nothing but its turn" + (f": {text}" if before else "")
+        yield Reason(code="turn", text=said, count=before)
+
+
+def _leaves(claim: Claim, ask: Ask) -> bool:
+    """Whether a limit has so much left, on some machine."""
+    counter = claim.eacher
+    if counter.scope == "slaves" and counter.machines:
+        return True
+    return counter.has(counter.units(ask, claim.each))
+
+
+def _of_limit(layer: Layer, claim: Claim, ask: Ask) -> Reason:
+    counter = claim.eacher
+    name, count = counter.name, len(layer.waiting)
+    if counter.amount is None:
+        text = f"limit {name} was never set: frames wait until it is"
+        return Reason(code="limit-unset", text=text, count=count, name=name)
+    used, most, units = plain(counter.used), plain(counter.amount), counter.units(ask, claim.each)
+    what = {"cores": " cores", "slaves": " machines"}.get(counter.scope, "")
+    if name.startswith("burst:"):
+        project, _, pool = name.removeprefix("burst:").rpartition("@")
+        text = f"project {project} runs {used} of the {most} cores that it may have of pool {pool}"
+        code, name = "burst", project
+    else:
+        code = "limit" if claim.of == "lane" else f"limit-{claim.of}"
+        text = f"limit {name} {used}/{most}{what}"
+    if units > counter.amount:
+        text += f", and one attempt takes {plain(units)}: it never runs"
+    elif counter.used < counter.amount:
+        text += f", and one attempt takes {plain(units)}"
+    return Reason(code=code, text=text, count=count, name=name)
+
+
+def _before(state: FarmState, job: Job) -> tuple[int, str]:
+    """How many jobs with waiting frames go before it, and that in words."""
+    own = _standing(state, job)
+    groups: dict[str, list[Job]] = {}
+    for other in state.hungry.values():
+        if other is job or not other.open or not any(x.waiting and not x.blocked for x in other.layers):
+            continue
+        theirs = _standing(state, other)
+        if theirs[0] < own[0]:
+            groups.setdefault("below its project's guaranteed minimum", []).append(other)
+        elif theirs[0] == own[0] and theirs[1] < own[1]:
+            groups.setdefault("of higher priority", []).append(other)
+        elif theirs[:2] == own[:2] and other.spec.pool == job.spec.pool and theirs[2:] < own[2:]:
+            fair = state.sharing.policies.get(job.spec.pool, "fair") == "fair"
+            groups.setdefault("by share" if fair else "queued earlier", []).append(other)
+    parts = []
+    for words, jobs in groups.items():
+        frames = sum(len(x.waiting) for one in jobs for x in one.layers if not x.blocked)
+        parts.append(f"{many(len(jobs), 'job')} {words} ({many(frames, 'frame')})")
+    total = sum(map(len, groups.values()))
+    return total, f"{listed(parts)} {'goes' if total == 1 else 'go'} before it"
+
+
+def _standing(state: FarmState, job: Job) -> tuple[bool, int, float, float, int, int]:
+    """Where a job stands among others: the lowest goes first. Reckoned on copies: asking changes nothing."""
+    below, load, user_load = False, 0.0, 0.0
+    sharing, served = state.sharing, job.served
+    pool = sharing.pools.get(job.spec.pool)
+    if pool is not None and pool.policy == "fifo":
+        served = 0
+    elif pool is not None and (project := pool.projects.get(job.spec.project)) is not None:
+        below = project.below
+        load = copy(project).load(state.now, sharing.half_life_s)
+        user = project.users.get(job.user)
+        user_load = copy(user).load(state.now, sharing.half_life_s) if user is not None else 0.0
+    return not below, -job.spec.priority, load, user_load, served, job.id

@@ -3,6 +3,7 @@
 from collections import Counter
 
 from drqueue.master.core.layer import Layer
+from drqueue.master.core.places_invariants import check_places
 from drqueue.master.core.state import FarmState, Job
 
 
@@ -11,15 +12,11 @@ def check(state: FarmState) -> None:
     for job in state.jobs.values():
         _check_job(state, job)
     for slave in state.slaves.values():
-        cores = sum(attempt.cores for attempt in slave.live.values() if not attempt.ahead)
-        memory = sum(attempt.memory_mb for attempt in slave.live.values() if not attempt.ahead)
         slots = [attempt.slot for attempt in slave.live.values()]
         assert len(set(slots)) == len(slots), f"slave {slave.name}: two attempts have one slot"
         assert sum(1 << slot for slot in slots) == slave.slots, f"slave {slave.name}: its slots are wrong"
         ahead = {key: attempt for key, attempt in slave.live.items() if attempt.ahead}
         assert ahead == slave.ahead, f"slave {slave.name}: what was sent ahead is counted wrongly"
-        assert cores == slave.used_cores, f"slave {slave.name}: {slave.used_cores} cores booked, {cores} used"
-        assert memory == slave.used_memory_mb, f"slave {slave.name}: memory is booked wrongly"
         assert all(a.slave is slave for a in slave.live.values()), f"slave {slave.name}: a stranger's attempt"
         assert state.identities[slave.identity] is slave
         if slave.link is None:
@@ -41,6 +38,7 @@ def check(state: FarmState) -> None:
     held = sum(len(slave.live) for slave in state.slaves.values())
     assert held == len(state.attempts), f"{held} attempts on slaves, {len(state.attempts)} in all"
     _check_register(state)
+    check_places(state)
     for token, number in state.tokens.items():
         assert state.jobs[number].token == token
 

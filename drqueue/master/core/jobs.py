@@ -1,19 +1,19 @@
-"""What jobs go through: submission, dependencies, finishing, the verbs, deletion."""
+"""What jobs go through: submission, finishing, the verbs, deletion."""
 
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Iterator
 
-from msgspec import structs
-
+from drqueue.master.core import cancelling, depends
+from drqueue.master.core.attempt import Attempt, History
 from drqueue.master.core.attempts import RERUN, ask_stop, supersede
 from drqueue.master.core.effects import MailFinished
-from drqueue.master.core.layer import ROWS_MOST, Attempt, History, Layer, Resting
+from drqueue.master.core.layer import ROWS_MOST, Layer, Resting
 from drqueue.master.core.records import FramesForget, JobForget, JobRecord, MetaRecord
-from drqueue.master.core.state import FarmState, Job
+from drqueue.master.core.state import Job
+from drqueue.master.core.trouble import goes_on
 from drqueue.master.core.turn import Turn
 from drqueue.proto.ids import FrameKey
-from drqueue.proto.model import Depend, JobSpec
+from drqueue.proto.model import JobSpec
 
 #: More frames than this are requeued without keeping a row each for their attempt numbers.
 _FEW = 1000
@@ -33,49 +33,11 @@ def submit(turn: Turn, token: str, spec: JobSpec, submitter: str) -> Job:
     state.next_job += 1
     job = state.add_job(record)
     state.save += [record, MetaRecord("next_job", str(state.next_job))]
-    recheck(turn, job)
+    depends.wire(state, job)
+    depends.recheck(turn, job)
     state.changed_jobs.add(job.id)
     state.want_schedule = True
     return job
-
-
-# -- dependencies -------------------------------------------------------------------------------------
-
-
-def dependency_met(state: FarmState, depend: Depend) -> bool:
-    """Whether a job waits no more for another. One that is gone was met, or took its dependents along."""
-    parent = state.jobs.get(depend.job)
-    if parent is None:
-        return True
-    return not parent.unfinished if depend.until == "ended" else parent.all_done
-
-
-def recheck(turn: Turn, job: Job) -> None:
-    """Derive again what a job, and each of its layers, waits for."""
-    state = turn.state
-    waits = ""
-    for depend in job.spec.depends:
-        if not dependency_met(state, depend):
-            waits = f"job {depend.job}"
-            break
-    if not waits and job.spec.not_before and job.spec.not_before > turn.wall:
-        waits = "its start time"
-    if waits == "its start time":
-        state.timed.add(job.id)
-    else:
-        state.timed.discard(job.id)
-    if waits != job.waits_for:
-        job.waits_for = waits
-        state.changed_jobs.add(job.id)
-    for layer in job.layers:
-        blocked = ""
-        for name in layer.spec.after:
-            other = job.layer_named(name)
-            if other is not None and len(other.done) < other.size:
-                blocked = name
-                break
-        layer.blocked = blocked
-    state.want_schedule = True
 
 
 def settle(turn: Turn, job: Job) -> None:
@@ -97,9 +59,8 @@ def settle(turn: Turn, job: Job) -> None:
     if finished and job.spec.delete_when_finished and job.all_done:
         delete(turn, job)
         return
-    recheck(turn, job)
-    for child in sorted(state.dependents.get(job.id, ())):
-        recheck(turn, state.jobs[child])
+    if job.goals:
+        depends.look(turn, job)
 
 
 def _mail(job: Job) -> MailFinished:
@@ -152,12 +113,16 @@ def stop(turn: Turn, job: Job, *, hard: bool) -> int:
 def proceed(turn: Turn, job: Job) -> None:
     """Frames are handed out again."""
     _set_stopped(turn, job, False)
-    recheck(turn, job)
+    goes_on(turn.state, job)
+    depends.recheck(turn, job)
 
 
 def _set_stopped(turn: Turn, job: Job, stopped: bool) -> None:
     if job.stopped != stopped:
         job.stopped = stopped
+        for layer in job.layers:
+            layer.look_open(turn.wall)
+        job.note_waiting()
         turn.state.save.append(job.record())
     turn.state.changed_jobs.add(job.id)
     turn.state.want_schedule = True
@@ -182,85 +147,36 @@ def rerun(turn: Turn, job: Job) -> int:
         for index in list(layer.delayed):
             layer.due(index)
         layer.history.clear()
+        layer.eligible.clear()
+        layer.eligible.at = turn.wall
         layer.count_anew()
         turn.state.save += [FramesForget(job.id, layer.index, 0, layer.size), layer.record()]
         if len(came_back) <= ROWS_MOST:
             for index, times in came_back.items():
                 layer.history[index] = past = History(layer.floor, returned=times)
                 turn.state.save.append(layer.frame_record(index, "WAITING", past))
+    goes_on(turn.state, job)
     turn.state.changed_jobs.add(job.id)
+    turn.state.want_schedule = True
     job.moved_at = turn.wall
     settle(turn, job)
+    depends.came_back(turn, job)
     return sum(layer.size for layer in job.layers)
-
-
-def waiting_for(state: FarmState, job: Job) -> list[Job]:
-    """Jobs that wait for this one now, by id: those that its deletion cancels."""
-    return [
-        state.jobs[child]
-        for child in sorted(state.dependents.get(job.id, ()))
-        if any(d.job == job.id and not dependency_met(state, d) for d in state.jobs[child].spec.depends)
-    ]
 
 
 def delete(turn: Turn, job: Job) -> int:
     """Gone from every list at once; what runs is stopped. Jobs that still waited for it are cancelled."""
     state = turn.state
     attempts = live_attempts(job)
-    waiting_for_it = waiting_for(state, job)
     job.deleted = True
+    job.note_waiting()
     state.save.append(job.record())
-    for child in waiting_for_it:
-        cancel(turn, child)
-    for child_id in sorted(state.dependents.get(job.id, ())):
-        _drop_dependency(turn, state.jobs[child_id], job.id)
+    cancelling.leave(turn, job)
     for attempt in attempts:
         ask_stop(state, attempt, "delete", turn.stop)
     state.changed_jobs.add(job.id)
     settle(turn, job)
     return len(attempts)
-
-
-def _drop_dependency(turn: Turn, child: Job, parent: int) -> None:
-    left = tuple(d for d in child.spec.depends if d.job != parent)
-    child.take_spec(structs.replace(child.spec, depends=left))
-    turn.state.dependents[parent].discard(child.id)
-    turn.state.save.append(child.record())
-    recheck(turn, child)
-
-
-def cancel(turn: Turn, job: Job) -> None:
-    """Its dependency is cancelled: so are its waiting frames, and the jobs that wait for it, and so on."""
-    state = turn.state
-    todo, seen = deque([job]), {job.id}
-    while todo:
-        one = todo.popleft()
-        if one.deleted or one.all_done:
-            continue
-        _cancel_frames(turn, one)
-        settle(turn, one)
-        for child in sorted(state.dependents.get(one.id, set()) - seen):
-            if any(d.job == one.id and d.until == "done" for d in state.jobs[child].spec.depends):
-                seen.add(child)
-                todo.append(state.jobs[child])
-
-
-def _cancel_frames(turn: Turn, job: Job) -> None:
-    state = turn.state
-    for layer in job.layers:
-        changed = False
-        for index in list(layer.delayed):
-            layer.due(index)
-        for start, end in list(layer.waiting.intervals()):
-            layer.move(start, end, "WAITING", "CANCELLED")
-            state.save.append(FramesForget(job.id, layer.index, start, end))
-            changed = True
-        if changed:
-            layer.floor = max(layer.floor, layer.top)
-            state.save.append(layer.record())
-    for attempt in live_attempts(job):
-        ask_stop(state, attempt, "cancel", turn.stop)
-    state.changed_jobs.add(job.id)
 
 
 # -- verbs on frames --------------------------------------------------------------------------------------
@@ -291,6 +207,7 @@ def requeue_frames(turn: Turn, layer: Layer, indexes: list[tuple[int, int]], *, 
     for source in ("DONE", "FAILED", "CANCELLED"):
         count += _move_all(turn, layer, indexes, source, "WAITING")
     settle(turn, layer.job)
+    depends.came_back(turn, layer.job)
     return count
 
 
@@ -346,10 +263,8 @@ def _running_in(layer: Layer, indexes: list[tuple[int, int]]) -> list[Attempt]:
 
 def _move_all(turn: Turn, layer: Layer, indexes: list[tuple[int, int]], source: Resting, to: Resting) -> int:
     """Move those of the positions that rest in `source`; rows only where they keep attempt numbers."""
-    positions = dict(layer.sets())[source]
-    if not positions:
-        return 0
-    pieces = list(_common(list(positions.intervals()), indexes))
+    found = layer.all_waiting() if source == "WAITING" else list(dict(layer.sets())[source].intervals())
+    pieces = list(common(found, indexes))
     count = sum(end - start for start, end in pieces)
     if not count:
         return 0
@@ -364,6 +279,8 @@ def _move_all(turn: Turn, layer: Layer, indexes: list[tuple[int, int]], source: 
     ran = source != "WAITING" or bool(layer.history)
     if ran and (not few or to != "WAITING"):
         layer.floor = max(layer.floor, layer.top)
+    if to == "WAITING":
+        layer.eligible.all_since(pieces, turn.wall)
     for start, end in pieces:
         layer.move(start, end, source, to)
         turn.state.save.append(FramesForget(job.id, layer.index, start, end))
@@ -405,7 +322,7 @@ def _holds(indexes: list[tuple[int, int]], index: int) -> bool:
     return at >= 0 and index < indexes[at][1]
 
 
-def _common(one: list[tuple[int, int]], two: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+def common(one: list[tuple[int, int]], two: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """What two lists of (start, end), disjoint and in ascending order, have in common, in one pass."""
     i = j = 0
     while i < len(one) and j < len(two):

@@ -1,9 +1,10 @@
 """Frames: where each one stands, and the only doors by which one changes state.
 
 Rules of this file:
-1. A frame's state is which of its layer's sets holds its position: `waiting` (or `delayed`), `live` (an
-   attempt is ASSIGNED or RUNNING), `done`, `failed`, `cancelled`; each position is in exactly one.
-2. Only `Layer`'s methods change those sets, and only along TRANSITIONS.
+1. A frame's state is which of its layer's sets holds its position: `waiting` (or `held` by what it depends
+   on, or `delayed`), `live` (an attempt is ASSIGNED or RUNNING), `done`, `failed`, `cancelled`; each position
+   is in exactly one.
+2. Only `Layer`'s methods change those sets, and only along TRANSITIONS; its gate sorts what is WAITING.
 3. Facts and wishes are separate: `Attempt.stop` is what was asked, never a state.
 """
 
@@ -11,15 +12,24 @@ from collections.abc import Sequence
 from heapq import heappush
 from typing import TYPE_CHECKING, Literal
 
-from drqueue.master.core.records import AttemptRecord, FrameRecord, LayerRecord
+from drqueue.master.core.attempt import Attempt, History
+from drqueue.master.core.order import FrameOrder
+from drqueue.master.core.records import AttemptRecord, DoneFrames, FrameRecord, LayerRecord, LayerTotals
+from drqueue.master.core.waits import Eligible
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.intervals import IntervalSet
-from drqueue.proto.model import LayerSpec, OnUnreachable
+from drqueue.proto.model import LayerSpec
 from drqueue.proto.range_text import written
 from drqueue.proto.ranges import Chunks, FrameRange
 
 if TYPE_CHECKING:
-    from drqueue.master.core.state import Job, Slave
+    from drqueue.master.core.demand import Demand
+    from drqueue.master.core.depends import Wait
+    from drqueue.master.core.fairness import Party, Project
+    from drqueue.master.core.gates import Gate, Link
+    from drqueue.master.core.lanes import Lane, Queue
+    from drqueue.master.core.limits import Claim
+    from drqueue.master.core.state import Job
 
 FrameState = Literal["WAITING", "ASSIGNED", "RUNNING", "DONE", "FAILED", "CANCELLED"]
 Resting = Literal["WAITING", "DONE", "FAILED", "CANCELLED"]
@@ -56,134 +66,6 @@ class InvalidTransitionError(Exception):
     """A bug: a frame was to go where no transition leads."""
 
 
-class History:
-    """What a resting frame's past means for its next attempt."""
-
-    __slots__ = ("attempt", "avoid", "requeued", "returned")
-
-    def __init__(
-        self, attempt: int, requeued: int = 0, avoid: tuple[int, ...] = (), returned: int = 0
-    ) -> None:
-        self.attempt = attempt
-        self.requeued = requeued
-        self.avoid = avoid
-        self.returned = returned
-
-    @property
-    def counts(self) -> bool:
-        """Whether it came back at all: that is told of frames that are over, too."""
-        return bool(self.requeued or self.returned)
-
-
-class Attempt:
-    """One live try. `index` is its frame's position now; `orphan`: the frame no longer waits for it."""
-
-    __slots__ = (
-        "again",
-        "ahead",
-        "asked_stop",
-        "assigned_at",
-        "cores",
-        "index",
-        "key",
-        "layer",
-        "lease_s",
-        "members",
-        "memory_mb",
-        "on_unreachable",
-        "orphan",
-        "pid",
-        "progress",
-        "requeued",
-        "returned",
-        "running",
-        "said",
-        "slave",
-        "slot",
-        "started_at",
-        "stop",
-        "taken_back",
-    )
-
-    def __init__(
-        self,
-        key: AttemptKey,
-        layer: "Layer",
-        index: int,
-        slave: "Slave",
-        *,
-        cores: float,
-        memory_mb: int,
-        lease_s: float,
-        on_unreachable: OnUnreachable,
-        assigned_at: float,
-        requeued: int,
-        returned: int = 0,
-    ) -> None:
-        self.key = key
-        self.layer = layer
-        self.index = index
-        #: The frame numbers it renders, whatever becomes of the layer's range.
-        self.members = layer.chunks.members(index)
-        self.slave = slave
-        self.cores = cores
-        self.memory_mb = memory_mb
-        self.lease_s = lease_s
-        self.on_unreachable: OnUnreachable = on_unreachable
-        self.assigned_at = assigned_at
-        self.requeued = requeued
-        self.returned = returned
-        #: The lowest number that no other live attempt of its slave has; given when it is booked.
-        self.slot = -1
-        self.pid = 0
-        self.started_at = 0.0
-        self.running = False
-        self.stop = ""
-        self.asked_stop = False
-        self.again = False
-        self.orphan = False
-        #: Sent ahead of a free place: it waits at its slave, and takes nothing of it yet.
-        self.ahead = False
-        self.taken_back = False
-        self.progress = 0.0
-        self.said = ""
-
-    @property
-    def waits(self) -> bool:
-        """Whether it is known only to wait at its slave: to people, its frame is WAITING."""
-        return self.ahead and not self.running
-
-    @property
-    def number(self) -> int:
-        """The first frame number it renders."""
-        return self.members[0]
-
-    def record(self) -> AttemptRecord:
-        """The row of this attempt while it lives."""
-        key = self.key
-        return AttemptRecord(
-            job=key.job,
-            layer=key.layer,
-            frame=key.frame,
-            attempt=key.attempt,
-            number=self.number,
-            slave=self.slave.id,
-            slave_name=self.slave.name,
-            assigned_at=self.assigned_at,
-            cores=self.cores,
-            memory_mb=self.memory_mb,
-            lease_s=self.lease_s,
-            on_unreachable=self.on_unreachable,
-            stop=self.stop,
-            again=self.again,
-            orphan=self.orphan,
-            started_at=self.started_at,
-            step=self.members.step,
-            count=len(self.members),
-            slot=self.slot,
-        )
-
-
 class Layer:
     """One layer of a job, with every frame's state."""
 
@@ -194,26 +76,39 @@ class Layer:
         "blocked",
         "cancelled",
         "chunks",
+        "claims",
         "counted",
         "cpu_s",
         "delayed",
+        "demand",
         "done",
         "dying",
+        "eligible",
         "ended",
         "env",
         "failed",
+        "failures",
         "floor",
+        "gate",
+        "held",
         "history",
         "index",
         "job",
+        "lane",
         "live",
+        "order",
+        "parties",
+        "queue",
         "range",
         "reruns",
         "spec",
         "told",
         "top",
+        "unfolded",
         "waiting",
+        "waits",
         "wall_s",
+        "watchers",
     )
 
     def __init__(self, job: "Job", index: int, spec: LayerSpec) -> None:
@@ -229,12 +124,30 @@ class Layer:
         self.floor = 0
         self.top = 0
         self.reruns = 0
+        #: What the whole layer waits for, and of that what is not met yet, in words.
+        self.waits: tuple[Wait, ...] = ()
         self.blocked = ""
+        #: What its frames wait for one by one, and which frames wait so for its own.
+        self.gate: Gate | None = None
+        self.watchers: list[Link] = []
+        #: What its frames ask of slaves, and take of limits (as of a generation of these).
+        self.demand: Demand = job.state.demands.of(job.spec.pool, spec.needs)
+        self.claims: tuple[int, tuple[Claim, ...]] | None = None
+        #: Where it waits for its turn, if it does, and whose share it is.
+        self.lane: Lane | None = None
+        self.queue: Queue | None = None
+        self.parties: tuple[Project, Party] | None = None
+        #: Since when its frames might have been dispatched.
+        self.eligible = Eligible()
         #: Of the attempts above this number: how many were done, their wall seconds, all their CPU seconds.
         self.counted = 0
         self.ended = 0
         self.wall_s = 0.0
         self.cpu_s = 0.0
+        #: Attempts that failed, ever.
+        self.failures = 0
+        #: Rows that say nothing but DONE, roughly: see `folding`.
+        self.unfolded = 0
         self.take_spec(spec)
         self.clear_frames()
 
@@ -246,12 +159,34 @@ class Layer:
         whole = (self.range.min, self.range.max, 1)
         #: Start, end and step as commands are told them.
         self.told = written(spec.frames) or self.range.single or whole
+        self.use_spec(spec)
+
+    def use_spec(self, spec: LayerSpec) -> None:
+        """Use all of this spec but its frames and chunks, which are the same; `note_waiting` is the
+        caller's."""
+        if self.lane is not None:
+            self.job.state.lanes.leave(self)
+        self.spec = spec
         self.env = {**self.job.spec.env, **spec.env}
+        self.claims = None
+        self.order = FrameOrder(self.chunks, spec.order, spec.next)
+        demands = self.job.state.demands
+        former = self.demand
+        self.demand = demands.of(self.job.spec.pool, spec.needs)
+        demands.release(former)
+
+    def go(self) -> None:
+        """Its job is forgotten."""
+        if self.lane is not None:
+            self.job.state.lanes.leave(self)
+        self.job.state.demands.release(self.demand)
 
     def clear_frames(self) -> None:
         """Every frame WAITING without history; live attempts are the caller's."""
         self.waiting = IntervalSet()
         self.waiting.add_range(0, len(self.chunks))
+        #: WAITING positions whose own dependencies are not met.
+        self.held = IntervalSet()
         self.done = IntervalSet()
         self.failed = IntervalSet()
         self.cancelled = IntervalSet()
@@ -260,6 +195,7 @@ class Layer:
         self._base_cancelled = IntervalSet()
         self.history.clear()
         self.delayed.clear()
+        self.eligible.clear()
 
     # -- asking -----------------------------------------------------------------------------------
 
@@ -276,14 +212,14 @@ class Layer:
     @property
     def unfinished(self) -> int:
         """Frames WAITING or live."""
-        return len(self.waiting) + len(self.delayed) + len(self.live)
+        return len(self.waiting) + len(self.held) + len(self.delayed) + len(self.live)
 
     def state_of(self, index: int) -> FrameState:
         """Where the frame at this position stands."""
         attempt = self.live.get(index)
         if attempt is not None:
             return "RUNNING" if attempt.running else "ASSIGNED"
-        if index in self.waiting or index in self.delayed:
+        if index in self.waiting or index in self.delayed or index in self.held:
             return "WAITING"
         if index in self.done:
             return "DONE"
@@ -295,7 +231,7 @@ class Layer:
         return "WAITING" if state == "ASSIGNED" or state == "RUNNING" else state
 
     def sets(self) -> tuple[tuple[Resting, IntervalSet], ...]:
-        """The resting states and their positions (without the delayed ones)."""
+        """The resting states and their positions (without those delayed or held)."""
         return (
             ("WAITING", self.waiting),
             ("DONE", self.done),
@@ -321,6 +257,10 @@ class Layer:
         found = {self.chunks.chunk_of(number) for numbers in self.dying.values() for number in numbers}
         return {index for index in found if index is not None and index in self.waiting}
 
+    def all_waiting(self) -> list[tuple[int, int]]:
+        """Stretches of WAITING positions, held or not (without the delayed ones), ascending."""
+        return sorted((*self.waiting.intervals(), *self.held.intervals()))
+
     def next_attempt(self, index: int) -> int:
         """The number that the frame's next attempt bears."""
         past = self.history.get(index)
@@ -328,13 +268,21 @@ class Layer:
 
     # -- changing ---------------------------------------------------------------------------------
 
+    def look_open(self, wall: float) -> None:
+        """Whether its frames may be dispatched, as far as it and its job are concerned, may have changed."""
+        self.eligible.look(not (self.blocked or self.job.waits_for or self.job.stopped), wall)
+
+    def eligible_since(self, index: int, wall: float) -> None:
+        """A frame came back, or was released, at this time (which may lie ahead: the end of a back-off)."""
+        self.eligible.since(index, wall)
+
     def assign(self, attempt: Attempt) -> None:
         """WAITING -> ASSIGNED."""
         self.waiting.discard(attempt.index)
         self.live[attempt.index] = attempt
         self.top = max(self.top, attempt.key.attempt)
         self.job.live += 1
-        if not self.waiting:
+        if not self.waiting or self.job.spec.max_running:
             self.job.note_waiting()
 
     def release(self, attempt: Attempt, to: Resting, past: History | None, until: float = 0.0) -> None:
@@ -343,6 +291,8 @@ class Layer:
         self._check("RUNNING" if attempt.running else "ASSIGNED", to)
         del self.live[index]
         self.job.live -= 1
+        if self.job.spec.max_running:
+            self.job.note_waiting()
         if past is None:
             self.history.pop(index, None)
         else:
@@ -353,7 +303,11 @@ class Layer:
         else:
             self._set(to).add(index)
             if to == "WAITING":
+                self.order.came_back(index)
+                self._sort(index, index + 1)
                 self.job.note_waiting()
+            elif self.watchers:
+                self._pass_on(index, index + 1)
 
     def move(self, start: int, end: int, source: Resting, to: Resting) -> None:
         """All of positions start <= i < end, which rest in `source`, go to `to` and have no row."""
@@ -362,7 +316,11 @@ class Layer:
             for index in [i for i in self.delayed if start <= i < end]:
                 del self.delayed[index]
         self._set(source).discard_range(start, end)
+        if source == "WAITING":
+            self.held.discard_range(start, end)
         self._set(to).add_range(start, end)
+        if to == "WAITING":
+            self.order.came_back(start, end)
         for state, base in self.bases():
             if state == to:
                 base.add_range(start, end)
@@ -371,6 +329,10 @@ class Layer:
         if self.history:
             for index in [i for i in self.history if start <= i < end]:
                 del self.history[index]
+        if to == "WAITING":
+            self._sort(start, end)
+        if self.watchers:
+            self._pass_on(start, end)
         self.job.note_waiting()
 
     def settle_at(self, index: int, to: Resting) -> None:
@@ -399,6 +361,12 @@ class Layer:
             self.history[index] = past
         self.top = max(self.top, past.attempt)
 
+    def restore_done(self, rows: DoneFrames) -> None:
+        """Where the layer is rebuilt from its rows: many that say nothing but DONE."""
+        self.waiting.difference_update(rows.positions)
+        self.done.update(rows.positions)
+        self.top = max(self.top, rows.top)
+
     def restore_live(self, attempt: Attempt) -> None:
         """Where the layer is rebuilt from its rows: a live attempt."""
         for _state, positions in self.sets():
@@ -408,7 +376,8 @@ class Layer:
 
     def restore_bases(self, record: LayerRecord) -> None:
         """Where the layer is rebuilt from its rows: its own one. ValueError where it is corrupt."""
-        self.floor = self.top = record.floor
+        self.floor = record.floor
+        self.top = max(record.floor, record.top)
         self.counted = record.counted
         self.reruns = record.reruns
         for packed, base, positions in (
@@ -422,23 +391,30 @@ class Layer:
                 self.waiting.discard_range(start, end)
 
     def count(self, row: AttemptRecord) -> None:
-        """Add an attempt that is over to the sums, unless it is of an earlier run; storage sums up alike."""
+        """Add an attempt that is over to the sums, unless it is of an earlier run."""
+        self.job.state.summed[self] = None
+        self.failures += row.outcome == "failed"
         if row.attempt <= self.counted:
             return
         self.cpu_s += row.cpu_s
         if row.outcome == "done":
             self.ended += 1
             self.wall_s += max(0.0, row.ended_at - row.started_at)
+            if self.brief:
+                self.job.state.lanes.note_brief(self)
 
     def count_anew(self) -> None:
         """Start the sums anew: every attempt so far is of an earlier run."""
         self.counted = self.top
         self.ended, self.wall_s, self.cpu_s = 0, 0.0, 0.0
+        self.job.state.summed[self] = None
 
     def due(self, index: int) -> None:
         """A delayed frame may be dispatched again."""
         del self.delayed[index]
         self.waiting.add(index)
+        self.order.came_back(index)
+        self._sort(index, index + 1)
         self.job.note_waiting()
 
     def has_row(self, index: int) -> None:
@@ -454,6 +430,16 @@ class Layer:
             return self.done
         return self.failed if state == "FAILED" else self.cancelled
 
+    def _sort(self, start: int, end: int) -> None:
+        """Of these positions, which are WAITING now, those are held whose own dependencies are not met."""
+        if self.gate is not None:
+            self.gate.sort(start, end)
+
+    def _pass_on(self, start: int, end: int) -> None:
+        """These came to rest, or run again: frames that wait for them one by one are to know."""
+        for link in self.watchers:
+            link.changed(start, end)
+
     def _check(self, source: FrameState, to: FrameState) -> None:
         if (source, to) not in TRANSITIONS:
             raise InvalidTransitionError(f"job {self.job.id} layer {self.index}: {source} -> {to}")
@@ -468,10 +454,20 @@ class Layer:
             floor=self.floor,
             counted=self.counted,
             reruns=self.reruns,
+            top=self.top,
             done=self._base_done.pack(),
             failed=self._base_failed.pack(),
             cancelled=self._base_cancelled.pack(),
         )
+
+    def totals(self) -> LayerTotals:
+        """The row of its sums."""
+        sums = (self.ended, self.wall_s, self.cpu_s, self.failures)
+        return LayerTotals(self.job.id, self.index, *sums)
+
+    def restore_totals(self, row: LayerTotals) -> None:
+        """Where the layer is rebuilt from its rows: its sums."""
+        self.ended, self.wall_s, self.cpu_s, self.failures = row.done, row.wall_s, row.cpu_s, row.failed
 
     def frame_record(self, index: int, state: Resting, past: History) -> FrameRecord:
         """The row of a frame with history."""

@@ -1,6 +1,6 @@
 """Leases: until when the master waits for a slave that it cannot reach (P4)."""
 
-from drqueue.master.core.layer import Attempt
+from drqueue.master.core.attempt import Attempt
 from drqueue.master.core.state import FarmState
 
 #: The master waits this much longer than the slave's own lease.

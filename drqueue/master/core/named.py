@@ -3,7 +3,8 @@
 from drqueue.master.core import queries
 from drqueue.master.core.layer import Layer
 from drqueue.master.core.rights import Refused
-from drqueue.master.core.state import Job, Slave
+from drqueue.master.core.slave import Slave
+from drqueue.master.core.state import Job
 from drqueue.master.core.turn import Turn
 
 

@@ -1,16 +1,21 @@
 """What clients ask: one handler per request. A user's mistake is an answer, never an exception."""
 
+from contextlib import suppress
+
 from msgspec import UNSET, UnsetType, structs
 
-from drqueue.master.core import jobs, on_slave, queries
+from drqueue.master.core import cancelling, cycles, depends, jobs, on_slave, queries
 from drqueue.master.core.events import ClientAsked
+from drqueue.master.core.impossible import impossible
 from drqueue.master.core.layer import ROWS_MOST, Layer
 from drqueue.master.core.named import job_named, layer_named, short, slave_named
 from drqueue.master.core.on_account import account_verb, add_line, with_role
 from drqueue.master.core.on_look import READS, look
+from drqueue.master.core.on_sharing import Change, change_sharing
 from drqueue.master.core.rerange import rerange
 from drqueue.master.core.rights import NOT_ALLOWED, Refused, current, refusal
 from drqueue.master.core.state import Job
+from drqueue.master.core.trouble import heal
 from drqueue.master.core.turn import Turn
 from drqueue.master.core.wording import described
 from drqueue.proto.checks import check_limits, check_spec
@@ -79,6 +84,8 @@ def _asked(turn: Turn, client: int, request: Request, who: Who, fresh: str) -> s
             _slave_verb(turn, client, request)
         case SetLimits():
             _wish(turn, client, request)
+        case _ if isinstance(request, Change):
+            turn.answer(client, change_sharing(turn, request))
         case AddLine():
             turn.answer(client, add_line(turn, request, who, fresh))
         case AccountVerb():
@@ -109,9 +116,9 @@ def _submit(turn: Turn, client: int, request: Submit, who: Who) -> str | None:
     problem = check_spec(spec)
     if problem is not None:
         raise Refused("bad-job", problem)
-    for depend in spec.depends:
-        if queries.find_job(turn.state, depend.job) is None:
-            raise Refused("no-such-job", f"it depends on job {depend.job}, which does not exist")
+    in_vain = cycles.dangling(turn.state, spec)
+    if in_vain is not None:
+        raise Refused(*in_vain)
     note = ""
     if spec.on_unreachable == "requeue-fast":
         note = (
@@ -119,7 +126,8 @@ def _submit(turn: Turn, client: int, request: Submit, who: Who) -> str | None:
             f"{turn.policy.requeue_fast_s:.0f} s starts again elsewhere, even if the first still runs"
         )
     job = jobs.submit(turn, request.token, spec, who.name)
-    turn.answer(client, Submitted(rq=request.rq, job=job.id, note=note))
+    warnings = tuple(impossible(turn.state, job))
+    turn.answer(client, Submitted(rq=request.rq, job=job.id, note=note, warnings=warnings))
     frames = sum(len(layer.range) for layer in job.layers)
     return f"submit job {job.id} {spec.name!r}, {frames} frame{'s' if frames != 1 else ''}"
 
@@ -138,7 +146,7 @@ def _job_verb(turn: Turn, client: int, request: JobVerb) -> None:
         case "rerun":
             count = jobs.rerun(turn, job)
         case "delete":
-            cancelled = [child.id for child in jobs.waiting_for(turn.state, job)]
+            cancelled = [child.id for child in cancelling.waiting_for(turn.state, job)]
             count = jobs.delete(turn, job)
             if cancelled:
                 names = ", ".join(str(number) for number in cancelled[:20])
@@ -160,7 +168,7 @@ def _frame_verb(turn: Turn, client: int, request: FrameVerb) -> None:
         case "finish":
             count = jobs.finish_frames(turn, layer, indexes, running=request.running)
         case "next":
-            raise Refused("bad-request", "not yet")
+            count = _go_next(turn, layer, indexes, request.frames)
         case "reset-requeued":
             size = sum(end - start for start, end in indexes)
             if size > ROWS_MOST:
@@ -168,6 +176,25 @@ def _frame_verb(turn: Turn, client: int, request: FrameVerb) -> None:
             count = jobs.reset_requeued(turn, layer, indexes)
     note = f"{missing} of the numbers are not in the job's range" if missing else ""
     turn.done(client, request, count, note)
+
+
+def _go_next(turn: Turn, layer: Layer, indexes: list[tuple[int, int]], frames: str) -> int:
+    """These go before all others of their layer, those that went first so far behind them. How many wait."""
+    problem: str | None = ""
+    # A number counts where it came first. Where they are too many together, the former ones had their time.
+    for text in (f"{frames},{layer.spec.next}" if layer.spec.next else frames, frames):
+        with suppress(RangeError):
+            going = structs.replace(layer.spec, next=FrameRange.parse(text).text)
+            spec = _with_layer(layer.job.spec, layer.index, going)
+            problem = check_spec(spec)
+            if problem is None:
+                break
+    else:
+        raise Refused("bad-range", problem or "these are too many frames to go next")
+    depends.take_spec(turn.state, layer.job, spec)
+    turn.state.changed_jobs.add(layer.job.id)
+    wait = jobs.common(sorted([*layer.all_waiting(), *((i, i + 1) for i in layer.delayed)]), indexes)
+    return sum(end - start for start, end in wait)
 
 
 def _positions(job: Job, layer: Layer, text: str) -> tuple[list[tuple[int, int]], int]:
@@ -256,7 +283,7 @@ def _change(turn: Turn, client: int, request: ChangeJob) -> None:
         name: value
         for name in (
             "name", "priority", "pool", "max_running", "max_per_slave", "not_before", "on_unreachable",
-            "depends",
+            "depends", "project", "max_failures",
         )
         if (value := getattr(change, name)) is not UNSET
     }  # fmt: skip
@@ -264,10 +291,10 @@ def _change(turn: Turn, client: int, request: ChangeJob) -> None:
     hosts = dict.fromkeys((*spec.blocked, *change.block))
     simple["blocked"] = tuple(host for host in hosts if host not in change.unblock)
     layer_spec = layer.spec
-    for name in ("retries", "needs"):
+    for name in ("retries", "needs", "after", "layer_depends", "order", "next", "limits"):
         value = getattr(change, name)
         if value is not UNSET:
-            layer_spec = structs.replace(layer_spec, **{name: value})
+            layer_spec = structs.replace(layer_spec, **{name.removeprefix("layer_"): value})
     if not isinstance(change.machine_memory_mb, UnsetType):
         needs = structs.replace(layer_spec.needs, machine_memory_mb=change.machine_memory_mb)
         layer_spec = structs.replace(layer_spec, needs=needs)
@@ -280,14 +307,16 @@ def _change(turn: Turn, client: int, request: ChangeJob) -> None:
     if problem is not None:
         raise Refused("bad-range" if isinstance(change.frames, str) else "bad-job", problem)
     _check_depends(turn, job, changed)
-    _take_spec(turn, job, changed)
+    known = impossible(turn.state, job)
+    depends.take_spec(turn.state, job, changed)
     if (frames, chunk) != (layer_spec.frames, layer_spec.chunk):
         rerange(turn, layer, frames, chunk)
-    jobs.recheck(turn, job)
+    depends.recheck(turn, job)
     turn.state.changed_jobs.add(job.id)
     strangers = [host for host in change.block if not queries.find_hosts(turn.state, host)]
-    note = f"no slave is called {' or '.join(strangers)} so far" if strangers else ""
-    turn.done(client, request, 1, note)
+    notes = [f"no slave is called {' or '.join(strangers)} so far"] if strangers else []
+    notes += [text for text in impossible(turn.state, job) if text not in known]
+    turn.done(client, request, 1, "; ".join(notes))
 
 
 def _with_layer(spec: JobSpec, index: int, layer: LayerSpec) -> JobSpec:
@@ -296,32 +325,14 @@ def _with_layer(spec: JobSpec, index: int, layer: LayerSpec) -> JobSpec:
 
 
 def _check_depends(turn: Turn, job: Job, spec: JobSpec) -> None:
-    if spec.depends == job.spec.depends:
+    if depends.asked(spec) == depends.asked(job.spec):
         return
-    state = turn.state
-    trail = [depend.job for depend in spec.depends]
-    for number in trail:
-        if number != job.id and queries.find_job(state, number) is None:
-            raise Refused("no-such-job", f"there is no job {number} to depend on")
-    seen: set[int] = set()
-    while trail:
-        number = trail.pop()
-        if number == job.id:
-            raise Refused("bad-job", f"job {job.id} would wait for itself")
-        if number not in seen and number in state.jobs:
-            seen.add(number)
-            trail += [depend.job for depend in state.jobs[number].spec.depends]
-
-
-def _take_spec(turn: Turn, job: Job, spec: JobSpec) -> None:
-    state = turn.state
-    for depend in job.spec.depends:
-        state.dependents.get(depend.job, set()).discard(job.id)
-    for depend in spec.depends:
-        state.dependents.setdefault(depend.job, set()).add(job.id)
-    job.take_spec(spec)
-    state.save.append(job.record())
-    state.want_schedule = True
+    in_vain = cycles.dangling(turn.state, spec, job.id)
+    if in_vain is not None:
+        raise Refused(*in_vain)
+    ring = cycles.cycle(turn.state, job.id, spec)
+    if ring is not None:
+        raise Refused("bad-job", ring)
 
 
 # -- logs and slaves ----------------------------------------------------------------------------------------
@@ -329,6 +340,10 @@ def _take_spec(turn: Turn, job: Job, spec: JobSpec) -> None:
 
 def _slave_verb(turn: Turn, client: int, request: SlaveVerb) -> None:
     slave = slave_named(turn, request.slave)
+    if request.verb == "heal":
+        healed = heal(turn, slave)
+        turn.done(client, request, int(healed), "" if healed else f"slave {slave.name} was not sick")
+        return
     if slave.link is not None:
         raise Refused(
             "bad-state", f"slave {slave.name} is linked: {request.verb} is for slaves that are gone"

@@ -7,7 +7,8 @@ from drqueue.master.core.explain import why
 from drqueue.master.core.named import frame_named, job_named, layer_named, slave_named
 from drqueue.master.core.on_account import page_of_accounts
 from drqueue.master.core.rights import Refused
-from drqueue.master.core.state import Slave
+from drqueue.master.core.sharing_views import page_of_limits, page_of_pools, page_of_shares
+from drqueue.master.core.slave import Slave
 from drqueue.master.core.turn import Turn
 from drqueue.proto import tickets
 from drqueue.proto.messages import (
@@ -33,11 +34,12 @@ from drqueue.proto.messages import (
 )
 from drqueue.proto.model import JobSpec
 from drqueue.proto.roles import Who, without_secrets
+from drqueue.proto.sharing_messages import ListLimits, ListPools, ListShares
 
 #: Requests that change nothing.
 READS = (
     *(ListJobs, GetJob, GetSpec, ListFrames, ListSlaves, GetSlave, FarmInfo, Why, FindLog, ListAttempts),
-    *(WhoAmI, GetTicket, ListAccounts),
+    *(WhoAmI, GetTicket, ListAccounts, ListLimits, ListShares, ListPools),
 )
 
 
@@ -99,6 +101,12 @@ def look(turn: Turn, client: int, request: Request, who: Who) -> None:
             turn.answer(client, _ticket(turn, slave_named(turn, request.slave), request, who))
         case ListAccounts():
             turn.answer(client, page_of_accounts(turn, request))
+        case ListLimits():
+            turn.answer(client, page_of_limits(state, request))
+        case ListShares():
+            turn.answer(client, page_of_shares(state, request, turn.now))
+        case ListPools():
+            turn.answer(client, page_of_pools(state, request))
         case _:
             raise Refused("bad-request", f"a master does not answer {type(request).__name__}")
 

@@ -15,13 +15,14 @@ from typing import cast
 
 from msgspec import structs
 
+from drqueue.master.core.attempt import Attempt
 from drqueue.master.core.attempts import end
 from drqueue.master.core.events import SlaveLinked, SlaveSaid, SlaveUnlinked
-from drqueue.master.core.layer import Attempt
 from drqueue.master.core.leases import give_up_at
 from drqueue.master.core.records import LogRecord, MetaRecord, SlaveForget, SlaveRecord
 from drqueue.master.core.rights import current
-from drqueue.master.core.state import Slave
+from drqueue.master.core.slave import Slave
+from drqueue.master.core.trouble import ended, heal
 from drqueue.master.core.turn import Turn
 from drqueue.proto.link_messages import (
     Acted,
@@ -114,8 +115,11 @@ def on_linked(turn: Turn, event: SlaveLinked) -> None:
     elif slave.name != hello.name and not _is_suffixed(slave.name, hello.name):
         slave.name = free_name(turn, hello.name)
     slave.fingerprint = hello.fingerprint
+    if "" != slave.machine.boot_id != hello.machine.boot_id != "":
+        heal(turn, slave, "its machine was started anew")
     slave.machine, slave.limits = hello.machine, hello.limits
     slave.cores, slave.memory_mb = min(hello.cores, CORES_MOST), hello.memory_mb
+    slave.offers = hello.offers
     # A path is one of this machine's: clients here would go wherever a far node wants them.
     far = who.account and hello.control.startswith("unix:")
     slave.control = "" if far else hello.control
@@ -125,6 +129,7 @@ def on_linked(turn: Turn, event: SlaveLinked) -> None:
     slave.heard, slave.heard_at = turn.now, turn.wall
     state.links[event.link] = slave
     state.silent.pop(slave.id, None)
+    state.remeasure(slave)
     state.bind(slave, who.account)
     if other is not None and other is not slave and not other.live:
         forget(turn, other)
@@ -226,6 +231,7 @@ def _unlinked(turn: Turn, slave: Slave) -> None:
     slave.may_keep.clear()
     slave.heard_at = turn.state.wall(slave.heard)
     turn.state.silent[slave.id] = slave
+    turn.state.rooms.grew(slave)
     turn.state.save.append(slave.record())
     turn.state.changed_slaves.add(slave.id)
 
@@ -247,7 +253,8 @@ def on_said(turn: Turn, event: SlaveSaid) -> None:
             for progressed in report.progressed:
                 _progressed(turn, slave, progressed)
         case Status(load=load):
-            slave.loaded(load, turn.now)
+            if slave.loaded(load, turn.now):
+                turn.state.rooms.grew(slave)
             turn.state.changed_slaves.add(slave.id)
             turn.state.want_schedule = True
         case LimitsNow(limits=limits):
@@ -328,6 +335,7 @@ def _progressed(turn: Turn, slave: Slave, news: Progressed) -> None:
 
 def _limits(turn: Turn, slave: Slave, limits: SlaveLimits) -> None:
     slave.limits = limits
+    turn.state.remeasure(slave)
     if not limits.enabled:
         for attempt in slave.ahead.values():
             turn.take_back(attempt)
@@ -339,7 +347,7 @@ def _limits(turn: Turn, slave: Slave, limits: SlaveLimits) -> None:
 
 
 def _over(turn: Turn, attempt: Attempt, result: Exit) -> None:
-    end(turn.state, attempt, result, turn.now, turn.policy.backoff)
+    ended(turn, attempt, end(turn.state, attempt, result, turn.now, turn.policy.backoff))
 
 
 # -- silence -------------------------------------------------------------------------------------------

@@ -1,110 +1,142 @@
-"""Which slave a frame may run on, and which it runs on.
+"""Why a slave may not have a frame: what places frames and what explains their waiting, in one order of
+reasons.
 
-`why_not` is the only judge of fitness: dispatch wants None from it, and `explain` prints what it
-says, so the two can never disagree. Every choice ends in a unique key, so that runs replay.
+The numbers are judged in `demand`; here stand the reasons that have to do with the very job and frame.
 """
 
-from heapq import heapify, heappop, heappush
+from collections.abc import Callable, Collection, Iterable
 
-from drqueue.master.core.layer import History, Layer
-from drqueue.master.core.state import Job, Slave
+from drqueue.master.core.amounts import Ask
+from drqueue.master.core.demand import lacks
+from drqueue.master.core.layer import Layer
+from drqueue.master.core.limits import Counter
+from drqueue.master.core.slave import Slave
+from drqueue.master.core.state import FarmState, Job
 
 
-def why_never(slave: Slave, job: Job, layer: Layer) -> str | None:
-    """A code for why this slave could not run the layer even if it were free, or None."""
-    needs = layer.spec.needs
+def why_closed(slave: Slave) -> str | None:
+    """A code for why nothing is sent to this slave, or None."""
     if slave.link is None:
         return "lost" if slave.lost else "unlinked"
     if not slave.limits.enabled:
-        return "disabled"
-    if job.spec.pool not in slave.limits.pools:
-        return "pool"
-    if needs.os and slave.machine.os.casefold() not in map(str.casefold, needs.os):
-        return "os"
-    if job.blocked_slaves and (
-        slave.name in job.blocked_slaves or slave.machine.hostname in job.blocked_slaves
-    ):
+        return "autoenable" if slave.limits.autoenable else "disabled"
+    return "sick" if slave.sick else None
+
+
+def is_blocked(slave: Slave, job: Job) -> bool:
+    """Whether the job names this slave, or its machine, as one not to use."""
+    blocked = job.blocked_slaves
+    return bool(blocked) and (slave.name in blocked or slave.machine.hostname in blocked)
+
+
+def why_never(slave: Slave, layer: Layer) -> str | None:
+    """A code for why this slave could not run the layer even if nothing ran on it, or None."""
+    closed = why_closed(slave)
+    if closed is not None:
+        return closed
+    unfit = layer.demand.unfit(slave)
+    if unfit is not None:
+        return unfit
+    if is_blocked(slave, layer.job):
         return "blocked"
-    if needs.cores > slave.cores_offered:
-        return "cores-never"
-    if max(needs.memory_mb, needs.machine_memory_mb) > slave.memory_mb:
-        return "memory-never"
-    return None
+    return layer.demand.never(slave)
 
 
-def foreign_cores(slave: Slave) -> int:
-    """Cores that are left to whoever else loads the machine: one for each whole `max_load` of its load beyond
-    its own frames' share; all of them where `max_load` is 0.
+def why_not(
+    state: FarmState,
+    slave: Slave,
+    layer: Layer,
+    index: int | None = None,
+    *,
+    avoid: Collection[int] | None = None,
+    asks: Iterable[Ask] | None = None,
+) -> str | None:
+    """A code for why this slave cannot take a frame of the layer (this one) now, or None: it can.
+
+    `avoid` and `asks`: what is known already of whom it avoids, and which of its amounts limits leave it.
     """
-    most = slave.limits.max_load
-    if most is None:
-        return 0
-    if most == 0:
-        return slave.cores_offered
-    return min(slave.cores_offered, int(max(0.0, slave.load.load1 - slave.own_load) / most))
-
-
-def why_not(slave: Slave, job: Job, layer: Layer) -> str | None:
-    """A code for why this slave cannot take a frame of the layer now, or None: it can."""
-    never = why_never(slave, job, layer)
+    never = why_never(slave, layer)
     if never is not None:
         return never
-    needs = layer.spec.needs
-    if slave.used_cores + needs.cores > slave.cores_offered:
-        return "cores"
-    if needs.memory_mb and slave.used_memory_mb + needs.memory_mb > slave.memory_mb:
-        return "memory"
-    if slave.used_cores + needs.cores > slave.cores_offered - foreign_cores(slave):
-        return "load"
-    per_slave = job.spec.max_per_slave
-    if per_slave and job.on_slave.get(slave.id, 0) >= per_slave:
+    if slave.id in (avoided(layer, index) if avoid is None else avoid):
+        return "avoided"
+    first: str | None = None
+    for ask in layer.demand.asks if asks is None else asks:
+        short = lacks(slave, ask)
+        if short is None:
+            break
+        first = first or short
+    else:
+        return first
+    if not has_place(slave, layer.job):
         return "max-per-slave"
+    if not has_seats(state, slave, layer):
+        return "seat"
     return None
 
 
-def _rank(slave: Slave) -> tuple[float, int]:
-    """The emptiest slave first, so that a farm is used evenly."""
-    return (slave.used_cores / max(1, slave.cores_offered), slave.id)
+def has_place(slave: Slave, job: Job) -> bool:
+    """Whether the job may have one more frame on this slave."""
+    most = job.spec.max_per_slave
+    return not most or job.on_slave.get(slave.id, 0) < most
 
 
-class Candidates:
-    """Slaves that can take frames of one layer, best first, within one scheduling pass.
+def has_seats(state: FarmState, slave: Slave, layer: Layer) -> bool:
+    """Whether limits that count machines let the layer onto this slave's, where they let it onto some."""
+    for claim in state.limits.of(layer):
+        counter = claim.counter
+        if counter.scope == "slaves" and counter.machines and not counter.has(0, slave.machine_name):
+            return False
+    return True
 
-    Only placements happen during a pass, so a slave that does not fit once never fits again in it.
-    """
 
-    def __init__(self, slaves: list[Slave], job: Job, layer: Layer) -> None:
-        self._job = job
-        self._layer = layer
-        self._heap = [(_rank(s), s.id, s) for s in slaves if why_not(s, job, layer) is None]
-        heapify(self._heap)
+def avoided(layer: Layer, index: int | None) -> Collection[int]:
+    """Slaves that the layer's frames, or this one, keep away from; none where there are no others."""
+    job = layer.job
+    past = layer.history.get(index) if index is not None and layer.history else None
+    avoid: Collection[int] = past.avoid if past is not None else ()
+    if job.avoids:
+        avoid = {*avoid, *job.avoids}
+    if avoid and not _elsewhere(layer, avoid):
+        return ()
+    return avoid
 
-    def __bool__(self) -> bool:
-        return bool(self._heap)
 
-    def take(self, past: History | None) -> Slave | None:
-        """The best slave for a frame with this history; one that it failed on only if `take_any`."""
-        avoid = past.avoid if past is not None else ()
-        aside: list[tuple[tuple[float, int], int, Slave]] = []
-        found: Slave | None = None
-        while self._heap:
-            rank, key, slave = heappop(self._heap)
-            if why_not(slave, self._job, self._layer) is not None:
-                continue
-            now = _rank(slave)
-            if now != rank:
-                heappush(self._heap, (now, key, slave))
-                continue
-            if slave.id in avoid:
-                aside.append((rank, key, slave))
-                continue
-            found = slave
-            aside.append((rank, key, slave))
-            break
-        for item in aside:
-            heappush(self._heap, item)
-        return found
+def _elsewhere(layer: Layer, avoid: Collection[int]) -> bool:
+    """Whether a slave that is not avoided could run the layer once it is free."""
+    able, job = layer.demand.able, layer.job
+    return any(s.open and s.id not in avoid and not is_blocked(s, job) for s in able.values())
 
-    def take_any(self) -> Slave | None:
-        """The best slave, also one that the frame failed on."""
-        return self.take(None)
+
+def seats_only(state: FarmState, layer: Layer) -> list[Counter]:
+    """Limits that count machines and hold back all of the layer's lane alike."""
+    return [
+        claim.counter
+        for claim in state.limits.of(layer)
+        if claim.counter.scope == "slaves" and claim.of in ("lane", "pool")
+    ]
+
+
+def acceptor_of_seats(seats: Collection[Counter]) -> Callable[[Slave], bool] | None:
+    """Slaves on machines that these limits let a frame onto; None where there are none of them."""
+    if not seats:
+        return None
+    return lambda slave: all(counter.has(0, slave.machine_name) for counter in seats)
+
+
+def acceptor(state: FarmState, layer: Layer, avoid: Collection[int]) -> Callable[[Slave], bool] | None:
+    """What else a slave must be for the layer, beside able and free; None where nothing else is asked."""
+    job = layer.job
+    seats = [c.counter for c in state.limits.of(layer) if c.counter.scope == "slaves"]
+    if not (job.blocked_slaves or job.spec.max_per_slave or avoid or seats):
+        return None
+
+    def accept(slave: Slave) -> bool:
+        return (
+            slave.id not in avoid
+            and not is_blocked(slave, job)
+            and has_place(slave, job)
+            and all(counter.has(0, slave.machine_name) for counter in seats)
+        )
+
+    return accept

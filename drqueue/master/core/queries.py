@@ -8,9 +8,11 @@ from collections.abc import Iterator
 
 import msgspec
 
-from drqueue.master.core.layer import Attempt, FrameState, Layer
-from drqueue.master.core.placement import foreign_cores
-from drqueue.master.core.state import FarmState, Job, Slave
+from drqueue.master.core.amounts import plain
+from drqueue.master.core.attempt import Attempt
+from drqueue.master.core.layer import FrameState, Layer
+from drqueue.master.core.slave import Slave
+from drqueue.master.core.state import FarmState, Job
 from drqueue.proto.messages import Farm, Frames, Jobs, SlaveInfo, Slaves
 from drqueue.proto.messages import Job as JobAnswer
 from drqueue.proto.views import Counts, FrameView, JobView, LayerView, SlaveView
@@ -19,6 +21,8 @@ from drqueue.proto.views import Counts, FrameView, JobView, LayerView, SlaveView
 _HERE = ("localhost", "127.0.0.1", "::1")
 #: Frames listed of a slave.
 _MOST = 500
+#: Jobs listed of those that depend on one.
+_DEPENDENTS = 500
 #: A page ends, whatever the limit asked for, before its views take more bytes than this ...
 _PAGE_BYTES = 224 * 1024
 #: ... of which so many are set aside for what the history adds to a frame that has been tried.
@@ -75,6 +79,7 @@ def chunk_counts(layer: Layer) -> Counts:
     return _counts(
         layer,
         waiting=len(layer.waiting) + len(layer.delayed) + ahead,
+        held=len(layer.held),
         assigned=len(layer.live) - running - ahead,
         running=running,
         done=len(layer.done),
@@ -94,6 +99,7 @@ def picture_counts(layer: Layer) -> Counts:
         waiting=sum(pictures(a, b) for a, b in layer.waiting.intervals())
         + sum(pictures(index, index + 1) for index in layer.delayed)
         + sum(size for state, size in sizes if state == "WAITING"),
+        held=sum(pictures(a, b) for a, b in layer.held.intervals()),
         assigned=sum(size for state, size in sizes if state == "ASSIGNED"),
         running=sum(size for state, size in sizes if state == "RUNNING"),
         done=sum(pictures(a, b) for a, b in layer.done.intervals()),
@@ -103,19 +109,31 @@ def picture_counts(layer: Layer) -> Counts:
 
 
 def _counts(
-    layer: Layer, waiting: int, assigned: int, running: int, done: int, failed: int, cancelled: int
+    layer: Layer,
+    waiting: int,
+    held: int,
+    assigned: int,
+    running: int,
+    done: int,
+    failed: int,
+    cancelled: int,
 ) -> Counts:
-    blocked = waiting if layer.blocked or layer.job.waits_for.startswith("job ") else 0
+    blocked = waiting if is_blocked(layer) else 0
     return Counts(
-        total=waiting + assigned + running + done + failed + cancelled,
+        total=waiting + held + assigned + running + done + failed + cancelled,
         waiting=waiting - blocked,
-        blocked=blocked,
+        blocked=blocked + held,
         assigned=assigned,
         running=running,
         done=done,
         failed=failed,
         cancelled=cancelled,
     )
+
+
+def is_blocked(layer: Layer) -> bool:
+    """Whether all of a layer waits for other frames: of another layer, or of another job."""
+    return bool(layer.blocked) or layer.job.waits_for.startswith("job ")
 
 
 def _sum(counts: list[Counts]) -> Counts:
@@ -173,6 +191,11 @@ def job_view(job: Job, wall: float) -> JobView:
         kind=spec.kind,
         moved_at=job.moved_at,
         submitter=job.submitter,
+        dependents=tuple(sorted(job.state.dependents.get(job.id, ()))[:_DEPENDENTS]),
+        user=job.user,
+        max_failures=spec.max_failures,
+        failures=job.failures,
+        stopped_for=job.stopped_for,
     )
 
 
@@ -195,6 +218,10 @@ def layer_view(layer: Layer, most: int = _COMMAND_MOST) -> LayerView:
         counts=picture_counts(layer),
         chunk_counts=chunk_counts(layer),
         mean_frame_s=layer.wall_s / layer.ended if layer.ended else 0.0,
+        depends=spec.depends,
+        order=spec.order,
+        next=spec.next,
+        limits=spec.limits,
     )
 
 
@@ -217,7 +244,7 @@ def frame_view(layer: Layer, index: int) -> FrameView:
     attempt = layer.live.get(index)
     state = layer.state_of(index) if attempt is None else shown_state(attempt)
     past = layer.history.get(index)
-    blocked = state == "WAITING" and (layer.blocked or layer.job.waits_for.startswith("job "))
+    blocked = state == "WAITING" and (is_blocked(layer) or index in layer.held)
     view = FrameView(
         job=layer.job.id,
         layer=layer.index,
@@ -255,6 +282,7 @@ def _with_attempt(view: FrameView, attempt: Attempt) -> FrameView:
         returned=attempt.layer.reruns + attempt.returned,
         slot=attempt.slot,
         pid=attempt.pid,
+        gpus=attempt.gpus,
     )
 
 
@@ -264,10 +292,12 @@ def slave_view(slave: Slave, *, running: bool = False) -> SlaveView:
         state = "lost" if slave.lost else "unlinked"
     elif not slave.limits.enabled:
         state = "disabled"
+    elif slave.sick:
+        state = "sick"
     elif slave.live:
         state = "busy"
     else:
-        state = "loaded" if 0 < slave.cores_offered <= foreign_cores(slave) else "idle"
+        state = "loaded" if 0 < slave.cores_offered <= slave.foreign else "idle"
     frames: tuple[FrameView, ...] = ()
     if running:
         held = sorted(slave.live.values(), key=lambda attempt: attempt.key)[:_MOST]
@@ -279,7 +309,7 @@ def slave_view(slave: Slave, *, running: bool = False) -> SlaveView:
         linked=slave.link is not None,
         cores=slave.cores_offered,
         memory_mb=slave.memory_mb,
-        cores_used=slave.used_cores,
+        cores_used=slave.cores_used,
         memory_used_mb=slave.used_memory_mb,
         limits=slave.limits,
         machine=slave.machine,
@@ -289,6 +319,11 @@ def slave_view(slave: Slave, *, running: bool = False) -> SlaveView:
         running=frames,
         frames_done=slave.frames_done,
         frames_failed=slave.frames_failed,
+        offers=slave.offers,
+        sick=slave.sick,
+        gpus_used=tuple(i for i in range(slave.used_gpus.bit_length()) if slave.used_gpus >> i & 1),
+        disk_used_mb=slave.used_disk_mb,
+        amounts_used={name: plain(amount) for name, amount in sorted(slave.used_amounts.items())},
     )
 
 
@@ -332,14 +367,18 @@ def page_of_frames(layers: list[Layer], rq: int, cursor: int, limit: int, states
     room = _PAGE_BYTES
     offset = looked_at = 0
     for layer in layers:
-        waits = "BLOCKED" if layer.blocked or layer.job.waits_for.startswith("job ") else "WAITING"
+        blocked = is_blocked(layer)
         for index in range(max(0, cursor - offset), layer.size):
             if len(found) == limit or looked_at == _LOOK_AT or room < 0:
                 return Frames(rq=rq, frames=tuple(found), next=offset + index)
             looked_at += 1
             attempt = layer.live.get(index)
             state = layer.state_of(index) if attempt is None else shown_state(attempt)
-            if not states or state in states or (waits in states and state == "WAITING"):
+            if (
+                not states
+                or state in states
+                or ("BLOCKED" in states and state == "WAITING" and (blocked or index in layer.held))
+            ):
                 found.append(view := frame_view(layer, index))
                 room -= len(_packed(view)) + (
                     0 if state == "WAITING" and not view.attempt else _HISTORY_BYTES
@@ -371,7 +410,7 @@ def farm_info(state: FarmState, rq: int, farm: str, epoch: int, software: str) -
     """The farm in numbers."""
     linked = [s for s in state.slaves.values() if s.link is not None]
     jobs = list(shown_jobs(state))
-    waiting = sum(len(layer.waiting) + len(layer.delayed) for job in jobs for layer in job.layers)
+    waiting = sum(layer.unfinished - len(layer.live) for job in jobs for layer in job.layers)
     return Farm(
         rq=rq,
         farm=farm,
@@ -382,7 +421,7 @@ def farm_info(state: FarmState, rq: int, farm: str, epoch: int, software: str) -
         slaves=len(state.slaves),
         slaves_linked=len(linked),
         cores=sum(s.cores_offered for s in linked if s.limits.enabled),
-        cores_used=sum(s.used_cores for s in state.slaves.values()),
+        cores_used=plain(sum(s.used_cores for s in state.slaves.values())),
         frames_running=len(state.attempts),
         frames_waiting=waiting,
     )

@@ -12,6 +12,7 @@ from typing import Literal
 from msgspec import Struct
 
 from drqueue.proto.ids import AttemptKey
+from drqueue.proto.intervals import IntervalSet
 from drqueue.proto.messages import AccountKind
 from drqueue.proto.model import (
     Amount,
@@ -71,6 +72,7 @@ class LayerRecord(Record, frozen=True, gc=False, kw_only=True):
 
     `floor`: such a frame's next attempt is floor + 1. `counted`: attempts up to this number are of
     earlier runs of the layer, and no part of its sums. `reruns`: how often all of it was sent back.
+    `top`: the highest attempt that rows now dropped may have had.
     """
 
     job: int
@@ -78,6 +80,7 @@ class LayerRecord(Record, frozen=True, gc=False, kw_only=True):
     floor: int = 0
     counted: int = 0
     reruns: int = 0
+    top: int = 0
     done: bytes = b""
     failed: bytes = b""
     cancelled: bytes = b""
@@ -196,6 +199,19 @@ class LogRecord(Record, frozen=True, gc=False):
     ends: LogEnds
 
 
+class LayerTotals(Record, frozen=True, gc=False):
+    """Sums over a layer's attempts of its latest run: how many were done, the wall seconds of those, and the
+    CPU seconds of all that are over. `failed`: how many of all its attempts failed. Written as it changes.
+    """
+
+    job: int
+    layer: int
+    done: int
+    wall_s: float
+    cpu_s: float
+    failed: int = 0
+
+
 class AccountRecord(Record, frozen=True, gc=False, kw_only=True):
     """A node's or a person's way in: who shows the secret of `secret_hash` is `name`, with `role`.
 
@@ -312,6 +328,7 @@ AnyRecord = (
     | SlaveRecord
     | SlaveForget
     | LogRecord
+    | LayerTotals
     | AccountRecord
     | AccountForget
     | LineRecord
@@ -326,16 +343,13 @@ AnyRecord = (
 )
 
 
-class LayerTotals(Struct, frozen=True):
-    """Sums over a layer's attempts of its latest run: how many were done, the wall seconds of those, and the
-    CPU seconds of all that are over. `failed`: how many of all its attempts failed."""
+class DoneFrames(Struct, frozen=True):
+    """Frames with rows that say no more than that they are DONE, together; `top`: their highest attempt."""
 
     job: int
     layer: int
-    done: int
-    wall_s: float
-    cpu_s: float
-    failed: int = 0
+    positions: IntervalSet
+    top: int
 
 
 class Saved(Struct, frozen=True, kw_only=True):
@@ -344,7 +358,9 @@ class Saved(Struct, frozen=True, kw_only=True):
     meta: dict[str, str] = {}
     jobs: Iterable[JobRecord] = ()
     layers: Iterable[LayerRecord] = ()
+    #: Rows of frames, but for those in `done`.
     frames: Iterable[FrameRecord] = ()
+    done: Iterable[DoneFrames] = ()
     live: Iterable[AttemptRecord] = ()
     totals: Iterable[LayerTotals] = ()
     slaves: Iterable[SlaveRecord] = ()

@@ -8,8 +8,10 @@ Attempt numbers start above all earlier ones, so that no two attempts ever share
 
 from msgspec import structs
 
+from drqueue.master.core import depends
+from drqueue.master.core.attempt import Attempt, History
 from drqueue.master.core.attempts import supersede
-from drqueue.master.core.layer import ROWS_MOST, Attempt, History, Layer, Resting
+from drqueue.master.core.layer import ROWS_MOST, Layer, Resting
 from drqueue.master.core.records import FrameRecord, FramesForget
 from drqueue.master.core.turn import Turn
 from drqueue.proto.ranges import Chunks, FrameRange
@@ -44,6 +46,8 @@ def rerange(turn: Turn, layer: Layer, frames: str, chunk: int) -> None:
     layer.take_spec(spec)
     layer.live.clear()
     layer.clear_frames()
+    # Nobody knows any more which of them waited since when.
+    layer.eligible.at = turn.wall
     for attempt, index in stays:
         attempt.index = index
         layer.waiting.discard(index)
@@ -61,6 +65,7 @@ def rerange(turn: Turn, layer: Layer, frames: str, chunk: int) -> None:
     rows += _strangers_to_reruns(layer, old)
     state.save += [FramesForget(job.id, layer.index, 0, max(old_size, layer.size)), layer.record(), *rows]
     state.save.append(job.record())
+    depends.relaid(layer)
     job.note_waiting()
     state.changed_jobs.add(job.id)
     state.unsettled.add(job.id)

@@ -3,9 +3,13 @@
 Absent slaves get their full lease from the master's start on before their frames go elsewhere.
 """
 
-from drqueue.master.core.layer import Attempt, History
+from drqueue.master.core import depends
+from drqueue.master.core.amounts import Ask, milli
+from drqueue.master.core.attempt import Attempt, History
+from drqueue.master.core.folding import got_row
 from drqueue.master.core.records import AttemptRecord, FrameRecord, Saved
-from drqueue.master.core.state import FarmState
+from drqueue.master.core.state import FarmState, Job
+from drqueue.proto.intervals import MAX_POSITION
 
 #: More attempts than a frame has between two backups.
 _LEAP = 1000
@@ -24,6 +28,7 @@ def restore(state: FarmState, saved: Saved, now: float, wall: float) -> None:
     for line in saved.lines:
         state.register.lines[line.token_hash] = line
     state.audit.last = saved.audited
+    _restore_sharing(state, saved)
     for slave_record in saved.slaves:
         if slave_record.account and slave_record.account not in state.register.accounts:
             raise ValueError(f"slave {slave_record.name} belongs to an account that is not known")
@@ -43,11 +48,20 @@ def restore(state: FarmState, saved: Saved, now: float, wall: float) -> None:
         layer = job.layers[frame.layer]
         if frame.frame < layer.size:
             layer.restore(frame.frame, frame.state, _past(frame))
+    for rows in saved.done:
+        job = state.jobs.get(rows.job)
+        if job is not None:
+            rows.positions.discard_range(job.layers[rows.layer].size, MAX_POSITION + 1)
+            job.layers[rows.layer].restore_done(rows)
+            got_row(job.layers[rows.layer], len(rows.positions))
     for totals in saved.totals:
         job = state.jobs.get(totals.job)
         if job is not None and totals.layer < len(job.layers):
-            layer = job.layers[totals.layer]
-            layer.ended, layer.wall_s, layer.cpu_s = totals.done, totals.wall_s, totals.cpu_s
+            job.layers[totals.layer].restore_totals(totals)
+    for job in state.jobs.values():
+        # Old attempts are forgotten one day.
+        job.forgiven = min(job.forgiven, sum(layer.failures for layer in job.layers))
+        _restore_waits(state, job)
     for live in saved.live:
         if live.job in state.jobs:
             _restore_attempt(state, live)
@@ -56,8 +70,34 @@ def restore(state: FarmState, saved: Saved, now: float, wall: float) -> None:
         if slave.live:
             state.silent[slave.id] = slave
     for job in state.jobs.values():
+        if not job.deleted:
+            depends.wire(state, job)
+            depends.derive(state, job, wall)
         job.note_waiting()
         state.unsettled.add(job.id)
+
+
+def _restore_waits(state: FarmState, job: Job) -> None:
+    """Since when frames wait, as far as the rows say; those that have been tried, since now."""
+    parents = [state.jobs.get(depend.job) for depend in job.spec.depends]
+    over = max((parent.finished_at for parent in parents if parent is not None), default=0.0)
+    for layer in job.layers:
+        if not layer.spec.after and not layer.spec.depends:
+            layer.eligible.open_since(max(job.submitted_at, job.spec.not_before, over))
+        for index in layer.history:
+            layer.eligible_since(index, state.started_wall)
+
+
+def _restore_sharing(state: FarmState, saved: Saved) -> None:
+    for pool in saved.pools:
+        state.sharing.set_policy(pool.name, pool.policy)
+    for row in saved.shares:
+        share = row.share
+        state.sharing.put(share)
+        if share.of == "project" and share.burst is not None:
+            state.limits.burst(share.name, share.pool, share.burst, ())
+    for limit in saved.limits:
+        state.limits.put(limit.limit, ())
 
 
 def _past(frame: FrameRecord) -> History:
@@ -76,8 +116,14 @@ def _restore_attempt(state: FarmState, live: AttemptRecord) -> None:
         layer,
         index if index is not None else 0,
         slave,
-        cores=live.cores,
-        memory_mb=live.memory_mb,
+        ask=Ask(
+            milli(live.cores),
+            live.memory_mb,
+            len(live.gpus),
+            disk_mb=live.disk_mb,
+            amounts=tuple((name, milli(amount)) for name, amount in sorted(live.amounts.items())),
+        ),
+        gpus=live.gpus,
         lease_s=live.lease_s,
         on_unreachable=live.on_unreachable,
         assigned_at=live.assigned_at,
@@ -85,12 +131,17 @@ def _restore_attempt(state: FarmState, live: AttemptRecord) -> None:
         returned=past.returned if past is not None else 0,
     )
     attempt.slot = live.slot
+    attempt.eligible_at = live.eligible_at
     attempt.members = range(live.number, live.number + live.step * live.count, live.step)
     attempt.stop, attempt.again = live.stop, live.again
     attempt.started_at = live.started_at
     attempt.running = live.started_at > 0
     attempt.orphan = live.orphan or index is None
     layer.top = max(layer.top, live.attempt)
+    attempt.machine = slave.machine_name
+    # What counts by itself may have been set after this row was written.
+    by_itself = {c.counter.name: c.each for c in state.limits.of(layer) if c.of != "lane"}
+    state.limits.take_again(attempt, {**by_itself, **live.limits})
     state.book(attempt)
     if attempt.orphan:
         layer.dying[attempt.key] = attempt.members

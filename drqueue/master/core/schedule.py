@@ -1,138 +1,245 @@
 """One scheduling pass: which waiting frame goes next, and where.
 
-Jobs by priority, highest first; among equals, turns: whoever was served longest ago. Within a job,
-layers in their order and frames in the order of their range. A frame that failed on a slave goes to
-another one first, for as long as there is another that could ever run it.
+Whose turn it is say `lanes` and `fairness`; which of a layer's frames, its order; which slave, `rooms` (best
+fit), asked for what `demand` and `placement` judge. A frame that failed on a slave goes to another one first,
+for as long as there is another that could ever run it.
 """
 
-from collections.abc import Callable
-from heapq import heapify, heappop, heappush
+from collections.abc import Callable, Iterator, Sequence
+from enum import Enum, auto
+from heapq import heapify, heappop, heapreplace
 
-from drqueue.master.core.layer import Attempt, Layer
-from drqueue.master.core.placement import Candidates, foreign_cores, why_never, why_not
-from drqueue.master.core.state import FarmState, Job, Slave
+from drqueue.master.core.amounts import Ask, plain
+from drqueue.master.core.attempt import Attempt
+from drqueue.master.core.lanes import Key, Lane
+from drqueue.master.core.layer import Layer
+from drqueue.master.core.limits import Claim
+from drqueue.master.core.placement import (
+    acceptor,
+    acceptor_of_seats,
+    avoided,
+    is_blocked,
+    seats_only,
+)
+from drqueue.master.core.slave import Slave
+from drqueue.master.core.state import FarmState
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.model import RunOrder
 
-#: How many frames that avoid every free slave are looked past, in one layer and pass.
-_LOOK_PAST = 64
+Run = Callable[[Slave, RunOrder], None]
+
 #: How many frames of brief layers wait at a slave beyond its places, and never more than it has places.
 AHEAD_MOST = 8
 
 
+class _Found(Enum):
+    """What came of trying the layer that is next in a lane."""
+
+    PLACED = auto()
+    #: There is room, but not for this layer, its user, its project ...
+    NOT_LAYER = auto()
+    NOT_USER = auto()
+    NOT_PROJECT = auto()
+    #: ... or for nobody of the lane: no slave has any, or a limit is reached.
+    NO_ROOM = auto()
+    CLOSED = auto()
+
+
+#: By whose limit is reached, the widest first.
+_REACHED = (
+    ("lane", _Found.CLOSED),
+    ("pool", _Found.CLOSED),
+    ("project", _Found.NOT_PROJECT),
+    ("user", _Found.NOT_USER),
+)
+
+
 def schedule(
-    state: FarmState,
-    now: float,
-    lease_s: float,
-    run: Callable[[Slave, RunOrder], None],
-    take_back: Callable[[Attempt], None],
+    state: FarmState, now: float, lease_s: float, run: Run, take_back: Callable[[Attempt], None]
 ) -> None:
     """Bind waiting frames to free places until one of the two runs out; then send brief ones ahead."""
-    free = [s for s in state.slaves.values() if s.link is not None and s.used_cores < s.cores_offered]
-    if free:
-        _fill(state, free, now, lease_s, run)
-        _take_back(state, free, take_back)
-    if state.hungry:
-        _send_ahead(state, now, lease_s, run)
+    lanes = state.lanes
+    touched = list(state.rooms.grown.values())
+    lanes.wake(state.rooms)
+    lanes.clock.number += 1
+    lanes.clock.now = now
+    touched += _fill(state, now, lease_s, run)
+    if state.with_ahead:
+        _take_back(state, take_back)
+    _send_ahead(state, touched, now, lease_s, run)
 
 
-def _fill(
-    state: FarmState,
-    free: list[Slave],
-    now: float,
-    lease_s: float,
-    run: Callable[[Slave, RunOrder], None],
-) -> None:
-    queue = [(-job.spec.priority, job.served, job.id, job) for job in state.hungry.values()]
-    heapify(queue)
-    candidates: dict[tuple[int, int], Candidates] = {}
-    while queue:
-        _priority, _served, _id, job = heappop(queue)
-        placed = _place_one(state, job, free, candidates)
-        if placed is None:
+def _fill(state: FarmState, now: float, lease_s: float, run: Run) -> list[Slave]:
+    """The slaves that got frames."""
+    lanes, clock = state.lanes, state.lanes.clock
+    heap = [(key, lane.number, lane) for lane in list(lanes.ready) if (key := lane.head(clock)) is not None]
+    heapify(heap)
+    touched: list[Slave] = []
+    while heap:
+        key, number, lane = heap[0]
+        current = lane.head(clock)
+        if current is None:
+            heappop(heap)
+            lanes.rest(lane)
             continue
-        layer, index, slave = placed
-        _dispatch(state, layer, index, slave, now, lease_s, run)
-        if job.hungry:
-            heappush(queue, (-job.spec.priority, job.served, job.id, job))
+        if current != key:
+            heapreplace(heap, (current, number, lane))
+            continue
+        assert lane.top is not None
+        found = _place(state, lane, lane.top, now, lease_s, run, touched)
+        match found:
+            case _Found.PLACED:
+                pass
+            case _Found.NOT_LAYER:
+                lane.pass_layer()
+            case _Found.NOT_USER:
+                lane.pass_user()
+            case _Found.NOT_PROJECT:
+                lane.pass_project()
+            case _Found.NO_ROOM | _Found.CLOSED:
+                heappop(heap)
+                lanes.rest(lane, closed=found is _Found.CLOSED)
+    return touched
 
 
-def _send_ahead(state: FarmState, now: float, lease_s: float, run: Callable[[Slave, RunOrder], None]) -> None:
+def _place(
+    state: FarmState, lane: Lane, layer: Layer, now: float, lease_s: float, run: Run, touched: list[Slave]
+) -> _Found:
+    """Find a frame of the layer and a slave for it, and dispatch it."""
+    rooms, demand = state.rooms, lane.demand
+    asks: Sequence[Ask] = demand.asks
+    claims = state.limits.of(layer)
+    if claims:
+        asks = [ask for ask in asks if all(_leaves(claim, ask) for claim in claims)]
+        if len(asks) < len(demand.asks):
+            reached = _reached(state, lane, claims)
+            if not asks:
+                return reached
+    for index in _in_order(layer):
+        if layer.dying and layer.is_dying(index):
+            continue
+        avoid = avoided(layer, index)
+        accept = acceptor(state, layer, avoid)
+        for ask in asks:
+            slave = rooms.find(demand, ask, accept)
+            if slave is not None:
+                _dispatch(state, layer, index, slave, ask, now, lease_s, run)
+                touched.append(slave)
+                return _Found.PLACED
+        past = layer.history.get(index) if avoid else None
+        if past is None or not past.avoid:
+            # What goes for this frame goes for all but those that avoid even more slaves.
+            break
+    seats = seats_only(state, layer)
+    for counter in seats:
+        state.lanes.wait_for(lane, counter)
+    open_to_all = acceptor_of_seats(seats)
+    if len(asks) == len(demand.asks) and not any(rooms.find(demand, ask, open_to_all) for ask in asks):
+        return _Found.NO_ROOM
+    return _Found.NOT_LAYER
+
+
+def _in_order(layer: Layer) -> Iterator[int]:
+    if not layer.history and not layer.dying:
+        first = layer.order.first(layer.waiting)
+        if first is not None:
+            yield first
+        return
+    yield from layer.order.each(layer.waiting)
+
+
+def _leaves(claim: Claim, ask: Ask) -> bool:
+    """Whether the limit leaves room for an attempt that takes this, somewhere."""
+    counter = claim.counter
+    if counter.scope == "slaves" and counter.machines and counter.amount is not None:
+        return True
+    return counter.has(counter.units(ask, claim.each))
+
+
+def _reached(state: FarmState, lane: Lane, claims: Sequence[Claim]) -> _Found:
+    """Wait for all limits that are reached, and say whom that holds back."""
+    asks = lane.demand.asks
+    for claim in claims:
+        if not all(_leaves(claim, ask) for ask in asks):
+            state.lanes.wait_for(lane, claim.counter)
+    for of, found in _REACHED:
+        if any(c.of == of and not any(_leaves(c, ask) for ask in asks) for c in claims):
+            return found
+    return _Found.NOT_LAYER
+
+
+# -- frames that wait at slaves ---------------------------------------------------------------------------
+
+
+def _send_ahead(state: FarmState, touched: list[Slave], now: float, lease_s: float, run: Run) -> None:
     """A few frames of brief layers wait at slaves that are full, so that none idles for a round trip.
 
-    Only of jobs of the highest priority that waits, only frames without a history, and not where a
-    limit counts them: a frame that waits ahead must never be missed elsewhere for long.
+    Only of jobs of the highest priority that waits, only frames without a history that take nothing but cores
+    and memory, and not where a limit counts them: a frame that waits ahead must never be missed elsewhere for
+    long.
     """
-    most = max(job.spec.priority for job in state.hungry.values())
-    jobs = [
-        job
-        for job in state.hungry.values()
-        if job.spec.priority == most and not job.spec.max_running and not job.spec.max_per_slave
-    ]
-    layers = [layer for job in jobs for layer in state.runnable_layers(job) if layer.brief]
-    if not layers:
+    lanes = state.lanes
+    if not lanes.brief:
         return
-    layers.sort(key=lambda layer: (layer.job.served, layer.job.id, layer.index))
-    for slave in state.slaves.values():
+    lanes.clock.number += 1
+    first = min(lane.first for lane in lanes.by_key.values())
+    heads = [(key, lane) for lane in lanes.brief if lane.first == first and (key := _brief_head(state, lane))]
+    for slave in touched:
         room = min(AHEAD_MOST, slave.cores_offered) - len(slave.ahead)
-        if slave.link is None or room <= 0 or slave.used_cores < slave.cores_offered:
+        if room <= 0 or not slave.open or slave.foreign or slave.used_cores < slave.cores_most:
             continue
-        for layer in layers:
-            if why_never(slave, layer.job, layer) is not None or foreign_cores(slave):
-                continue
-            while room > 0 and layer.waiting:
-                index = layer.waiting.first()
-                if index in layer.history or (layer.dying and layer.is_dying(index)):
-                    break
-                _dispatch(state, layer, index, slave, now, lease_s, run, ahead=True)
-                room -= 1
-
-
-def _take_back(state: FarmState, free: list[Slave], take_back: Callable[[Attempt], None]) -> None:
-    """Where places are free and nothing waits for them, frames that wait ahead at full slaves may come."""
-    room = sum(s.cores_offered - s.used_cores for s in free)
-    for slave in state.slaves.values():
-        for attempt in reversed(list(slave.ahead.values())):
-            if room <= 0:
-                return
-            job, layer = attempt.layer.job, attempt.layer
-            if any(s is not slave and why_not(s, job, layer) is None for s in free):
-                take_back(attempt)
-                room -= attempt.cores
-
-
-def _place_one(
-    state: FarmState, job: Job, free: list[Slave], candidates: dict[tuple[int, int], Candidates]
-) -> tuple[Layer, int, Slave] | None:
-    for layer in state.runnable_layers(job):
-        key = (job.id, layer.index)
-        able = candidates.get(key)
-        if able is None:
-            able = candidates[key] = Candidates(free, job, layer)
-        if not able:
-            continue
-        index: int | None = layer.waiting.first()
-        looked = 0
-        while index is not None and looked < _LOOK_PAST:
-            if layer.dying and layer.is_dying(index):
-                index = layer.waiting.next_from(index + 1)
-                continue
-            looked += 1
-            past = layer.history.get(index)
-            slave = able.take(past)
-            if slave is None and past is not None and not _elsewhere(state, job, layer, past.avoid):
-                slave = able.take_any()
-            if slave is not None:
-                return layer, index, slave
-            if not able:
+        while room > 0 and heads:
+            key, lane = min(heads, key=lambda head: head[0])
+            layer = lane.top
+            if layer is None or slave.id not in lane.demand.able or is_blocked(slave, layer.job):
                 break
-            index = layer.waiting.next_from(index + 1)
-    return None
+            index = layer.order.first(layer.waiting)
+            if index is None or index in layer.history or (layer.dying and layer.is_dying(index)):
+                heads.remove((key, lane))
+                continue
+            _dispatch(state, layer, index, slave, lane.demand.asks[0], now, lease_s, run, ahead=True)
+            room -= 1
+            heads.remove((key, lane))
+            if (again := _brief_head(state, lane)) is not None:
+                heads.append((again, lane))
 
 
-def _elsewhere(state: FarmState, job: Job, layer: Layer, avoid: tuple[int, ...]) -> bool:
-    """Whether a slave that the frame has not failed on could run it once it is free."""
-    return any(s.id not in avoid and why_never(s, job, layer) is None for s in state.slaves.values())
+def _brief_head(state: FarmState, lane: Lane) -> Key | None:
+    """The key of the lane's next layer, if frames of that may be sent ahead."""
+    key = lane.head(state.lanes.clock)
+    layer = lane.top
+    if key is None or layer is None or not layer.brief or state.limits.of(layer) or len(lane.demand.asks) > 1:
+        return None
+    ask, spec = lane.demand.asks[0], layer.job.spec
+    if ask.gpus or ask.disk_mb or ask.amounts or spec.max_running or spec.max_per_slave or layer.job.avoids:
+        return None
+    return key
+
+
+def _take_back(state: FarmState, take_back: Callable[[Attempt], None]) -> None:
+    """Where places are free and nothing waits for them, frames that wait ahead at full slaves may come."""
+    room: dict[int, int] = {}
+    for slave in list(state.with_ahead.values()):
+        for attempt in reversed(list(slave.ahead.values())):
+            found = state.rooms.find(attempt.layer.demand, attempt.ask, _elsewhere(attempt, room))
+            if found is None:
+                break
+            room[found.id] = room.get(found.id, 0) + attempt.ask.cores
+            take_back(attempt)
+
+
+def _elsewhere(attempt: Attempt, taken: dict[int, int]) -> Callable[[Slave], bool]:
+    """Other slaves that have room for it beside what was taken of them already."""
+    job, cores = attempt.layer.job, attempt.ask.cores
+
+    def accept(slave: Slave) -> bool:
+        left = slave.free_cores - taken.get(slave.id, 0)
+        return slave is not attempt.slave and left >= cores and not is_blocked(slave, job)
+
+    return accept
+
+
+# -- dispatching --------------------------------------------------------------------------------------------
 
 
 def _dispatch(
@@ -140,35 +247,40 @@ def _dispatch(
     layer: Layer,
     index: int,
     slave: Slave,
+    ask: Ask,
     now: float,
     lease_s: float,
-    run: Callable[[Slave, RunOrder], None],
+    run: Run,
     *,
     ahead: bool = False,
 ) -> None:
-    job, spec = layer.job, layer.spec
-    past = layer.history.get(index)
+    job = layer.job
+    past = layer.history.get(index) if layer.history else None
+    wall = state.wall(now)
     attempt = Attempt(
         AttemptKey(job.id, layer.index, index, layer.next_attempt(index)),
         layer,
         index,
         slave,
-        cores=spec.needs.cores,
-        memory_mb=spec.needs.memory_mb,
+        ask=ask,
+        gpus=tuple(sorted(slave.free_gpus_with(ask.gpu_memory_mb)[: ask.gpus])) if ask.gpus else (),
         lease_s=job.spec.lease_s or lease_s,
         on_unreachable=job.spec.on_unreachable,
-        assigned_at=state.wall(now),
+        assigned_at=wall,
         requeued=past.requeued if past is not None else 0,
         returned=past.returned if past is not None else 0,
     )
     attempt.ahead = ahead
-    layer.assign(attempt)
-    state.book(attempt)
+    attempt.eligible_at = layer.eligible.take(index, wall)
+    state.waits.note(job.spec.pool, wall - attempt.eligible_at)
     state.served += 1
     job.served = state.served
-    job.moved_at = attempt.assigned_at
+    layer.assign(attempt)
+    state.book(attempt)
+    state.sharing.pool(job.spec.pool).turn = state.served
+    job.moved_at = wall
     if not job.started_at:
-        job.started_at = attempt.assigned_at
+        job.started_at = wall
         state.save.append(job.record())
     state.save.append(attempt.record())
     state.touch(attempt)
@@ -177,7 +289,7 @@ def _dispatch(
 
 def order(attempt: Attempt) -> RunOrder:
     """All that the slave needs to run this attempt."""
-    layer = attempt.layer
+    layer, ask = attempt.layer, attempt.ask
     job, spec = layer.job, layer.spec
     members = attempt.members
     start, end, step = layer.told
@@ -194,7 +306,7 @@ def order(attempt: Attempt) -> RunOrder:
         progress=spec.progress,
         timeout_s=spec.timeout_s,
         cores=attempt.cores,
-        memory_mb=attempt.memory_mb,
+        memory_mb=ask.memory_mb,
         lease_s=attempt.lease_s,
         on_unreachable=attempt.on_unreachable,
         job_name=job.spec.name,
@@ -209,4 +321,7 @@ def order(attempt: Attempt) -> RunOrder:
         pad=spec.pad,
         slot=attempt.slot,
         success_exit_codes=spec.success_exit_codes,
+        gpus=attempt.gpus,
+        disk_mb=ask.disk_mb,
+        amounts={name: plain(amount) for name, amount in ask.amounts},
     )

@@ -4,37 +4,44 @@ Nothing here decides anything; it counts, and keeps every index true. What frame
 `layer`; what the current step gathers (rows to save, keys that changed) is on FarmState, too.
 """
 
-from collections.abc import Iterator
-from math import exp, inf
+from typing import TYPE_CHECKING
 
+from drqueue.master.core.attempt import Attempt
 from drqueue.master.core.audit import AuditTrail
-from drqueue.master.core.layer import Attempt, Layer
+from drqueue.master.core.demand import Demands
+from drqueue.master.core.fairness import Sharing
+from drqueue.master.core.lanes import Lanes
+from drqueue.master.core.layer import Layer
+from drqueue.master.core.limits import Limits
 from drqueue.master.core.records import AnyRecord, JobRecord, SlaveRecord
 from drqueue.master.core.register import Register
+from drqueue.master.core.rooms import Rooms
+from drqueue.master.core.slave import Slave
 from drqueue.master.core.tokens import GoneTokens
+from drqueue.master.core.waits import PoolWaits
 from drqueue.proto.ids import AttemptKey, FrameKey
 from drqueue.proto.messages import AccountKind
 from drqueue.proto.model import (
     JobSpec,
     JobStateName,
-    LimitsChange,
-    MachineInfo,
-    MachineLoad,
-    SlaveLimits,
 )
 
-#: Seconds after which the system's mean load has all but a third of what was before.
-LOAD_S = 60.0
+if TYPE_CHECKING:
+    from drqueue.master.core.depends import Goal, Scope, Wait
 
 
 class Job:
     """One job."""
 
     __slots__ = (
+        "avoids",
         "blocked_slaves",
         "deleted",
+        "failed_on",
         "finished",
         "finished_at",
+        "forgiven",
+        "goals",
         "hungry",
         "id",
         "layers",
@@ -46,9 +53,12 @@ class Job:
         "started_at",
         "state",
         "stopped",
+        "stopped_for",
         "submitted_at",
         "submitter",
         "token",
+        "user",
+        "waits",
         "waits_for",
     )
 
@@ -65,6 +75,14 @@ class Job:
         self.stopped = record.stopped
         self.deleted = record.deleted
         self.submitter = record.submitter
+        #: For whose share, and within whose limits, it runs.
+        self.user = record.user
+        self.forgiven = record.forgiven
+        self.stopped_for = record.stopped_for
+        #: By slave id: attempts that failed since one ended well there.
+        self.failed_on: dict[int, int] = {}
+        #: Slaves that it avoids, and until when, on the core's clock.
+        self.avoids: dict[int, float] = {}
         self.finished = record.finished_at > 0
         self.live = 0
         #: Live attempts of this job by slave id.
@@ -72,14 +90,30 @@ class Job:
         #: The farm's dispatch count when this job was last served: fair turns among equals.
         self.served = 0
         self.hungry = False
-        #: Why no frame of it may start now: "", or a sentence on its dependencies or its start time.
+        #: What all of it waits for; why no frame of it may start now: "", or words on the first of those that
+        #: is not met, or on its start time.
+        self.waits: tuple[Wait, ...] = ()
         self.waits_for = ""
+        #: What others, or its own layers, wait for it to reach.
+        self.goals: dict[Scope, Goal] = {}
         self.blocked_slaves = frozenset(record.spec.blocked)
         self.layers = [Layer(self, index, spec) for index, spec in enumerate(record.spec.layers)]
 
+    @property
+    def open(self) -> bool:
+        """Whether frames of it may start, as far as the job itself is concerned."""
+        if self.stopped or self.deleted or self.waits_for:
+            return False
+        most = self.spec.max_running
+        return not most or self.live < most
+
     def note_waiting(self) -> None:
-        """Keep the farm's index of jobs with waiting frames true."""
-        hungry = any(layer.waiting for layer in self.layers)
+        """Keep the farm's indexes of what waits true."""
+        lanes = self.state.lanes
+        hungry = False
+        for layer in self.layers:
+            lanes.refresh(layer)
+            hungry = hungry or bool(layer.waiting)
         if hungry != self.hungry:
             self.hungry = hungry
             if hungry:
@@ -92,13 +126,18 @@ class Job:
         self.spec = spec
         self.blocked_slaves = frozenset(spec.blocked)
         for layer, layer_spec in zip(self.layers, spec.layers, strict=True):
-            layer.spec = layer_spec
-            layer.env = {**spec.env, **layer_spec.env}
+            layer.use_spec(layer_spec)
+        self.note_waiting()
 
     @property
     def unfinished(self) -> int:
         """Frames WAITING or live."""
         return sum(layer.unfinished for layer in self.layers)
+
+    @property
+    def failures(self) -> int:
+        """Attempts that failed since it was submitted, or last went on."""
+        return max(0, sum(layer.failures for layer in self.layers) - self.forgiven)
 
     @property
     def all_done(self) -> bool:
@@ -132,131 +171,27 @@ class Job:
             stopped=self.stopped,
             deleted=self.deleted,
             submitter=self.submitter,
-        )
-
-
-class Slave:
-    """One slave, linked or not."""
-
-    __slots__ = (
-        "account",
-        "ahead",
-        "control",
-        "cores",
-        "ends_tickets",
-        "fingerprint",
-        "frames_done",
-        "frames_failed",
-        "generation",
-        "greeted",
-        "heard",
-        "heard_at",
-        "id",
-        "identity",
-        "limits",
-        "link",
-        "live",
-        "load",
-        "lost",
-        "machine",
-        "may_keep",
-        "memory_mb",
-        "name",
-        "own_load",
-        "own_load_at",
-        "slots",
-        "told_end_at",
-        "used_cores",
-        "used_memory_mb",
-        "wish",
-    )
-
-    def __init__(self, record: SlaveRecord) -> None:
-        self.id = record.id
-        self.identity = record.identity
-        self.name = record.name
-        self.fingerprint = record.fingerprint
-        self.machine: MachineInfo = record.machine
-        self.limits: SlaveLimits = record.limits
-        self.cores = record.cores
-        self.memory_mb = record.memory_mb
-        self.control = record.control
-        self.heard_at = record.last_heard_at
-        self.wish: LimitsChange | None = record.wish
-        #: The account of its node, "" where it is of the master's own machine.
-        self.account = record.account
-        #: How often a key for tickets was told since this master started.
-        self.generation = 0
-        #: Whether its next key ends all tickets before it: somebody may have been revoked while it was away.
-        self.ends_tickets = True
-        #: When it was last told such a key, on the core's clock.
-        self.told_end_at = -inf
-        #: Exits that were applied on this very link, of which the logs may come.
-        self.may_keep: dict[AttemptKey, None] = {}
-        self.link: int | None = None
-        self.load = MachineLoad()
-        #: What its frames' cores amount to in `load1`, and when that was reckoned (the core's clock).
-        self.own_load = 0.0
-        self.own_load_at = 0.0
-        #: When its last message came, on the core's clock; the core's own start before the first one.
-        self.heard = 0.0
-        #: It said Hello since this master started.
-        self.greeted = False
-        #: Its attempts were given up (end of lease, or declared dead) since it was last linked.
-        self.lost = False
-        self.live: dict[AttemptKey, Attempt] = {}
-        #: Those of them that were sent ahead and wait for a place there, in order.
-        self.ahead: dict[AttemptKey, Attempt] = {}
-        #: Slots that its live attempts have, as the bits of a number.
-        self.slots = 0
-        self.used_cores: float = 0
-        self.used_memory_mb = 0
-        self.frames_done = 0
-        self.frames_failed = 0
-
-    @property
-    def cores_offered(self) -> int:
-        """Cores that the farm may use: what it offers, within its own limit."""
-        limit = self.limits.max_cpus
-        return self.cores if limit is None else min(limit, self.cores)
-
-    @property
-    def was_revoked(self) -> bool:
-        """Whether its node's account is gone: of slaves without one, only such have a port on the network."""
-        far = bool(self.control) and not self.control.startswith("unix:")
-        return self.link is None and not self.account and far
-
-    def loaded(self, load: MachineLoad, now: float) -> None:
-        """It tells its load, a mean over the last minute; reckon its own frames' share in it likewise."""
-        self.load = load
-        old = exp((self.own_load_at - now) / LOAD_S)
-        self.own_load = self.own_load * old + self.used_cores * (1 - old)
-        self.own_load_at = now
-
-    def record(self) -> SlaveRecord:
-        """The slave's row."""
-        return SlaveRecord(
-            id=self.id,
-            identity=self.identity,
-            name=self.name,
-            fingerprint=self.fingerprint,
-            machine=self.machine,
-            limits=self.limits,
-            cores=self.cores,
-            memory_mb=self.memory_mb,
-            control=self.control,
-            last_heard_at=self.heard_at,
-            wish=self.wish,
-            account=self.account,
+            user=self.user,
+            forgiven=self.forgiven,
+            stopped_for=self.stopped_for,
         )
 
 
 class FarmState:
     """All jobs, slaves and live attempts, with their indexes, and what the current step gathers."""
 
-    def __init__(self) -> None:
+    def __init__(self, half_life_s: float = 3600.0) -> None:
         self.jobs: dict[int, Job] = {}
         self.slaves: dict[int, Slave] = {}
+        self.limits = Limits()
+        self.sharing = Sharing(half_life_s)
+        self.demands = Demands(self.slaves)
+        self.rooms = Rooms(self.slaves)
+        self.lanes = Lanes(self.demands, self.sharing, self.limits)
+        #: Slaves at which frames wait that were sent ahead.
+        self.with_ahead: dict[int, Slave] = {}
+        #: The core's clock in this step.
+        self.now = 0.0
         self.attempts: dict[AttemptKey, Attempt] = {}
         self.tokens: dict[str, int] = {}
         self.gone_tokens = GoneTokens()
@@ -266,12 +201,15 @@ class FarmState:
         self.bound: dict[str, Slave] = {}
         #: Jobs with frames WAITING and not delayed.
         self.hungry: dict[int, Job] = {}
-        #: Which jobs depend on a job.
+        #: Which jobs depend on a job, themselves or with one of their layers.
         self.dependents: dict[int, set[int]] = {}
         #: Unlinked slaves that may still run something.
         self.silent: dict[int, Slave] = {}
         #: (when, job, layer, position) of frames in back-off, as a heap; stale entries are skipped.
         self.delays: list[tuple[float, int, int, int]] = []
+        #: (when, job, slave) of jobs that avoid a slave until then, as a heap; stale entries are skipped.
+        self.forgives: list[tuple[float, int, int]] = []
+        self.waits = PoolWaits()
         #: Jobs that wait for their start time.
         self.timed: set[int] = set()
         #: Jobs of which attempts ended or frames came back in this step.
@@ -288,6 +226,10 @@ class FarmState:
         #: The lease granted when the master last stopped in good order; for slaves not greeted yet.
         self.granted_s = 0.0
         self.save: list[AnyRecord] = []
+        #: Layers of which the sums changed in this step.
+        self.summed: dict[Layer, None] = {}
+        #: Layers with rows that their own row may say: see `folding`.
+        self.foldable: dict[Layer, None] = {}
         self.changed_jobs: set[int] = set()
         self.changed_frames: set[FrameKey] = set()
         self.changed_slaves: set[int] = set()
@@ -312,19 +254,17 @@ class FarmState:
         self.jobs[job.id] = job
         if job.token:
             self.tokens[job.token] = job.id
-        for depend in job.spec.depends:
-            self.dependents.setdefault(depend.job, set()).add(job.id)
         job.note_waiting()
         return job
 
     def drop_job(self, job: Job) -> None:
         """Forget a job without live attempts."""
         del self.jobs[job.id]
+        for layer in job.layers:
+            layer.go()
         self.hungry.pop(job.id, None)
         self.timed.discard(job.id)
         self.tokens.pop(job.token, None)
-        for depend in job.spec.depends:
-            self.dependents.get(depend.job, set()).discard(job.id)
         self.dependents.pop(job.id, None)
 
     def add_slave(self, record: SlaveRecord) -> Slave:
@@ -334,7 +274,14 @@ class FarmState:
         self.identities[slave.identity] = slave
         if slave.account:
             self.bound[slave.account] = slave
+        self.remeasure(slave)
         return slave
+
+    def remeasure(self, slave: Slave) -> None:
+        """What a slave is or offers may be another than before."""
+        slave.measure()
+        self.demands.look_again(slave)
+        self.rooms.grew(slave)
 
     def bind(self, slave: Slave, account: str) -> None:
         """A slave belongs to this account from now on ("": to none), and whichever did no longer does."""
@@ -350,6 +297,8 @@ class FarmState:
     def drop_slave(self, slave: Slave) -> None:
         """Forget a slave without live attempts."""
         del self.slaves[slave.id]
+        self.demands.gone(slave)
+        self.rooms.gone(slave)
         self.silent.pop(slave.id, None)
         del self.identities[slave.identity]
         self.bound.pop(slave.account, None)
@@ -364,10 +313,50 @@ class FarmState:
         slave.slots |= 1 << attempt.slot
         if attempt.ahead:
             slave.ahead[attempt.key] = attempt
+            self.with_ahead[slave.id] = slave
         else:
-            slave.used_cores += attempt.cores
-            slave.used_memory_mb += attempt.memory_mb
+            self._take(attempt)
         job.on_slave[slave.id] = job.on_slave.get(slave.id, 0) + 1
+
+    def _take(self, attempt: Attempt) -> None:
+        slave, ask, job = attempt.slave, attempt.ask, attempt.layer.job
+        slave.used_cores += ask.cores
+        slave.used_memory_mb += ask.memory_mb
+        slave.used_disk_mb += ask.disk_mb
+        for index in attempt.gpus:
+            slave.used_gpus |= 1 << index
+        for name, amount in ask.amounts:
+            slave.used_amounts[name] = slave.used_amounts.get(name, 0) + amount
+        self.rooms.shrank(slave)
+        attempt.machine = slave.machine_name
+        if not attempt.held:
+            self.limits.take(attempt)
+        pool = attempt.pool = self.sharing.pool(job.spec.pool)
+        pool.running += ask.cores
+        attempt.parties = self.sharing.parties(pool, job.spec.project, job.user)
+        for party in attempt.parties:
+            party.changes(ask.cores, self.now, self.sharing.half_life_s)
+
+    def _give_back(self, attempt: Attempt) -> None:
+        slave, ask = attempt.slave, attempt.ask
+        slave.used_cores -= ask.cores
+        slave.used_memory_mb -= ask.memory_mb
+        slave.used_disk_mb -= ask.disk_mb
+        for index in attempt.gpus:
+            slave.used_gpus &= ~(1 << index)
+        for name, amount in ask.amounts:
+            left = slave.used_amounts[name] - amount
+            if left:
+                slave.used_amounts[name] = left
+            else:
+                del slave.used_amounts[name]
+        self.rooms.grew(slave)
+        self.limits.give(attempt)
+        assert attempt.pool is not None
+        assert attempt.parties is not None
+        attempt.pool.running -= ask.cores
+        for party in attempt.parties:
+            party.changes(-ask.cores, self.now, self.sharing.half_life_s)
 
     def unbook(self, attempt: Attempt) -> None:
         """It gives them back."""
@@ -376,11 +365,12 @@ class FarmState:
         del slave.live[attempt.key]
         slave.slots &= ~(1 << attempt.slot)
         if attempt.ahead:
-            del slave.ahead[attempt.key]
+            self._leave_ahead(attempt)
+            self.rooms.grew(slave)
         else:
-            slave.used_cores -= attempt.cores
-            slave.used_memory_mb -= attempt.memory_mb
-            self._promote(slave)
+            self._give_back(attempt)
+            if slave.ahead:
+                self._promote(slave)
         left = job.on_slave[slave.id] - 1
         if left:
             job.on_slave[slave.id] = left
@@ -389,31 +379,25 @@ class FarmState:
         self.unsettled.add(job.id)
         self.want_schedule = True
 
+    def _leave_ahead(self, attempt: Attempt) -> None:
+        slave = attempt.slave
+        del slave.ahead[attempt.key]
+        attempt.ahead = False
+        if not slave.ahead:
+            del self.with_ahead[slave.id]
+
     def _promote(self, slave: Slave) -> None:
         """Attempts that were sent ahead take the places that came free, in the slave's own order."""
         while slave.ahead:
             attempt = next(iter(slave.ahead.values()))
-            if slave.used_cores and slave.used_cores + attempt.cores > slave.cores_offered:
+            if slave.used_cores and slave.used_cores + attempt.ask.cores > slave.cores_most:
                 return
-            del slave.ahead[attempt.key]
-            attempt.ahead = False
+            self._leave_ahead(attempt)
             self.touch(attempt)
-            slave.used_cores += attempt.cores
-            slave.used_memory_mb += attempt.memory_mb
+            self._take(attempt)
 
     def touch(self, attempt: Attempt) -> None:
         """Whoever watches this attempt's frame, job or slave wants to know."""
         self.changed_frames.add(FrameKey(attempt.key.job, attempt.key.layer, attempt.index))
         self.changed_jobs.add(attempt.key.job)
         self.changed_slaves.add(attempt.slave.id)
-
-    def runnable_layers(self, job: Job) -> Iterator[Layer]:
-        """Layers of a job of which a frame could start now, as far as the job is concerned."""
-        if job.stopped or job.deleted or job.waits_for:
-            return
-        limit = job.spec.max_running
-        if limit and job.live >= limit:
-            return
-        for layer in job.layers:
-            if layer.waiting and not layer.blocked:
-                yield layer

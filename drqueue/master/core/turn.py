@@ -7,6 +7,7 @@ a slave is gathered into one Orders message per step.
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from drqueue.master.core.attempt import Attempt
 from drqueue.master.core.attempts import Backoff
 from drqueue.master.core.effects import (
     Answer,
@@ -19,9 +20,10 @@ from drqueue.master.core.effects import (
     Publish,
     Tell,
     Unlink,
+    Warn,
 )
-from drqueue.master.core.layer import Attempt
-from drqueue.master.core.state import FarmState, Slave
+from drqueue.master.core.slave import Slave
+from drqueue.master.core.state import FarmState
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.link_messages import Joined, Message, Orders, Rejected, Stop, TicketKey
 from drqueue.proto.messages import Done, FindLog, ListAttempts, Refusal, Request
@@ -51,6 +53,11 @@ class Policy:
     line_pin: str = ""
     #: What is to be said with every line: where its host is one of several.
     line_note: str = ""
+    #: After so many failures of a job's frames on a slave it avoids that slave (0: never), for so long.
+    avoid_after: int = 3
+    forgive_s: float = 3600.0
+    #: After so many frames in a row that failed on it, of several users, a slave is sick (0: never).
+    sick_after: int = 5
     #: What keys for tickets are made from, random for each start; empty: no slave is told one.
     ticket_seed: bytes = b""
 
@@ -182,6 +189,10 @@ class Turn:
     def mail(self, mail: MailFinished) -> None:
         """Send a mail."""
         self._do.append(mail)
+
+    def warn(self, text: str, **fields: object) -> None:
+        """Tell the log what somebody should look at."""
+        self._do.append(Warn(text, tuple(fields.items())))
 
     # -- the end of a step ------------------------------------------------------------------------
 

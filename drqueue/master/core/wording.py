@@ -42,6 +42,16 @@ from drqueue.proto.messages import (
 )
 from drqueue.proto.model import JobChange, LimitsChange
 from drqueue.proto.roles import Role
+from drqueue.proto.sharing_messages import (
+    DropLimit,
+    DropShare,
+    ListLimits,
+    ListPools,
+    ListShares,
+    PutLimit,
+    PutPool,
+    PutShare,
+)
 
 #: Characters of a value.
 _VALUE_MOST = 40
@@ -77,6 +87,8 @@ def described(request: Request, names: Names | None = None) -> str:
             return f"slave {_short(request.slave)}: set {_changes(request.change)}"
         case SlaveVerb():
             return f"slave {_short(request.slave)}: {request.verb}"
+        case PutLimit() | DropLimit() | PutShare() | DropShare() | PutPool():
+            return _sharing(request)
         case AddLine():
             whom = f" {_short(request.name)}" if request.name else ""
             role = f" as {with_article(request.role)}" if request.role and request.kind == "user" else ""
@@ -89,6 +101,29 @@ def described(request: Request, names: Names | None = None) -> str:
             return f"{request.kind} {_short(name)}: {request.verb}{role}{which}"
         case _:
             return _look(request, names)
+
+
+def _sharing(request: PutLimit | DropLimit | PutShare | DropShare | PutPool) -> str:
+    """What is asked for about limits, shares and pools."""
+    match request:
+        case PutLimit():
+            parts = [] if request.amount is None else [f"{request.amount:g}"]
+            parts += [] if request.scope is None else [f"scope {request.scope}"]
+            return f"limit {_short(request.name)}: set {', '.join(parts) or 'nothing'}"
+        case DropLimit():
+            return f"limit {_short(request.name)}: drop"
+        case PutShare(share=share):
+            parts = [f"weight {share.weight:g}"]
+            parts += [f"minimum {share.minimum:g}"] if share.minimum else []
+            parts += [] if share.burst is None else [f"burst {share.burst:g}"]
+            whose = f"{share.of} {_short(share.name)}"
+            return f"share of {whose} in {_short(share.pool) or 'all pools'}: {', '.join(parts)}"
+        case DropShare():
+            return (
+                f"share of {request.of} {_short(request.name)} in {_short(request.pool) or 'all pools'}: drop"
+            )
+        case PutPool():
+            return f"pool {_short(request.name)}: {request.policy}"
 
 
 def with_article(role: Role | str) -> str:
@@ -130,6 +165,9 @@ _LOOKS: Mapping[type[Request], str] = {
     FarmInfo: "see the farm",
     ListAudit: "read the audit",
     ListJobs: "list jobs",
+    ListLimits: "list limits",
+    ListPools: "list pools",
+    ListShares: "list shares",
     ListSlaves: "list slaves",
     Unwatch: "watch no longer",
     Watch: "watch the farm",

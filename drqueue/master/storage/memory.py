@@ -5,8 +5,6 @@ Rule: it outlives `close`, so that a simulated master can be started on it again
 
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import chain
-from math import fsum
 
 from drqueue.master.core.records import (
     AccountForget,
@@ -14,6 +12,7 @@ from drqueue.master.core.records import (
     AnyRecord,
     AttemptRecord,
     AuditRecord,
+    DoneFrames,
     FrameRecord,
     FramesForget,
     JobForget,
@@ -36,6 +35,7 @@ from drqueue.master.core.records import (
 )
 from drqueue.master.storage import StorageError
 from drqueue.proto.ids import AttemptKey
+from drqueue.proto.intervals import IntervalSet
 from drqueue.proto.model import LogEnds
 
 
@@ -54,6 +54,7 @@ class MemoryStorage:
         )
         #: Oldest first.
         self._logs: dict[AttemptKey, LogEnds] = {}
+        self._totals: dict[tuple[int, int], LayerTotals] = {}
         self._accounts: dict[str, AccountRecord] = {}
         self._lines: dict[str, LineRecord] = {}
         self._audit: dict[int, AuditRecord] = {}
@@ -64,27 +65,24 @@ class MemoryStorage:
     def load(self) -> Saved:
         """All rows, as lists, by key."""
         jobs = sorted(self._jobs)
-        counted = [job for job in jobs if job in self._attempts]
-        attempts = [_in_order(self._attempts[job]) for job in counted]
+        attempts = [_in_order(self._attempts[job]) for job in jobs if job in self._attempts]
+        frames = [
+            row
+            for job in jobs
+            if job in self._frames
+            for _, rows in sorted(self._frames[job].items())
+            for _, row in sorted(rows.items())
+        ]
         return Saved(
             meta=dict(self._meta),
             jobs=[self._jobs[job] for job in jobs],
             layers=[
                 row for job in jobs if job in self._layers for _, row in sorted(self._layers[job].items())
             ],
-            frames=[
-                row
-                for job in jobs
-                if job in self._frames
-                for _, rows in sorted(self._frames[job].items())
-                for _, row in sorted(rows.items())
-            ],
+            frames=[row for row in frames if not _only_done(row)],
+            done=_done(frames),
             live=[row for rows in attempts for row in rows if row.outcome == ""],
-            totals=list(
-                chain.from_iterable(
-                    _totals(self._layers.get(job, {}), self._attempts[job]) for job in counted
-                )
-            ),
+            totals=[row for key, row in sorted(self._totals.items()) if key[0] in self._jobs],
             slaves=[row for _, row in sorted(self._slaves.items())],
             accounts=[row for _, row in sorted(self._accounts.items())],
             lines=[row for _, row in sorted(self._lines.items())],
@@ -112,6 +110,8 @@ class MemoryStorage:
                 self._logs[record.key] = record.ends
             case LayerRecord():
                 self._layers[record.job][record.layer] = record
+            case LayerTotals():
+                self._totals[record.job, record.layer] = record
             case JobRecord():
                 self._jobs[record.id] = record
             case SlaveRecord():
@@ -147,6 +147,7 @@ class MemoryStorage:
             case SlaveForget():
                 self._slaves.pop(record.slave, None)
             case JobForget():
+                self._totals = {key: row for key, row in self._totals.items() if key[0] != record.job}
                 for table in (self._jobs, self._layers, self._frames, self._attempts):
                     table.pop(record.job, None)
                 for key in [key for key in self._logs if key.job == record.job]:
@@ -222,24 +223,18 @@ def _in_order(attempts: dict[tuple[int, int], dict[int, AttemptRecord]]) -> list
     return [row for _, rows in sorted(attempts.items()) for _, row in sorted(rows.items())]
 
 
-def _totals(
-    records: dict[int, LayerRecord], attempts: dict[tuple[int, int], dict[int, AttemptRecord]]
-) -> list[LayerTotals]:
-    """The sums of one job's layers that have an attempt of their latest run that is over."""
-    layers: dict[int, list[AttemptRecord]] = defaultdict(list)
-    for row in _in_order(attempts):
-        counted = records[row.layer].counted if row.layer in records else 0
-        if row.outcome != "" and row.attempt > counted:
-            layers[row.layer].append(row)
-    return [_sums(rows) for rows in layers.values()]
+def _only_done(row: FrameRecord) -> bool:
+    return row.state == "DONE" and not (row.requeued or row.returned or row.avoid)
 
 
-def _sums(rows: list[AttemptRecord]) -> LayerTotals:
-    done = [row for row in rows if row.outcome == "done"]
-    return LayerTotals(
-        job=rows[0].job,
-        layer=rows[0].layer,
-        done=len(done),
-        wall_s=fsum(max(row.ended_at - row.started_at, 0) for row in done),
-        cpu_s=fsum(row.cpu_s for row in rows),
-    )
+def _done(rows: list[FrameRecord]) -> list[DoneFrames]:
+    """The rows that say nothing but DONE, by layer."""
+    found: dict[tuple[int, int], list[FrameRecord]] = defaultdict(list)
+    for row in filter(_only_done, rows):
+        found[row.job, row.layer].append(row)
+    return [
+        DoneFrames(
+            *key, IntervalSet((row.frame, row.frame + 1) for row in some), max(r.attempt for r in some)
+        )
+        for key, some in found.items()
+    ]

@@ -10,6 +10,8 @@ import os
 import sqlite3
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from drqueue.master.storage import StorageCorrupt, StorageError
 from drqueue.statefile import sync_dir
 
@@ -93,8 +95,52 @@ _VERSION_5 = (
     "ALTER TABLE slave ADD COLUMN account TEXT NOT NULL DEFAULT ''",
 )
 
-Migration = Sequence[str]
-MIGRATIONS: Sequence[Migration] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
+
+def _name_users(connection: sqlite3.Connection) -> None:
+    """An older job runs for whoever submitted it or, where nobody knows that any more, for its owner."""
+    connection.execute("UPDATE job SET user = submitter WHERE submitter != ''")
+    for job, spec in connection.execute("SELECT id, spec FROM job WHERE user = ''").fetchall():
+        owner = msgspec.msgpack.decode(spec, type=_Owned).owner
+        connection.execute("UPDATE job SET user = ? WHERE id = ?", (owner, job))
+
+
+class _Owned(msgspec.Struct):
+    """What the specs of all versions have of an owner."""
+
+    owner: str = ""
+
+
+#: Whom a job runs for, what stopped it; what slaves offer; what admins set. x'80' is an empty map. A layer's
+#: sums are kept as they change, since a start would take a second for each million attempts to sum them up.
+_VERSION_6 = (
+    "ALTER TABLE job ADD COLUMN user TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE job ADD COLUMN forgiven INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE job ADD COLUMN stopped_for TEXT NOT NULL DEFAULT ''",
+    _name_users,
+    "ALTER TABLE slave ADD COLUMN offers BLOB NOT NULL DEFAULT x'80'",
+    "ALTER TABLE slave ADD COLUMN sick TEXT NOT NULL DEFAULT ''",
+    """CREATE TABLE limits (name TEXT PRIMARY KEY, amount ANY NOT NULL, scope TEXT NOT NULL)
+        STRICT, WITHOUT ROWID""",
+    """CREATE TABLE share (
+        sharer TEXT NOT NULL, name TEXT NOT NULL, pool TEXT NOT NULL, weight ANY NOT NULL,
+        minimum ANY NOT NULL, burst ANY, PRIMARY KEY (sharer, name, pool)) STRICT, WITHOUT ROWID""",
+    "CREATE TABLE pool (name TEXT PRIMARY KEY, policy TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    "ALTER TABLE layer ADD COLUMN top INTEGER NOT NULL DEFAULT 0",
+    """CREATE TABLE totals (
+        job INTEGER NOT NULL, layer INTEGER NOT NULL, done INTEGER NOT NULL, wall_s REAL NOT NULL,
+        cpu_s REAL NOT NULL, failed INTEGER NOT NULL, PRIMARY KEY (job, layer)) STRICT, WITHOUT ROWID""",
+    """INSERT INTO totals
+        SELECT job, layer, sum(latest AND outcome = 'done'),
+            total((latest AND outcome = 'done') * max(ended_at - started_at, 0)), total(latest * cpu_s),
+            sum(outcome = 'failed')
+        FROM (SELECT *, attempt > ifnull(counted, 0) AS latest
+            FROM attempt LEFT JOIN layer USING (job, layer) WHERE outcome != '')
+        GROUP BY job, layer""",
+)
+
+#: Statements, and what no statement can do.
+Migration = Sequence[str | Callable[[sqlite3.Connection], None]]
+MIGRATIONS: Sequence[Migration] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
 
 
 def check_owner(connection: sqlite3.Connection, path: str, newest: int) -> int:
@@ -125,11 +171,14 @@ def migrate(connection: sqlite3.Connection, path: str, version: int, migrations:
     try:
         for statements in migrations[version:]:
             for statement in statements:
-                connection.execute(statement)
+                if isinstance(statement, str):
+                    connection.execute(statement)
+                else:
+                    statement(connection)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {len(migrations)}")
         connection.execute("COMMIT")
-    except sqlite3.Error:
+    except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise

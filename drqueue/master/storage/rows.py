@@ -6,7 +6,7 @@ default; tuples stand in the order of the tables' columns (`migrations`); struct
 
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
@@ -17,21 +17,30 @@ from drqueue.master.core.records import (
     FrameRecord,
     JobRecord,
     LayerRecord,
+    LayerTotals,
+    LimitRecord,
     LineRecord,
     LogRecord,
     MetaRecord,
+    PoolRecord,
+    ShareRecord,
     SlaveRecord,
 )
-from drqueue.proto.model import JobSpec, LimitsChange, MachineInfo, SlaveLimits
+from drqueue.proto.model import JobSpec, Limit, LimitsChange, MachineInfo, Offers, Share, SlaveLimits
 
-#: What `attempt.rest` holds, in this order, for ever: new fields come at the end, and have a default.
+#: What `attempt.rest` holds, in this order, for ever: new fields come at the end, and have a default. What
+#: stands in a column is nil, and the last ones are left out where they say nothing.
 ATTEMPT_FIELDS: Final = (
     *("job", "layer", "frame", "attempt", "number", "slave", "slave_name", "assigned_at", "cores"),
     *("memory_mb", "lease_s", "on_unreachable", "stop", "again", "orphan", "started_at", "ended_at"),
     *("outcome", "code", "signal", "reason", "text", "cpu_s", "peak_mb", "log_bytes", "step", "count"),
-    "slot",
+    *("slot", "eligible_at", "gpus", "disk_mb", "amounts", "limits"),
 )
-_attempt_values = attrgetter(*ATTEMPT_FIELDS)
+_AT_COLUMNS: Final = ("outcome", "started_at", "ended_at", "cpu_s")
+_values_to_again = attrgetter(*ATTEMPT_FIELDS[:15])
+_values_from_code = attrgetter(*ATTEMPT_FIELDS[18:22])
+_values_from_peak = attrgetter(*ATTEMPT_FIELDS[23:29])
+_values_taken = attrgetter(*ATTEMPT_FIELDS[29:])
 
 _FRAME_STATES = frozenset({"WAITING", "DONE", "FAILED", "CANCELLED"})
 _pack = msgspec.msgpack.Encoder().encode
@@ -40,13 +49,21 @@ _read_spec = msgspec.msgpack.Decoder(JobSpec).decode
 _read_machine = msgspec.msgpack.Decoder(MachineInfo).decode
 _read_limits = msgspec.msgpack.Decoder(SlaveLimits).decode
 _read_wish = msgspec.msgpack.Decoder(LimitsChange).decode
+_read_offers = msgspec.msgpack.Decoder(Offers).decode
 
 Row = tuple[Any, ...]
+_Kind = TypeVar("_Kind", bound=msgspec.Struct)
+
+#: What `read_attempt` takes.
+ATTEMPT_COLUMNS: Final = "job, layer, number, attempt, outcome, started_at, ended_at, cpu_s, rest"
 
 
 def _attempt_row(r: AttemptRecord) -> Row:
     key = (r.job, r.layer, r.number, r.attempt)
-    return *key, r.outcome, r.started_at, r.ended_at, r.cpu_s, _pack(_attempt_values(r))
+    rest = (*_values_to_again(r), None, None, None, *_values_from_code(r), None, *_values_from_peak(r))
+    if r.gpus or r.disk_mb or r.amounts or r.limits:
+        rest += _values_taken(r)
+    return *key, r.outcome, r.started_at, r.ended_at, r.cpu_s, _pack(rest)
 
 
 def _frame_row(r: FrameRecord) -> Row:
@@ -59,18 +76,23 @@ def _log_row(r: LogRecord) -> Row:
 
 
 def _layer_row(r: LayerRecord) -> Row:
-    return r.job, r.layer, r.floor, r.done, r.failed, r.cancelled, r.counted, r.reruns
+    return r.job, r.layer, r.floor, r.done, r.failed, r.cancelled, r.counted, r.reruns, r.top
+
+
+def _totals_row(r: LayerTotals) -> Row:
+    return msgspec.structs.astuple(r)
 
 
 def _job_row(r: JobRecord) -> Row:
     times = (r.submitted_at, r.started_at, r.finished_at)
-    return r.id, r.token, _pack(r.spec), *times, r.stopped, r.deleted, r.submitter
+    rest = (r.stopped, r.deleted, r.submitter, r.user, r.forgiven, r.stopped_for)
+    return r.id, r.token, _pack(r.spec), *times, *rest
 
 
 def _slave_row(r: SlaveRecord) -> Row:
     wish = None if r.wish is None else _pack(r.wish)
     who = (r.id, r.identity, r.name, r.fingerprint)
-    rest = (r.cores, r.memory_mb, r.control, r.last_heard_at, wish, r.account)
+    rest = (r.cores, r.memory_mb, r.control, r.last_heard_at, wish, r.account, _pack(r.offers), r.sick)
     return *who, _pack(r.machine), _pack(r.limits), *rest
 
 
@@ -90,6 +112,18 @@ def _meta_row(r: MetaRecord) -> Row:
     return r.name, r.value
 
 
+def _limit_row(r: LimitRecord) -> Row:
+    return msgspec.structs.astuple(r.limit)
+
+
+def _share_row(r: ShareRecord) -> Row:
+    return msgspec.structs.astuple(r.share)
+
+
+def _pool_row(r: PoolRecord) -> Row:
+    return r.name, r.policy
+
+
 def _put(table: str, columns: int) -> str:
     return f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * columns)})"
 
@@ -99,19 +133,24 @@ PUT: Final[dict[type, tuple[str, Callable[[Any], Row]]]] = {
     AttemptRecord: (_put("attempt", 9), _attempt_row),
     FrameRecord: (_put("frame", 8), _frame_row),
     LogRecord: (_put("log (job, layer, frame, attempt, size, head, tail, packed)", 8), _log_row),
-    LayerRecord: (_put("layer", 8), _layer_row),
-    JobRecord: (_put("job", 9), _job_row),
-    SlaveRecord: (_put("slave", 12), _slave_row),
+    LayerRecord: (_put("layer", 9), _layer_row),
+    JobRecord: (_put("job", 12), _job_row),
+    SlaveRecord: (_put("slave", 14), _slave_row),
     AccountRecord: (_put("account", 15), _account_row),
     LineRecord: (_put("line", 10), _line_row),
     AuditRecord: (_put("audit", 9), _audit_row),
     MetaRecord: (_put("meta", 2), _meta_row),
+    LayerTotals: (_put("totals", 6), _totals_row),
+    LimitRecord: (_put("limits", 3), _limit_row),
+    ShareRecord: (_put("share", 6), _share_row),
+    PoolRecord: (_put("pool", 2), _pool_row),
 }
 
 
 def read_job(row: Row) -> JobRecord:
     """From all columns of `job`."""
-    number, token, spec, submitted_at, started_at, finished_at, stopped, deleted, submitter = row
+    number, token, spec, submitted_at, started_at, finished_at, stopped, deleted, *whose = row
+    submitter, user, forgiven, stopped_for = whose
     return JobRecord(
         id=number,
         token=token,
@@ -122,13 +161,16 @@ def read_job(row: Row) -> JobRecord:
         stopped=bool(stopped),
         deleted=bool(deleted),
         submitter=submitter,
+        user=user,
+        forgiven=forgiven,
+        stopped_for=stopped_for,
     )
 
 
 def read_slave(row: Row) -> SlaveRecord:
     """From all columns of `slave`."""
     number, identity, name, fingerprint, machine, limits, *rest = row
-    cores, memory_mb, control, heard_at, wish, account = rest
+    cores, memory_mb, control, heard_at, wish, account, offers, sick = rest
     return SlaveRecord(
         id=number,
         identity=identity,
@@ -142,7 +184,24 @@ def read_slave(row: Row) -> SlaveRecord:
         last_heard_at=heard_at,
         wish=None if wish is None else _read_wish(wish),
         account=account,
+        offers=_read_offers(offers),
+        sick=sick,
     )
+
+
+def read_limit(row: Row) -> LimitRecord:
+    """From all columns of `limits`."""
+    return LimitRecord(_convert(row, Limit))
+
+
+def read_share(row: Row) -> ShareRecord:
+    """From all columns of `share`."""
+    return ShareRecord(_convert(row, Share))
+
+
+def read_pool(row: Row) -> PoolRecord:
+    """From all columns of `pool`."""
+    return _convert(row, PoolRecord)
 
 
 def read_account(row: Row) -> AccountRecord:
@@ -153,18 +212,26 @@ def read_account(row: Row) -> AccountRecord:
 
 def read_line(row: Row) -> LineRecord:
     """From all columns of `line`."""
-    return msgspec.convert(dict(zip(LineRecord.__struct_fields__, row, strict=True)), LineRecord)
+    return _convert(row, LineRecord)
 
 
 def read_audit(row: Row) -> AuditRecord:
     """From all columns of `audit`."""
-    return msgspec.convert(dict(zip(AuditRecord.__struct_fields__, row, strict=True)), AuditRecord)
+    return _convert(row, AuditRecord)
+
+
+def _convert(row: Row, kind: type[_Kind]) -> _Kind:
+    """Columns that stand in the order of the fields."""
+    return msgspec.convert(dict(zip(kind.__struct_fields__, row, strict=True)), kind)
 
 
 def read_attempt(row: Row) -> AttemptRecord:
-    """From (job, layer, number, attempt, outcome, rest): what stands twice must be the same."""
-    values = cast(list[object], _unpack(row[5]))
-    r = msgspec.convert(dict(zip(ATTEMPT_FIELDS, values, strict=False)), AttemptRecord)
+    """From the columns of ATTEMPT_COLUMNS: what stands twice must be the same."""
+    fields = dict(zip(ATTEMPT_FIELDS, cast(list[object], _unpack(row[8])), strict=False))
+    for name, value in zip(_AT_COLUMNS, row[4:8], strict=True):
+        if fields.get(name) is None:
+            fields[name] = value
+    r = msgspec.convert(fields, AttemptRecord)
     if (r.job, r.layer, r.number, r.attempt, r.outcome) != row[:5]:
         raise ValueError(f"attempt {r.key} stands in the row of another")
     return r
@@ -172,13 +239,14 @@ def read_attempt(row: Row) -> AttemptRecord:
 
 def read_layer(row: Row) -> LayerRecord:
     """From all columns of `layer`."""
-    job, layer, floor, done, failed, cancelled, counted, reruns = row
+    job, layer, floor, done, failed, cancelled, counted, reruns, top = row
     return LayerRecord(
         job=job,
         layer=layer,
         floor=floor,
         counted=counted,
         reruns=reruns,
+        top=top,
         done=done,
         failed=failed,
         cancelled=cancelled,

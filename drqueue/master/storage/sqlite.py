@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Final, NoReturn, cast
@@ -23,18 +23,20 @@ from drqueue.master.core.records import (
     AnyRecord,
     AttemptRecord,
     AuditRecord,
-    FrameRecord,
     FramesForget,
     JobForget,
-    LayerTotals,
+    LimitForget,
     LineForget,
     LogRecord,
+    PoolForget,
     Saved,
+    ShareForget,
     SlaveForget,
 )
 from drqueue.master.storage import StorageCorrupt, StorageError, StorageFull
 from drqueue.master.storage.backups import BACKUPS, latest_backup
 from drqueue.master.storage.files import is_full, make_private
+from drqueue.master.storage.loading import load, load_meta
 from drqueue.master.storage.migrations import (
     MIGRATIONS,
     Migration,
@@ -43,26 +45,13 @@ from drqueue.master.storage.migrations import (
     copy_database,
     migrate,
 )
-from drqueue.master.storage.rows import (
-    PUT,
-    read_account,
-    read_attempt,
-    read_audit,
-    read_frame,
-    read_job,
-    read_layer,
-    read_line,
-    read_slave,
-)
+from drqueue.master.storage.rows import ATTEMPT_COLUMNS, PUT, read_attempt, read_audit
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.model import LogEnds
 
 #: Pages of 4 kB: the log is copied into the file once it holds so many, and is cut to so many bytes.
 _CHECKPOINT_PAGES = 1000
 _LOG_BYTES = 16 << 20
-
-#: Frames read at once while loading, so that no cursor stays open between them.
-_FRAMES_AT_ONCE = 10_000
 
 #: Pages that a backup copies in one step, and the pause after it, in which commits get their turn.
 _BACKUP_PAGES = 256
@@ -82,7 +71,7 @@ _PRAGMAS = (
 _EXISTS = "EXISTS (SELECT 1 FROM job WHERE id = ?)"
 
 #: Attempts in the order that `read_attempt` takes.
-_ATTEMPTS = "SELECT job, layer, number, attempt, outcome, rest FROM attempt"
+_ATTEMPTS = f"SELECT {ATTEMPT_COLUMNS} FROM attempt"
 
 #: Where a job's rows lie, by which key; the purge of old attempts starts before the first of them.
 _JOB_TABLES = (
@@ -130,54 +119,12 @@ class SqliteStorage:
 
     def load(self) -> Saved:
         """All that the core starts from; frames come as they are asked for, the rest at once."""
-        with self._errors("read"):
-            query = self._connection.execute
-            jobs = [read_job(row) for row in query("SELECT * FROM job ORDER BY id")]
-            live = query(
-                f"{_ATTEMPTS} INDEXED BY attempt_live "
-                "WHERE outcome = '' AND job IN (SELECT id FROM job) ORDER BY job, layer, number, attempt"
-            )
-            totals = query(
-                "SELECT job, layer, total(outcome = 'done'), "
-                "total((outcome = 'done') * max(ended_at - started_at, 0)), total(cpu_s) "
-                "FROM attempt LEFT JOIN layer USING (job, layer) "
-                "WHERE outcome != '' AND attempt > ifnull(counted, 0) AND job IN (SELECT id FROM job) "
-                "GROUP BY job, layer ORDER BY job, layer"
-            )
-            layers = query("SELECT * FROM layer WHERE job IN (SELECT id FROM job) ORDER BY job, layer")
-            return Saved(
-                meta=self.meta(),
-                jobs=jobs,
-                layers=[read_layer(row) for row in layers],
-                frames=self._frames([job.id for job in jobs]),
-                live=[read_attempt(row) for row in live],
-                totals=[LayerTotals(job, layer, int(n), wall, cpu) for job, layer, n, wall, cpu in totals],
-                slaves=[read_slave(row) for row in query("SELECT * FROM slave ORDER BY id")],
-                accounts=[read_account(row) for row in query("SELECT * FROM account ORDER BY id")],
-                lines=[read_line(row) for row in query("SELECT * FROM line ORDER BY token_hash")],
-                audited=query("SELECT ifnull(max(id), 0) FROM audit").fetchone()[0],
-            )
+        return load(self._connection, self._errors)
 
     def meta(self) -> dict[str, str]:
         """The named values."""
         with self._errors("read"):
-            return dict(self._connection.execute("SELECT name, value FROM meta ORDER BY name"))
-
-    def _frames(self, jobs: Iterable[int]) -> Iterator[FrameRecord]:
-        for job in jobs:
-            layer, frame = -1, -1
-            while True:
-                with self._errors("read"):
-                    rows = self._connection.execute(
-                        "SELECT * FROM frame WHERE job = ? AND (layer, frame) > (?, ?) "
-                        "ORDER BY layer, frame LIMIT ?",
-                        (job, layer, frame, _FRAMES_AT_ONCE),
-                    )
-                    batch = [read_frame(row) for row in rows]
-                yield from batch
-                if len(batch) < _FRAMES_AT_ONCE:
-                    break
-                layer, frame = batch[-1].layer, batch[-1].frame
+            return load_meta(self._connection)
 
     def commit(self, records: Sequence[AnyRecord]) -> None:
         """Write the rows in one transaction, those of a kind together, in order."""
@@ -225,6 +172,12 @@ class SqliteStorage:
                 execute("DELETE FROM account WHERE id = ?", (account,))
             case LineForget(token_hash):
                 execute("DELETE FROM line WHERE token_hash = ?", (token_hash,))
+            case LimitForget(name):
+                execute("DELETE FROM limits WHERE name = ?", (name,))
+            case ShareForget(of, name, pool):
+                execute("DELETE FROM share WHERE (sharer, name, pool) = (?, ?, ?)", (of, name, pool))
+            case PoolForget(name):
+                execute("DELETE FROM pool WHERE name = ?", (name,))
             case SlaveForget(slave):
                 execute("DELETE FROM slave WHERE id = ?", (slave,))
             case JobForget(job):
@@ -232,6 +185,7 @@ class SqliteStorage:
                 # and `purge` drops them in small batches.
                 execute("DELETE FROM job WHERE id = ?", (job,))
                 execute("DELETE FROM layer WHERE job = ?", (job,))
+                execute("DELETE FROM totals WHERE job = ?", (job,))
                 execute("INSERT OR IGNORE INTO forgotten VALUES (?)", (job,))
             case _:
                 raise TypeError(f"{type(record).__name__} is no row")

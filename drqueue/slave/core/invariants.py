@@ -1,7 +1,9 @@
 """What must hold for a slave's state after every step. PURE; tests call it, the daemon does not."""
 
+from collections import Counter
 from math import inf
 
+from drqueue.slave.core.amounts import milli
 from drqueue.slave.core.state import ALIVE, USING, Phase, State
 
 
@@ -26,8 +28,16 @@ def check(state: State) -> None:
     assert state.ended.keys() <= state.held.keys()
     assert all(state.held[key].phase is Phase.RUNNING for key in state.fresh), "a start of what is over"
     assert state.queued.keys() <= state.held.keys()
-    used = sum(attempt.order.cores for attempt in state.held.values() if attempt.phase in USING)
-    assert used == state.cores_used, f"cores: {state.cores_used} counted, {used} in use"
+    using = [attempt for attempt in state.held.values() if attempt.phase in USING]
+    used = sum(milli(attempt.order.cores) for attempt in using)
+    assert used == state.milli_used, f"cores: {state.milli_used} thousandths counted, {used} in use"
+    gpus = Counter(gpu for attempt in using for gpu in attempt.order.gpus)
+    assert gpus == state.gpus_used, f"GPUs: {state.gpus_used} counted, {gpus} in use"
+    running = Counter(
+        gpu for attempt in using if attempt.phase is Phase.RUNNING for gpu in attempt.order.gpus
+    )
+    shared = sorted(gpu for gpu, attempts in running.items() if attempts > 1)
+    assert not shared, f"GPUs {shared} are used by several attempts at a time"
     assert state.linked or not state.registered, "registered without a link"
     if state.leaving:
         assert not state.queued, "frames wait to start on a slave that leaves"

@@ -4,7 +4,6 @@ from math import isfinite
 
 from msgspec import UNSET
 
-from drqueue.proto.checks import POOL_NAME
 from drqueue.proto.model import LimitsChange, SlaveLimits
 from drqueue.proto.rules import changed
 from drqueue.slave.nimby import parse_time_of_day
@@ -33,6 +32,10 @@ def changed_limits(limits: SlaveLimits, change: LimitsChange) -> SlaveLimits | s
 def _wrong_pools(pools: tuple[str, ...], change: LimitsChange) -> str:
     base = pools if change.pools is UNSET else change.pools
     given = (*(() if change.pools is UNSET else base), *change.join, *change.leave)
+    if not given:
+        return ""
+    from drqueue.proto.checks import POOL_NAME  # with all that is said of jobs: seldom wanted here
+
     bad = [pool for pool in given if not POOL_NAME.fullmatch(pool)]
     if bad:
         return f"{bad[0]!r} is no name of a pool: 1 to 63 characters, no blanks and none of , = : /"

@@ -12,6 +12,7 @@ from drqueue.proto.ids import AttemptKey
 from drqueue.proto.link_messages import Exited, Started
 from drqueue.proto.model import NOBODYS, SCRATCH, Exit, RunOrder
 from drqueue.proto.rules import succeeded
+from drqueue.slave.core.amounts import milli
 from drqueue.slave.core.effects import Effect, Prepare, RemoveScratch, Start, Verify
 from drqueue.slave.core.processes import (
     KEEPER_DIED,
@@ -51,7 +52,7 @@ class Work:
         self.now = 0.0
         #: How long the master had not been heard when this step's events came.
         self.silent_s = 0.0
-        self._cores = cores
+        self._milli = milli(cores)
         self._grace_s = grace_s
         self._clock_ticks = clock_ticks
         self._timers: list[tuple[float, AttemptKey]] = []
@@ -81,14 +82,24 @@ class Work:
         self.exited.append(Exited(key, Exit(reason="lost", text=text)))
 
     def start_queued(self) -> None:
-        """Start what waits, in order, as far as there is room; the first always fits an empty slave."""
+        """Start what waits, in order, as far as there is room; the first always fits an empty slave.
+
+        One that waits for its GPUs lets others pass, but none that would take those GPUs.
+        """
         state = self.state
-        while state.queued:
-            key, attempt = next(iter(state.queued.items()))
-            if state.cores_used and state.cores_used + attempt.order.cores > self._cores:
-                return
-            del state.queued[key]
-            state.cores_used += attempt.order.cores
+        starting: list[Attempt] = []
+        promised: set[int] = set()
+        for attempt in state.queued.values():
+            if state.milli_used and state.milli_used + attempt.milli > self._milli:
+                break
+            gpus = attempt.order.gpus
+            if gpus and not (promised.isdisjoint(gpus) and state.gpus_used.keys().isdisjoint(gpus)):
+                promised.update(gpus)
+                continue
+            state.take(attempt)
+            starting.append(attempt)
+        for attempt in starting:
+            del state.queued[attempt.key]
             if attempt.order.outputs:
                 attempt.move(Phase.PREPARING)
                 self.do.append(Prepare(attempt.order))
@@ -300,7 +311,7 @@ class Work:
 
     def _free(self, attempt: Attempt) -> None:
         if attempt.phase in USING:
-            self.state.cores_used -= attempt.order.cores
+            self.state.give_back(attempt)
 
     def _end(self, attempt: Attempt, exit_: Exit) -> None:
         self._free(attempt)

@@ -1,7 +1,11 @@
-"""What the slave's core and the supervisor tell each other about frames' processes. PURE: plain data."""
+"""What the slave's core and the supervisor tell each other about frames' processes. PURE: plain data.
+
+Events are told by a keeper as JSON, in which they and their fields are called as they say at the top of each.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from drqueue.proto.ids import AttemptKey
 
@@ -18,14 +22,14 @@ KEEPER_DIED = "keeper-died"
 # --- effects: what the core wants done
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
+class Launch(Struct, frozen=True):
     """Start an attempt's command in a session of its own, its output appended to `log_path`.
 
     `env` is the whole environment; it must hold DRQUEUE_ATTEMPT=str(key), by which strays are known.
-    `log_cap` is in bytes. With `scratch` the working directory is made first (0700) where it is missing;
-    whoever asked for it removes it. `user` is another user that it runs as (uid, gid, further groups); then a
-    scratch directory must not be there yet.
+    `log_cap` is in bytes; without `keep_empty_log` a log that stayed empty may be gone in the end. With
+    `scratch` the working directory is made first (0700) where it is missing; whoever asked for it removes it.
+    `user` is another user that it runs as (uid, gid, further groups); then a scratch directory must not be
+    there yet.
     """
 
     key: AttemptKey
@@ -37,18 +41,17 @@ class Launch:
     umask: int = 0o022
     scratch: bool = False
     user: tuple[int, int, tuple[int, ...]] | None = None
+    keep_empty_log: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class SignalTree:
+class SignalTree(Struct, frozen=True):
     """Send TERM, or with `kill` KILL until nothing is left, to all processes of an attempt."""
 
     key: AttemptKey
     kill: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ForgetProcess:
+class ForgetProcess(Struct, frozen=True):
     """The end of this attempt is noted; the keeper need not remember it any longer."""
 
     key: AttemptKey
@@ -60,11 +63,10 @@ ProcessEffect = Launch | SignalTree | ForgetProcess
 # --- events: what came of it
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessStarted:
+class ProcessStarted(Struct, frozen=True, tag_field="is", tag="started"):
     """The command runs. `birth` is in clock ticks since boot, `at` in seconds of wall clock.
 
-    Told again after each re-attachment to a living keeper.
+    Told again after each re-attachment to a living keeper; not told where the end came soon after.
     """
 
     key: AttemptKey
@@ -73,8 +75,7 @@ class ProcessStarted:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class LaunchFailed:
+class LaunchFailed(Struct, frozen=True, tag_field="is", tag="failed"):
     """The command never ran: `reason` is NO_COMMAND, NO_CWD or SPAWN_FAILED, `text` one sentence."""
 
     key: AttemptKey
@@ -82,8 +83,19 @@ class LaunchFailed:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessEnded:
+class ProcessEnded(
+    Struct,
+    frozen=True,
+    tag_field="is",
+    tag="ended",
+    rename={
+        "cpu_s": "cpu",
+        "peak_bytes": "peak",
+        "started_at": "start",
+        "ended_at": "end",
+        "log_bytes": "log",
+    },
+):
     """The command and all it started are gone.
 
     Either `code` or `signal` is set; both are None where the status is unknown (`reason` KEEPER_DIED: then

@@ -94,7 +94,13 @@ class LimitsSet(Struct, frozen=True, array_like=True, tag="limits"):
 
 
 SpoolRecord = Boot | Accepted | Prepared | Running | StopAsked | Ended | Noted | MasterHeard
+_encode = msgspec.msgpack.Encoder().encode
 Record = SpoolRecord | MasterSeen | FarmLeft | LimitsSet
+
+
+def to_bytes(record: SpoolRecord) -> bytes:
+    """The record as it stands in the spool: msgpack of what `to_plain` makes of it."""
+    return _encode(record)
 
 
 def to_plain(record: SpoolRecord) -> object:

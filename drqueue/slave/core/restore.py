@@ -63,7 +63,7 @@ def restore(
         elif attempt.phase is Phase.QUEUED:
             attempt.move(Phase.PREPARING if attempt.order.outputs else Phase.LAUNCHING)
         if attempt.phase in USING:
-            state.cores_used += attempt.order.cores
+            state.take(attempt)
     # Without a word on record, the master is taken to have been there until just now.
     state.heard_at = min(now, heard.at) if heard is not None and same_boot else now
     state.grant_s = heard.grant_s if heard is not None and same_boot else 0.0

@@ -1,7 +1,8 @@
 """What a slave knows: the attempts it holds, its master, its limits. PURE.
 
 Rules: only the modules of `drqueue.slave.core` change it; only `Attempt.move` changes a phase, and only
-along TRANSITIONS. An attempt is held from its acceptance until its exit is noted.
+along TRANSITIONS. An attempt is held from its acceptance until its exit is noted. Cores are counted in
+thousandths, so that sums of fractions are exact.
 """
 
 from enum import Enum
@@ -9,6 +10,7 @@ from math import inf
 
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.model import Exit, RunOrder, SlaveLimits
+from drqueue.slave.core.amounts import milli, plain
 from drqueue.slave.core.records import Before
 
 #: More than this many attempts are not taken on: far above slots plus what is sent ahead.
@@ -37,7 +39,7 @@ TRANSITIONS: dict[Phase, frozenset[Phase]] = {
 
 #: A process may exist.
 ALIVE = frozenset({Phase.LAUNCHING, Phase.RUNNING})
-#: Cores are taken.
+#: Cores and GPUs are taken.
 USING = ALIVE | {Phase.PREPARING}
 
 
@@ -48,7 +50,8 @@ class InvalidTransitionError(Exception):
 class Attempt:
     """One order and what became of it.
 
-    `recorded`: its start is kept and told. Deadlines are in seconds since boot, `started_at` is wall clock.
+    `milli` is its cores in thousandths. `recorded`: its start is kept and told. Deadlines are
+    in seconds since boot, `started_at` is wall clock.
     """
 
     __slots__ = (
@@ -58,6 +61,7 @@ class Attempt:
         "grace_s",
         "key",
         "kill_at",
+        "milli",
         "order",
         "phase",
         "pid",
@@ -71,6 +75,7 @@ class Attempt:
     def __init__(self, order: RunOrder) -> None:
         self.key = order.key
         self.order = order
+        self.milli = milli(order.cores)
         self.phase = Phase.QUEUED
         self.before: Before = {}
         self.pid = 0
@@ -103,7 +108,10 @@ class State:
         self.ended: dict[AttemptKey, Attempt] = {}
         #: Starts that are not yet recorded, and when they will be.
         self.fresh: dict[AttemptKey, float] = {}
-        self.cores_used: float = 0
+        self.milli_used = 0
+        #: By how many attempts each GPU is taken: more than one only where a former daemon's end left it
+        #: open which of them was started.
+        self.gpus_used: dict[int, int] = {}
         self.link = 0
         self.linked = False
         self.registered = False
@@ -115,6 +123,25 @@ class State:
         self.leaving = False
         self.done = 0
         self.failed = 0
+
+    @property
+    def cores_used(self) -> int | float:
+        """Cores that are taken."""
+        return plain(self.milli_used)
+
+    def take(self, attempt: Attempt) -> None:
+        """Count what an attempt takes."""
+        self.milli_used += attempt.milli
+        for gpu in attempt.order.gpus:
+            self.gpus_used[gpu] = self.gpus_used.get(gpu, 0) + 1
+
+    def give_back(self, attempt: Attempt) -> None:
+        """Count it no longer."""
+        self.milli_used -= attempt.milli
+        for gpu in attempt.order.gpus:
+            self.gpus_used[gpu] -= 1
+            if not self.gpus_used[gpu]:
+                del self.gpus_used[gpu]
 
     def in_use(self) -> list[Attempt]:
         """The attempts that take cores."""

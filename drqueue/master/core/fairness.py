@@ -1,0 +1,176 @@
+"""Whose turn it is among jobs of one priority: shares of projects, and within them of users, pool by pool.
+
+Rules of this file:
+1. A party's load is (cores that it runs + cores that it ran on the average of late) / weight; who has least
+   goes first. The average is an exponential one: after a half-life, half of what was is forgotten.
+2. A project that runs fewer cores than its guaranteed minimum goes before all others, whatever their
+priority. 3. Pools that share slaves take turns.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from drqueue.master.core.amounts import THOUSAND, milli
+from drqueue.proto.model import PoolPolicy, Share, Sharer
+
+#: Below so many thousandths of a core nothing is remembered.
+_NOTHING: Final = 10.0
+
+
+class Party:
+    """A user or a project in one pool; cores in thousandths."""
+
+    __slots__ = ("_at", "_remembered", "minimum", "name", "running", "waiting", "weight")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.weight = 1.0
+        self.minimum = 0
+        self.running = 0
+        #: Layers that wait in lanes.
+        self.waiting = 0
+        self._remembered = 0.0
+        self._at = 0.0
+
+    def remembered(self, now: float, half_life_s: float) -> float:
+        """The average of what it ran."""
+        if now > self._at:
+            if self._remembered or self.running:
+                gone = 0.5 ** ((now - self._at) / half_life_s)
+                self._remembered = self.running + (self._remembered - self.running) * gone
+            self._at = now
+        return self._remembered
+
+    def load(self, now: float, half_life_s: float) -> float:
+        """Who has least of this goes first."""
+        return (self.running + self.remembered(now, half_life_s)) / self.weight
+
+    def changes(self, cores: int, now: float, half_life_s: float) -> None:
+        """So many cores more, or fewer, run from now on."""
+        self.remembered(now, half_life_s)
+        self.running += cores
+
+    @property
+    def below(self) -> bool:
+        """Whether it has less than its guaranteed minimum."""
+        return self.running < self.minimum
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is lost when it is forgotten."""
+        return not self.running and not self.waiting and self._remembered < _NOTHING
+
+
+class Project(Party):
+    """A project in one pool, with its users."""
+
+    __slots__ = ("users",)
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.users: dict[str, Party] = {}
+
+
+class Pool:
+    """One pool: its policy, and who shares it. `turn`: the farm's dispatch count when it was last served."""
+
+    __slots__ = ("guarantees", "name", "policy", "projects", "running", "turn")
+
+    def __init__(self, name: str, policy: PoolPolicy = "fair") -> None:
+        self.name = name
+        self.policy: PoolPolicy = policy
+        self.turn = 0
+        self.running = 0
+        self.projects: dict[str, Project] = {}
+        #: Whether any project has a guaranteed minimum of it.
+        self.guarantees = False
+
+
+class Sharing:
+    """All pools, and what users and projects were given of them."""
+
+    def __init__(self, half_life_s: float = 3600.0) -> None:
+        self.half_life_s = half_life_s
+        self.pools: dict[str, Pool] = {}
+        self.policies: dict[str, PoolPolicy] = {}
+        #: By (of, name, pool).
+        self.given: dict[tuple[Sharer, str, str], Share] = {}
+
+    def pool(self, name: str) -> Pool:
+        """The pool of that name."""
+        pool = self.pools.get(name)
+        if pool is None:
+            pool = self.pools[name] = Pool(name, self.policies.get(name, "fair"))
+            pool.guarantees = self._guarantees(name)
+        return pool
+
+    def _guarantees(self, pool: str) -> bool:
+        return any(share.minimum for share in self.given.values() if share.pool == pool)
+
+    def set_policy(self, name: str, policy: PoolPolicy) -> None:
+        """Say who comes first in a pool; lanes are the caller's."""
+        self.policies[name] = policy
+        if name in self.pools:
+            self.pools[name].policy = policy
+
+    def parties(self, pool: Pool, project: str, user: str) -> tuple[Project, Party]:
+        """The two parties that a job belongs to in a pool."""
+        one = pool.projects.get(project)
+        if one is None:
+            one = pool.projects[project] = Project(project)
+            self._give("project", one, pool.name)
+        other = one.users.get(user)
+        if other is None:
+            other = one.users[user] = Party(user)
+            self._give("user", other, pool.name)
+        return one, other
+
+    def put(self, share: Share) -> None:
+        """Give a share, in place of any before."""
+        self.given[share.of, share.name, share.pool] = share
+        self._give_all(share.of, share.name)
+
+    def drop(self, of: Sharer, name: str, pool: str) -> None:
+        """Forget a share."""
+        del self.given[of, name, pool]
+        self._give_all(of, name)
+
+    def _give_all(self, of: Sharer, name: str) -> None:
+        for pool in self.pools.values():
+            pool.guarantees = self._guarantees(pool.name)
+            for project in pool.projects.values():
+                found = project if of == "project" and project.name == name else project.users.get(name)
+                if found is not None and (of == "user" or found is project):
+                    self._give(of, found, pool.name)
+
+    def _give(self, of: Sharer, party: Party, pool: str) -> None:
+        here = self.given.get((of, party.name, pool))
+        share = here or self.given.get((of, party.name, ""))
+        party.weight = 1.0 if share is None else float(share.weight)
+        party.minimum = 0 if here is None else milli(here.minimum)
+
+    def forget_idle(self, now: float) -> None:
+        """Drop whoever has nothing, wants nothing and had nothing of late."""
+        for pool in list(self.pools.values()):
+            for project in list(pool.projects.values()):
+                for user in list(project.users.values()):
+                    user.remembered(now, self.half_life_s)
+                    if user.idle:
+                        del project.users[user.name]
+                project.remembered(now, self.half_life_s)
+                if project.idle and not project.users:
+                    del pool.projects[project.name]
+            if not pool.projects and not pool.running:
+                del self.pools[pool.name]
+
+    def all(self) -> Iterator[tuple[Pool, Project, Party]]:
+        """Every user of every project of every pool."""
+        for pool in self.pools.values():
+            for project in pool.projects.values():
+                for user in project.users.values():
+                    yield pool, project, user
+
+
+def cores(thousandths: float) -> float:
+    """Thousandths of cores as cores."""
+    return thousandths / THOUSAND
