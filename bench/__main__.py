@@ -1,6 +1,7 @@
 """`python -m bench`: the machine's limit and the farm's figures, side by side in one run.
 
-`python -m bench tls` measures closed links instead (bench/tls.py).
+`python -m bench tls` measures closed links instead (bench/tls.py), `python -m bench links` many slaves
+(bench/links.py), `python -m bench memory` what finished frames cost (bench/memory.py).
 
 raw            spawns of /bin/true a second: C vfork, two parents with eight children each (bench/spawn.c)
 end to end     5,000 one-frame no-op attempts a second: submitted, run, durably noted, seen done by a client
@@ -17,7 +18,7 @@ from typing import Any
 
 import trio
 
-from bench import table, tls
+from bench import links, memory, table, tls
 from bench.farm import SLAVES, SLOTS, measure_farm
 from bench.spawn import SpawnError, measure_spawn_rate
 from bench.table import Row
@@ -27,6 +28,12 @@ def main() -> None:
     """Run the bench; prints a table, or JSON with --json."""
     if sys.argv[1:2] == ["tls"]:
         tls.main(sys.argv[2:])
+        return
+    if sys.argv[1:2] == ["links"]:
+        links.main(sys.argv[2:])
+        return
+    if sys.argv[1:2] == ["memory"]:
+        memory.main(sys.argv[2:])
         return
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--frames", type=int, default=5000, help="no-op frames of a round")

@@ -42,14 +42,23 @@ def sample(farm: LocalFarm) -> dict[str, Sample]:
     }
 
 
+def resident_mb(pid: int) -> float:
+    """Resident MB of one process."""
+    return _kilobytes(pid, "VmRSS") / 1024
+
+
+def _kilobytes(pid: int, name: str) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    values = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    return int(values[name].split()[0])
+
+
 def _sum(pids: list[int]) -> Sample:
     cpu_s = resident = anonymous = 0.0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         # utime and stime of the process alone: its children's time stands in the next two fields.
         cpu_s += (int(fields[11]) + int(fields[12])) * TICK_S
-        status = Path(f"/proc/{pid}/status").read_text()
-        values = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-        resident += int(values["VmRSS"].split()[0]) / 1024
-        anonymous += int(values["RssAnon"].split()[0]) / 1024
+        resident += resident_mb(pid)
+        anonymous += _kilobytes(pid, "RssAnon") / 1024
     return Sample(cpu_s, resident, anonymous, len(pids))

@@ -6,11 +6,12 @@ Lost links are dialled again as `drqueue.slave.link` does it. Prints a line of J
 registered, how many frame events were told (started or over), CPU seconds so far.
 """
 
-import json
 import random
 import resource
+import socket
 import sys
 import time
+from collections import Counter
 from heapq import heappop, heappush
 from itertools import count
 
@@ -20,7 +21,7 @@ from msgspec import Struct
 
 from drqueue.address import Address
 from drqueue.channel import Channel, LinkClosed
-from drqueue.dialling import open_channel
+from drqueue.dialling import CONNECT_S, open_channel
 from drqueue.proto.errors import RemoteProtocolError
 from drqueue.proto.handshake import Dialler, HandshakeRejected
 from drqueue.proto.ids import AttemptKey
@@ -38,10 +39,11 @@ from drqueue.proto.link_messages import (
 )
 from drqueue.proto.model import Exit, MachineInfo, MachineLoad, SlaveLimits
 from drqueue.slave.link import BACKOFF_FIRST_S, BACKOFF_MOST_S
+from drqueue.tls import TlsSession, client_context
 
 TELL_S = 0.2
 #: As the slave's setting of this name.
-REPORT_S = 30.0
+REPORT_S = 15.0
 #: How often it is looked whose Beat or Status is due.
 _TICK_S = 0.05
 
@@ -49,7 +51,7 @@ _TICK_S = 0.05
 class Asked(Struct, frozen=True):
     """What to simulate: a slave for each secret, dialling `host` (an absolute path: a Unix socket).
 
-    `frame_s`: how long a frame takes on average.
+    `frame_s`: how long a frame takes on average. `first`: how many there are in other processes before these.
     """
 
     host: str
@@ -58,6 +60,16 @@ class Asked(Struct, frozen=True):
     secrets: tuple[str, ...]
     slots: int
     frame_s: float
+    first: int = 0
+
+
+class Told(Struct, frozen=True):
+    """What is printed now and then, of all slaves of the process."""
+
+    registered: int = 0
+    events: int = 0
+    cpu_s: float = 0.0
+    failed: dict[str, int] = {}
 
 
 class Sums:
@@ -66,7 +78,8 @@ class Sums:
     def __init__(self) -> None:
         self.registered = 0
         self.events = 0
-        self.links = 0
+        #: Why dials came to nothing, and how often.
+        self.failed: Counter[str] = Counter()
 
 
 class SimSlave:
@@ -91,19 +104,14 @@ class SimSlave:
             try:
                 if await self._one_link():
                     backoff_s = BACKOFF_FIRST_S
-            except (OSError, RemoteProtocolError, HandshakeRejected):
-                pass
+            except (OSError, LinkClosed, RemoteProtocolError, HandshakeRejected) as error:
+                self._sums.failed[str(error)] += 1
             await trio.sleep(backoff_s * (0.5 + random.random()))
             backoff_s = min(2 * backoff_s, BACKOFF_MOST_S)
 
     async def _one_link(self) -> bool:
         """One link from the dial to its end; whether it came to be registered."""
-        asked = self._asked
-        if asked.port:
-            address = Address("tcp", host=asked.host, port=asked.port)
-        else:
-            address = Address("unix", path=asked.host)
-        channel = await open_channel(address, pin=asked.pin)
+        channel = await self._dial()
         async with channel, trio.open_nursery() as nursery:
             nursery.start_soon(channel.pump)
             registered = False
@@ -119,14 +127,34 @@ class SimSlave:
                         self._obey(channel, message)
                     elif message == Beat(echo=True):
                         channel.send(Beat())
-            except (LinkClosed, RemoteProtocolError, HandshakeRejected):
+            except (LinkClosed, RemoteProtocolError, HandshakeRejected) as error:
                 # Raised in here they would come as a group.
+                self._sums.failed[str(error)] += 1
                 return registered
             finally:
                 if self.channel is channel:
                     self.channel = None
                     self._sums.registered -= 1
                 nursery.cancel_scope.cancel()
+
+    async def _dial(self) -> Channel:
+        """A link from an address of its own, as `drqueue.dialling` opens one. Raises OSError."""
+        asked = self._asked
+        if not asked.port:
+            return await open_channel(Address("unix", path=asked.host))
+        mine = f"127.1.{self._number // 250}.{self._number % 250 + 1}"
+        with trio.move_on_after(CONNECT_S):
+            stream = await trio.open_tcp_stream(asked.host, asked.port, local_address=mine)
+            session = TlsSession(client_context(), server_side=False)
+            channel = Channel(socket.socket(fileno=stream.socket.detach()), "master")
+            try:
+                await channel.secure(session)
+            except BaseException:
+                channel.close()
+                raise
+            session.check_pin(asked.pin, asked.host)
+            return channel
+        raise TimeoutError("no answer in time")
 
     def _hello(self) -> Hello:
         name = f"sim-{self._number}"
@@ -149,7 +177,6 @@ class SimSlave:
         self.beat_at = now + self.beat_s
         self.status_at = now + random.uniform(0.0, REPORT_S)
         self._sums.registered += 1
-        self._sums.links += 1
         channel.send(Status(load=_load()))
         if self._over:
             channel.send(Report(exited=tuple(self._over.values())))
@@ -205,7 +232,7 @@ class SimSlaves:
         self._ties = count()
         self._slaves = [
             SimSlave(number, secret, asked, self.sums, self)
-            for number, secret in enumerate(asked.secrets, start=1)
+            for number, secret in enumerate(asked.secrets, start=asked.first + 1)
         ]
 
     def end_at(self, when: float, slave: SimSlave, key: AttemptKey) -> None:
@@ -243,9 +270,8 @@ class SimSlaves:
     async def _tell(self) -> None:
         while True:
             await trio.sleep(TELL_S)
-            sums = self.sums
-            told = {"registered": sums.registered, "events": sums.events, "links": sums.links}
-            print(json.dumps({**told, "cpu_s": time.process_time()}), flush=True)
+            told = Told(self.sums.registered, self.sums.events, time.process_time(), self.sums.failed)
+            print(msgspec.json.encode(told).decode(), flush=True)
 
 
 def main() -> None:

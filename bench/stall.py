@@ -1,8 +1,8 @@
-"""How long a trio loop keeps others waiting: how late a sleeper wakes.
+"""How long a trio loop keeps others waiting: how late a sleeper in it wakes.
 
 `python -m bench.stall FILE master ARGUMENT...` runs the master with a sleeper inside, `python -m bench.stall
-FILE` nothing but a sleeper. Each writes what it saw since it was asked last into FILE on SIGUSR2, and how
-much CPU it had taken when it was up.
+FILE` nothing but a sleeper. Each writes into FILE, on SIGUSR2, how late it woke each time since it was asked
+last, and how much CPU its process had taken when the loop began.
 """
 
 import json
@@ -10,27 +10,47 @@ import os
 import signal
 import sys
 import time
-from typing import Any
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
 
+import msgspec
 import trio
+from msgspec import Struct
+
+T = TypeVar("T")
 
 #: Often enough to meet a stall of some ms, seldom enough to cost little.
 NAP_S = 0.01
+_LOOK_S = 0.02
 
 
-class Sleeper(trio.abc.Instrument):
-    """Naps in a loop that it is an instrument of, and keeps how late it woke (seconds)."""
+class Seen(Struct, frozen=True):
+    """What a sleeper saw: seconds by which it woke late each time; CPU seconds before its loop began."""
+
+    late_s: tuple[float, ...]
+    start_cpu_s: float
+
+    def late_ms(self, share: float) -> float:
+        """So late, at most, was this share of all times (milliseconds)."""
+        return sorted(self.late_s)[min(len(self.late_s) - 1, int(share * len(self.late_s)))] * 1000
+
+
+class Sleeper:
+    """Naps in a loop beside what else runs there."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._late: list[float] = []
-        self._up_cpu_s = 0.0
+        self._start_cpu_s = 0.0
 
-    def before_run(self) -> None:
-        """The loop begins."""
-        self._up_cpu_s = time.process_time()
+    async def beside(self, do: Callable[..., Awaitable[T]], *args: object) -> T:
+        """Do that, napping meanwhile."""
+        self._start_cpu_s = time.process_time()
         trio.lowlevel.spawn_system_task(self._nap)
         trio.lowlevel.spawn_system_task(self._tell)
+        return await do(*args)
 
     async def _nap(self) -> None:
         while True:
@@ -42,35 +62,35 @@ class Sleeper(trio.abc.Instrument):
         with trio.open_signal_receiver(signal.SIGUSR2) as asked:
             async for _ in asked:
                 late, self._late = self._late, []
-                text = json.dumps({"late_s": late, "up_cpu_s": self._up_cpu_s})
-                with open(f"{self._path}.new", "w", encoding="ascii") as file:
-                    file.write(text)
-                os.rename(f"{self._path}.new", self._path)
+                self._write(json.dumps({"late_s": late, "start_cpu_s": self._start_cpu_s}))
+
+    def _write(self, text: str) -> None:
+        new = Path(f"{self._path}.new")
+        new.write_text(text)
+        new.rename(self._path)
 
 
-async def ask(pid: int, path: str) -> dict[str, Any]:
+async def ask(pid: int, path: str) -> Seen:
     """What the sleeper in a process saw since it was asked last."""
-    if os.path.exists(path):
-        os.unlink(path)
+    file = trio.Path(path)
+    await file.unlink(missing_ok=True)
     os.kill(pid, signal.SIGUSR2)
-    while not os.path.exists(path):
-        await trio.sleep(0.02)
-    with open(path, encoding="ascii") as file:
-        seen: dict[str, Any] = json.load(file)
-    return seen
+    with trio.fail_after(60):
+        while not await file.exists():  # noqa: ASYNC110  (another process makes it)
+            await trio.sleep(_LOOK_S)
+    return msgspec.json.decode(await file.read_bytes(), type=Seen)
 
 
 def main() -> None:
     """Run a master, or nothing, with a sleeper inside."""
     sleeper = Sleeper(sys.argv[1])
-    if sys.argv[2:3] != ["master"]:
-        trio.run(trio.sleep_forever, instruments=[sleeper])
-        return
-    from drqueue.master import cli
+    if sys.argv[2:]:
+        from drqueue.master import cli
 
-    run = trio.run
-    trio.run = lambda *args, **more: run(*args, instruments=[sleeper], **more)
-    cli.main(sys.argv[3:])
+        setattr(trio, "run", partial(trio.run, sleeper.beside))  # noqa: B010
+        cli.main(sys.argv[3:])
+    else:
+        trio.run(partial(sleeper.beside, trio.sleep_forever))
 
 
 if __name__ == "__main__":

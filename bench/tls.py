@@ -90,10 +90,10 @@ def main(arguments: list[str]) -> None:
 
 async def measure_tls(state_dir: str, links: int, messages: int, slaves: int) -> dict[str, Any]:
     """Every figure of one master in a new folder."""
-    port = _free_port()
+    port = free_port()
     env = {**os.environ, "DRQUEUE_LISTEN": f"127.0.0.1:{port}"}
     async with local_farm(state_dir, slaves=0, env=env) as (farm, client):
-        user = (await _joined(client, "client", 1))[0]
+        user = (await joined(client, "client", 1))[0]
         result: dict[str, Any] = {}
         result |= await _links(farm, user, links)
         unix = await open_channel(Address("unix", path=os.path.join(farm.state_dir, "master.sock")))
@@ -103,13 +103,13 @@ async def measure_tls(state_dir: str, links: int, messages: int, slaves: int) ->
             "tls": await _messages(tls, user.secret, messages),
         }
         result |= {"messages_per_s": rates, "messages_ratio": rates["tls"] / rates["unix"]}
-        nodes = await _joined(client, "slave", slaves)
+        nodes = await joined(client, "slave", slaves)
         # Once for the records of new slaves, which are written then.
         await _slaves(farm, nodes)
         return result | await _slaves(farm, nodes)
 
 
-async def _joined(client: AsyncClient, role: LinkRole, count: int) -> list[Door]:
+async def joined(client: AsyncClient, role: LinkRole, count: int) -> list[Door]:
     """So many new accounts, by one line."""
     kind: AccountKind = "node" if role == "slave" else "user"
     added = await client.add_line(kind, name="" if role == "slave" else "bench", uses=count)
@@ -222,7 +222,7 @@ def _master(farm: LocalFarm) -> Sample:
     return sample(farm)["master"]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

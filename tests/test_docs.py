@@ -18,12 +18,15 @@ import click
 import msgspec
 import pytest
 
-from drqueue.client import errors, jobfile
+from drqueue.client import depend_text, errors, jobfile
 from drqueue.client.cli import main as cli_main
 from drqueue.client.cli.common import Asked
 from drqueue.master.core import explain
+from drqueue.master.core.order import FrameOrder
+from drqueue.proto import expressions
 from drqueue.proto.checks import check_spec
 from drqueue.proto.ids import AttemptKey
+from drqueue.proto.intervals import IntervalSet
 from drqueue.proto.model import JobStateName, LayerSpec, RunOrder
 from drqueue.proto.ranges import Chunks, FrameRange
 from drqueue.proto.tags import BY_TAG
@@ -267,6 +270,32 @@ def test_keys_of_job_files_and_their_defaults_are_those_listed() -> None:
         for field in described:
             if field.name in listed and field.name not in ("owner", "cwd") and not field.required:
                 assert listed[field.name] == generate.default_text(field), field.name
+
+
+def test_attributes_of_expressions_are_exactly_those_listed() -> None:
+    assert {ticked(row[0]) for row in rows(JOBS, "| attribute | value |")} == expressions.ATTRIBUTES
+
+
+@pytest.mark.parametrize("text", [ticked(row[0]) for row in rows(JOBS, "| expression | slaves |")])
+def test_expressions_shown_can_be_read(text: str) -> None:
+    assert expressions.parse(text).names
+
+
+@pytest.mark.parametrize(("order", "numbers"), rows(JOBS, "| order of `1-9` |"))
+def test_orders_are_as_shown(order: str, numbers: str) -> None:
+    waiting = IntervalSet([(0, 9)])
+    found = FrameOrder(Chunks(FrameRange("1-9"), 1), ticked(order)).each(waiting)
+    assert [position + 1 for position in found] == [int(number) for number in numbers.split()]
+
+
+@pytest.mark.parametrize("text", [ticked(row[0]) for row in rows(JOBS, "| `--depend` |")])
+def test_dependencies_shown_can_be_read(text: str) -> None:
+    assert depend_text.depend_text(depend_text.parse_depend(text)) == text
+
+
+@pytest.mark.parametrize("text", [ticked(row[0]) for row in rows(JOBS, "| in `depends` of a layer |")])
+def test_dependencies_of_layers_shown_can_be_read(text: str) -> None:
+    assert depend_text.depend_text(depend_text.parse_layer_depend(text)) == text
 
 
 # -- operations.md, architecture.md ----------------------------------------------------------------------

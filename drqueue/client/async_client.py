@@ -68,19 +68,27 @@ class AsyncClient(AccountCalls, SharingCalls):
     # -- jobs -------------------------------------------------------------------------------------
 
     async def submit(
-        self, spec: JobSpec, *, token: str = "", note: Callable[[str], object] | None = None
+        self,
+        spec: JobSpec,
+        *,
+        token: str = "",
+        note: Callable[[str], object] | None = None,
+        warn: Callable[[str], object] | None = None,
     ) -> int:
         """Queue a job and return its id. Calling again with the same `token` never makes a second one.
 
         An empty owner is the login name, an empty cwd the folder in which this program runs. `note` is
-        called with what the master has to say about the job, if anything, also with what will not render as
-        the farm stands. Raises BadRequest.
+        called with what the master has to say about the job, if anything; `warn` (without it: `note`) with
+        each sentence on what will not render as the farm stands. Raises BadRequest.
         """
         request = messages.Submit(rq=0, token=token or secrets.token_hex(16), spec=prepared(spec))
         answer = await self._ask(request, messages.Submitted, again=True)
-        for text in (answer.note, *answer.warnings):
-            if text and note is not None:
-                note(text)
+        if answer.note and note is not None:
+            note(answer.note)
+        warn = warn or note
+        if warn is not None:
+            for text in answer.warnings:
+                warn(text)
         return answer.job
 
     async def jobs(self, *, all: bool = False, owner: str = "") -> tuple[JobView, ...]:
@@ -177,6 +185,10 @@ class AsyncClient(AccountCalls, SharingCalls):
     async def frame_reset_requeued(self, job: int, frames: str, *, layer: str = "") -> Did:
         """Count anew how often frames of a range were requeued, and with that their retries."""
         return await self._frame_verb(job, frames, layer, "reset-requeued", False)
+
+    async def frame_next(self, job: int, frames: str, *, layer: str = "") -> Did:
+        """Let those frames of a range that wait go before all others of their layer."""
+        return await self._frame_verb(job, frames, layer, "next", False)
 
     # -- slaves -----------------------------------------------------------------------------------
 

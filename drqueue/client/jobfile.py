@@ -24,11 +24,11 @@
 
 A command is a list of words, or a string for the shell; in its place a layer may have `kind` and a table
 `params`, of which the command, and mostly outputs, are made (`drqueue kinds`). Keys are the fields of
-`JobSpec` and `LayerSpec`, with `command` for argv and shell, and those of `Needs` (cores, memory_mb, os, tags,
-where and so on) in place of needs. `depends` is a list of texts, as `depend_text` reads them, or of tables; in
-[job] of job ids, too. `limits` is a table, or a list of names of which an attempt takes one each. A relative
-cwd is relative to the file; without one it is where submit was typed. An unknown key is an error that names
-the nearest known one.
+`JobSpec` and `LayerSpec`, with `command` for argv and shell, and those of `Needs` (cores, memory_mb, os and
+so on) in place of needs. `depends` is a list of texts, as `depend_text` reads them, or of tables; in [job] of
+job ids, too. `limits` is a table, or a list of names of which an attempt takes one each. A relative cwd is
+relative to the file; without one it is where submit was typed. An unknown key is an error that names the
+nearest one.
 """
 
 import os

@@ -59,12 +59,19 @@ class Client:
 
     # -- jobs -------------------------------------------------------------------------------------
 
-    def submit(self, spec: JobSpec, *, token: str = "", note: Callable[[str], object] | None = None) -> int:
+    def submit(
+        self,
+        spec: JobSpec,
+        *,
+        token: str = "",
+        note: Callable[[str], object] | None = None,
+        warn: Callable[[str], object] | None = None,
+    ) -> int:
         """Queue a job and return its id. Calling again with the same `token` never makes a second one.
 
         An empty owner is the login name, an empty cwd the folder in which this program runs.
         """
-        return self._portal.call(lambda: self._client.submit(spec, token=token, note=note))
+        return self._portal.call(lambda: self._client.submit(spec, token=token, note=note, warn=warn))
 
     def jobs(self, *, all: bool = False, owner: str = "") -> tuple[JobView, ...]:
         """Every job that is not finished (or every one at all), by id."""
@@ -139,6 +146,10 @@ class Client:
     def frame_reset_requeued(self, job: int, frames: str, *, layer: str = "") -> Did:
         """Count anew how often frames of a range were requeued, and with that their retries."""
         return self._portal.call(lambda: self._client.frame_reset_requeued(job, frames, layer=layer))
+
+    def frame_next(self, job: int, frames: str, *, layer: str = "") -> Did:
+        """Let those frames of a range that wait go before all others of their layer."""
+        return self._portal.call(lambda: self._client.frame_next(job, frames, layer=layer))
 
     # -- slaves -----------------------------------------------------------------------------------
 

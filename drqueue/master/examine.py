@@ -76,6 +76,8 @@ async def examine(
             )
         )
     found += [_versions(software or {}), _slaves(slaves, revoked, time.time())]
+    if any(view.sick for view in slaves):
+        found.append(_sick(slaves))
     if revoked:
         text = f"an admin revoked the access of {listed(sorted(revoked))}, which cannot link any more"
         advice = "`drqueue node add` and join them anew, or `drqueue slave forget NAME`"
@@ -152,6 +154,16 @@ def _slaves(slaves: Sequence[SlaveView], revoked: Collection[str], now: float) -
     if not slaves:
         return warn("slaves", "there is none", "`drqueue node add`, and paste its line on a node")
     return ok("slaves", text)
+
+
+def _sick(slaves: Sequence[SlaveView]) -> Finding:
+    """Which slaves get no frames, because too many failed there."""
+    sick = [view for view in slaves if view.sick]
+    text = f"{sick[0].name}: {sick[0].sick}"
+    if len(sick) > 1:
+        text = f"{listed([view.name for view in sick])}; of {text}"
+    name = sick[0].name if len(sick) == 1 else "NAME"
+    return warn("sick slaves", text, f"see why there, mend it, then `drqueue slave heal {name}`")
 
 
 def _count(number: int, what: str) -> str:

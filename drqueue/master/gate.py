@@ -35,6 +35,8 @@ LOCAL_MOST = 256
 JUDGING_S = 10.0
 _GOODBYE_S = 2.0
 _PAUSE_S = 0.1
+#: Links accepted before others have their turn.
+_ACCEPTED_IN_A_ROW = 16
 
 
 class Caller(Struct, frozen=True):
@@ -78,13 +80,18 @@ class Gate:
     async def accept(self, listener: socket.socket, links: trio.Nursery) -> NoReturn:
         """Take every link that comes; each is served in a task of `links`."""
         unix = listener.family == socket.AF_UNIX
+        in_a_row = 0
         while True:
-            await trio.lowlevel.wait_readable(listener)
+            if not in_a_row:
+                await trio.lowlevel.wait_readable(listener)
             if not unix:
                 await self._make_room()
+            # A farm that comes back stands in line: one in each turn of a busy loop would take too long.
+            in_a_row = (in_a_row + 1) % _ACCEPTED_IN_A_ROW
             try:
                 sock, address = listener.accept()
             except BlockingIOError:
+                in_a_row = 0
                 continue
             except OSError as error:
                 if error.errno == errno.ECONNABORTED:

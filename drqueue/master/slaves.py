@@ -62,6 +62,8 @@ _RELAY_S = 30.0
 #: The same for what it only has to note: whoever asks waits for no link that nobody knows to be dead.
 _DOING_S = 5.0
 _WAIT_MOST_S = 60.0
+#: In so many steps the beats of all links are sent: all at once, a large farm's would hold up all else.
+_BEAT_STEPS = 100
 
 
 class NotLinked(Exception):  # noqa: N818  (an answer on its way)
@@ -269,17 +271,26 @@ class SlaveLinks:
         )
 
     async def beat(self) -> None:
-        """Keep every link warm, and close the silent ones."""
+        """Keep every link warm, and close the silent ones: a few at a time, each once in `beat_s`."""
         while True:
-            await trio.sleep(self._beat_s)
-            for link in list(self._links.values()):
-                silent = link.channel.silent_s
-                if silent > self._silence_s:
-                    log.warning("slave is silent", slave=link.channel.label, seconds=round(silent))
-                    link.channel.close(f"silent for {silent:.0f} s")
-                else:
-                    # A slave that reports rarely is asked for a sign of life well before it is dropped.
-                    link.channel.send(Beat(echo=silent > self._beat_s))
+            start = trio.current_time()
+            links = list(self._links.items())
+            step = -(-len(links) // _BEAT_STEPS) or 1
+            for at in range(0, len(links), step):
+                await trio.sleep_until(start + self._beat_s * at / len(links))
+                for number, link in links[at : at + step]:
+                    if self._links.get(number) is link:
+                        self._beat(link)
+            await trio.sleep_until(start + self._beat_s)
+
+    def _beat(self, link: _Link) -> None:
+        silent = link.channel.silent_s
+        if silent > self._silence_s:
+            log.warning("slave is silent", slave=link.channel.label, seconds=round(silent))
+            link.channel.close(f"silent for {silent:.0f} s")
+        else:
+            # A slave that reports rarely is asked for a sign of life well before it is dropped.
+            link.channel.send(Beat(echo=silent > self._beat_s))
 
     async def flush(self, timeout_s: float) -> None:
         """Return once the last words are with the kernel."""

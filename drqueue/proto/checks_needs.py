@@ -23,6 +23,8 @@ MAX_ATTRIBUTES: Final = 64
 MAX_ATTRIBUTE: Final = 255
 MAX_SYSTEMS: Final = 32
 MAX_GPUS: Final = 1024
+#: What the original's jobs may ask for.
+MAX_MACHINE_MB: Final = 2**32 - 1
 #: Limits that one layer may name, and units of one that an attempt may take.
 MAX_LIMITS: Final = 32
 MAX_UNITS: Final = 1_000_000
@@ -45,7 +47,9 @@ _FIELDS: Final = frozenset(
 def needs_problems(where: str, needs: Needs) -> Iterator[str]:
     """What is wrong with the needs of a layer, which sentences call `where`."""
     yield from _amounts_problems(where, needs)
-    yield from amount_problems(f"{where}: memory of the machine in MiB", needs.machine_memory_mb)
+    yield from amount_problems(
+        f"{where}: memory of the machine in MiB", needs.machine_memory_mb, MAX_MACHINE_MB
+    )
     if len(needs.os) > MAX_SYSTEMS:
         yield f"{where} names {len(needs.os)} systems, {MAX_SYSTEMS} are allowed"
     for name in needs.os:

@@ -54,5 +54,9 @@ def frames_wanted(total: int, frames: str, percent: float) -> int:
     """How many of a layer's or a job's `total` frames whoever depends on `frames` of them waits for."""
     if frames == "any":
         return min(1, total)
+    if frames != "percent":
+        return total
+    from fractions import Fraction  # slaves know these rules too, and need it never
+
     # The percentage as it is written: 1.1 in binary would ask for 12 of 1000 frames.
-    return ceil(total * Fraction(str(percent)) / 100) if frames == "percent" else total
+    return ceil(total * Fraction(str(percent)) / 100)

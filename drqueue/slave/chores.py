@@ -20,6 +20,7 @@ from drqueue.slave import logs
 from drqueue.slave.core.events import AutoEnableDue, Event
 from drqueue.slave.core.state import Attempt, Phase, State
 from drqueue.slave.machine import LoadMeter
+from drqueue.slave.memory import give_back
 from drqueue.slave.nimby import Mark, autoenable
 from drqueue.slave.scratch import Scratch
 
@@ -148,6 +149,7 @@ class ProgressWatch:
                 await trio.sleep(PROGRESS_S)
                 await self.look()
             self._watched.clear()
+            give_back()
 
     async def look(self) -> None:
         """Look once at all that run."""

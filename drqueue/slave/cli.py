@@ -1,13 +1,17 @@
 """The command `drqueue-slave`: reads settings, checks them, runs the daemon in the foreground."""
 
-import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from drqueue import __version__
 from drqueue.settings import Address, SettingsError, SlaveSettings, candidates, load, print_settings
 from drqueue.statefile import StateError
+
+if TYPE_CHECKING:
+    import argparse
 
 OK, FAILED, USAGE = 0, 1, 2
 
@@ -55,6 +59,7 @@ def _serve_joined(settings: SlaveSettings, named: bool) -> int:
 
 
 def _serve(settings: SlaveSettings, addresses: list[Address], named: bool, kill_frames: bool) -> int:
+    _forget_parser()
     # Late, so that wrong usage is told without loading trio.
     import trio
 
@@ -75,7 +80,16 @@ def _serve(settings: SlaveSettings, addresses: list[Address], named: bool, kill_
     return OK
 
 
-def _parser() -> argparse.ArgumentParser:
+def _forget_parser() -> None:
+    """Give back what only the command line needed: a slave lives long, and its memory is the frames'."""
+    for name in ("argparse", "gettext"):
+        sys.modules.pop(name, None)
+    gc.collect()
+
+
+def _parser() -> "argparse.ArgumentParser":
+    import argparse  # see `_forget_parser`
+
     parser = argparse.ArgumentParser(
         prog="drqueue-slave",
         description="Runs frames on this machine for a DrQueue master.",

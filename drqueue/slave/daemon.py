@@ -43,7 +43,8 @@ from drqueue.slave.identity import boot_id
 from drqueue.slave.joining import Introduction, Joiner
 from drqueue.slave.journal import Journal
 from drqueue.slave.link import Link
-from drqueue.slave.machine import disk_free_mb, measure_hardware
+from drqueue.slave.machine import disk_free_mb, has_gpu_driver, measure_hardware
+from drqueue.slave.memory import give_back
 from drqueue.slave.offer import offer_of
 from drqueue.slave.performer import Performer
 from drqueue.slave.ports import NetworkPort
@@ -222,7 +223,7 @@ class Daemon:
         # Late: what it looks with is wanted seldom.
         from drqueue.slave.examine import examine
 
-        welcome, user = self._link.welcome, self._run_as.default
+        welcome, user, offers = self._link.welcome, self._run_as.default, self._offer.offers
         return await examine(
             self._settings,
             master=self._link.address,
@@ -234,6 +235,10 @@ class Daemon:
             control=self._control_address(),
             frames_as=None if user is None else user.name,
             work_dir=self._work_dir(),
+            offers=offers,
+            gpus=self._offer.machine.gpus,
+            gpu_driver=has_gpu_driver(),
+            disk_left_mb=max(0, offers.disk_mb - self.view().disk_used_mb),
         )
 
     def _is_over(self, key: AttemptKey) -> bool:
@@ -345,6 +350,7 @@ class Daemon:
                 )
                 sdnotify.notify("READY=1", f"STATUS=holds {len(self._state.held)} attempts")
                 task_status.started()
+                give_back()
                 await self._stopping.wait()
                 sdnotify.notify("STOPPING=1")
                 await self._say_goodbye()

@@ -13,10 +13,12 @@ from drqueue import __version__, checkup
 from drqueue.access import ACCESS_FILE, AccessError, find_access, read_access
 from drqueue.address import SettingsError, parse_address
 from drqueue.checkup import bad, ok, warn
+from drqueue.proto.model import Gpu, Offers
 from drqueue.proto.views import Finding
 from drqueue.settings import SlaveSettings
 from drqueue.slave.credentials import CLONED_FILE, JOINING_FILE
 
+_NOTHING = Offers()
 #: Descriptors that the daemon may need: its own, clients at its ports, logs that are read.
 _FILES = 256
 #: Silence of the master after which it is worth a word (s); it says one every ten or so.
@@ -35,6 +37,10 @@ async def examine(
     control: str = "",
     frames_as: str | None = None,
     work_dir: str = "",
+    offers: Offers = _NOTHING,
+    gpus: tuple[Gpu, ...] = (),
+    gpu_driver: bool = False,
+    disk_left_mb: int = 0,
 ) -> tuple[Finding, ...]:
     """All findings, in the order in which they are told; takes some seconds at most.
 
@@ -43,7 +49,8 @@ async def examine(
     `master_clock` is what the master's wall clock says now, as reckoned from TicketKey (None: not known).
     `control` is Hello.control ("" for none). `frames_as` is the user that frames run as where it may change
     users, None where they run as its own user. `work_dir` holds scratch directories ("": the state directory
-    does).
+    does), `disk_left_mb` is what of its disk is offered and not yet taken. `gpus` are those that were found,
+    `gpu_driver` says whether one is there that should know of some.
     """
     folder = settings.state_dir
     # What is on its way comes first: the threads below take their time.
@@ -62,6 +69,9 @@ async def examine(
     for what, place in (("scratch disk", work_dir), ("log copies", settings.logs)):
         if place:
             looks.append((what, partial(_folder, what, place)))
+    room = partial(_room, work_dir or folder, disk_left_mb)
+    if settings.disk_mb is not None:
+        looks.append(("offered disk", room))
     looks += [
         ("open files", partial(checkup.open_files, _FILES)),
         ("cgroup", checkup.own_cgroup),
@@ -72,12 +82,32 @@ async def examine(
         found.append(checkup.version("the master", master_software, f"drqueue {__version__}"))
     found += clocks
     found += await trio.to_thread.run_sync(checkup.looked, looks)
+    if gpus or gpu_driver:
+        found.append(_gpus(offers, gpus))
     found.append(_control(settings, control))
     return tuple(found)
 
 
 def _folder(what: str, path: str) -> Finding:
     return checkup.disk_room(what, os.path.abspath(os.path.expanduser(path)))
+
+
+def _room(path: str, left_mb: int) -> Finding:
+    what, disk = "offered disk", os.statvfs(path)
+    free_mb = disk.f_bavail * disk.f_frsize // checkup.MB
+    text = f"{checkup.amount(left_mb)} of disk_mb are not taken yet, {checkup.amount(free_mb)} are free"
+    if free_mb < left_mb:
+        return warn(what, text, "make room, or lower disk_mb: frames may fill the disk")
+    return ok(what, text)
+
+
+def _gpus(offers: Offers, gpus: tuple[Gpu, ...]) -> Finding:
+    what = "GPUs"
+    if not gpus:
+        way = "install nvidia-ml-py beside drqueue, and see whether nvidia-smi lists them"
+        return warn(what, "NVIDIA's driver is here, but no GPU was found", way)
+    names = ", ".join([f"{gpu.index} {gpu.name}" for gpu in gpus if gpu.index in offers.gpus])
+    return ok(what, f"offers {len(offers.gpus)} of {len(gpus)}" + (f": {names}" if names else ""))
 
 
 def _joined(master: str, farm: str, linked: bool, heard_ago_s: float) -> Finding:

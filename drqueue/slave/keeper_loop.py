@@ -67,8 +67,8 @@ class Keeper:
         self.attempts: dict[frames.Key, frames.Attempt] = {}
         self.frames = frames.Frames(self.ended)
         self.logs = spawning.Logs()
-        self.untold: dict[frames.Key, frames.Attempt] = {}  # starts, in their order
-        self.tell_at = 0.0
+        self.untold: dict[frames.Key, float] = {}  # starts in their order, and when they are to be told
+        self.tell_at = 0.0  # not after the first of them
         self.callers: dict[int, Caller] = {}
         self.daemon: Caller | None = None
         self.idle_since = time.monotonic()
@@ -100,7 +100,7 @@ class Keeper:
                 if now >= self.frames.next_tick:
                     self.tick()
                 if self.untold and now >= self.tell_at:
-                    self.tell_starts()
+                    self.tell_starts(now)
             elif self.patience() == 0.0:
                 break
             elif self.deaf:
@@ -230,10 +230,13 @@ class Keeper:
         self.untold.clear()
         self.tell('{"is":"held"}')
 
-    def tell_starts(self) -> None:
-        for attempt in self.untold.values():
-            self.tell(line_of(attempt))
-        self.untold.clear()
+    def tell_starts(self, now: float) -> None:
+        while self.untold:
+            key, self.tell_at = next(iter(self.untold.items()))
+            if self.tell_at > now:
+                break
+            del self.untold[key]
+            self.tell(line_of(self.attempts[key]))
 
     def tell(self, line: str) -> None:
         if self.daemon is not None:
@@ -290,9 +293,9 @@ class Keeper:
             self.tell(attempt.line)
         else:
             self.frames.add(attempt)
-            if not self.untold:
-                self.tell_at = time.monotonic() + STARTED_AFTER_S
-            self.untold[key] = attempt
+            tell_at = self.untold[key] = time.monotonic() + STARTED_AFTER_S
+            if len(self.untold) == 1:
+                self.tell_at = tell_at
 
     def remove(self, message: Message, user: privileges.User) -> None:
         """Have trees removed; whoever asked looks again later, so that a failure needs no answer."""

@@ -268,8 +268,13 @@ class _Nvml:
         self._library, self._handles = None, []
 
 
+def has_gpu_driver() -> bool:
+    """Whether NVIDIA's driver is here."""
+    return any(map(os.path.exists, ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/dxg")))
+
+
 def _load_nvml() -> Any:
-    if not any(map(os.path.exists, ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/dxg"))):
+    if not has_gpu_driver():
         return None
     try:
         import pynvml  # some MB of memory, and absent on most machines

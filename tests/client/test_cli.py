@@ -197,6 +197,13 @@ def test_a_job_is_shown_with_its_layers(master: Peer, drqueue: Command) -> None:
         "memory_mb": 50,
         "os": [],
         "machine_memory_mb": 0,
+        "gpus": 0,
+        "gpu_memory_mb": 0,
+        "disk_mb": 0,
+        "amounts": {},
+        "tags": [],
+        "where": "",
+        "alternatives": [],
     }
 
 
@@ -230,6 +237,7 @@ def test_verbs_reach_every_job_that_was_named(master: Peer, drqueue: Command, ve
         ("finish 1 comp:4,5", "comp", "4,5", "finish", False),
         ("finish 1 -- -3--1", "", "-3--1", "finish", False),
         ("reset 1 render:2", "render", "2", "reset-requeued", False),
+        ("next 1 render:9,3-5", "render", "9,3-5", "next", False),
     ],
 )
 def test_frame_verbs(
@@ -289,7 +297,7 @@ def test_slave_verbs(master: Peer, drqueue: Command, verb: str) -> None:
 def test_why_and_farm(master: Peer, drqueue: Command) -> None:
     assert drqueue("why", "3").out == "it is stopped\n"
     assert json.loads(drqueue("why", "3", "comp:7", "--json").out) == [
-        {"code": "stopped", "text": "it is stopped", "count": 0}
+        {"code": "stopped", "text": "it is stopped", "count": 0, "name": "", "until_at": 0}
     ]
     last = master.heard[-1]
     assert isinstance(last, messages.Why)

@@ -210,7 +210,7 @@ def test_a_layer_waits_for_the_one_before_it(farm: CoreFarm) -> None:
     )
     job = farm.submit(a_job(layers=layers))
     assert farm.states(job, "encode") == {1: "BLOCKED"}
-    assert farm.codes(job, layer="encode") == ["dependency"]
+    assert farm.codes(job, layer="encode") == ["dependency", "dependency"]
     assert farm.job(job).counts.blocked == 2
     names = []
     while orders := farm.orders(link):
@@ -230,9 +230,10 @@ def test_a_layer_after_a_failed_one_stays_blocked(farm: CoreFarm) -> None:
     assert farm.job(job).state == "WAITING"
     (reason,) = farm.why(job)
     assert reason.code == "dependency"
-    assert reason.text == "layer b waits for layer a, of which 1 frame failed (1): requeue or finish it"
+    text = "layer b waits for layer a: 0 of 1 frame is done; 1 frame failed (1): requeue or finish it"
+    assert reason.text == text
     farm.frame(job, "requeue", "1", layer="a")
-    assert farm.why(job, layer="b")[0].text == "layer b waits for layer a"
+    assert farm.why(job, layer="b")[0].text == "layer b waits for layer a: 0 of 1 frame is done"
     farm.render_all(link)
     assert farm.states(job, "b") == {1: "DONE"}
 
@@ -246,25 +247,25 @@ def test_why_names_the_failed_frames_of_a_layer_in_pictures(farm: CoreFarm) -> N
     farm.exited(link, second.key)
     farm.exited(link, third.key, badly())
     (reason,) = farm.why(job)
-    assert reason.text.endswith("of which 6 frames failed (1-4,9-10): requeue or finish them")
+    assert reason.text.endswith("; 6 frames failed (1-4,9-10): requeue or finish them")
 
 
 def test_why_says_what_of_another_job_will_not_be_done_by_itself(farm: CoreFarm) -> None:
     link = farm.link()
     farm.submit(a_job("1-3", layer={"retries": 0}))
     child = farm.submit(a_job("1", depends=(Depend(0),)))
-    assert [reason.text for reason in farm.why(child)] == ["it waits for job 0"]
+    assert [reason.text for reason in farm.why(child)] == ["it waits for job 0: 0 of 3 frames are done"]
     farm.fail_all(link)
     assert farm.job(0).state == "FINISHED"
     (reason,) = farm.why(child)
-    text = "it waits for job 0, of which 3 frames failed (1-3): requeue or finish them"
+    text = "it waits for job 0: 0 of 3 frames are done; 3 frames failed (1-3): requeue or finish them"
     assert (reason.code, reason.text) == ("dependency", text)
     many = farm.submit(a_job("1-9999x2", layer={"retries": 0}, depends=(Depend(child),)))
     grandchild = farm.submit(a_job("1", depends=(Depend(many),)))
     farm.verb(child, "delete")
     farm.frame(grandchild, "requeue", "1")
     (reason,) = farm.why(grandchild)
-    assert "of which 5000 frames were cancelled (1-1999x2): requeue" in reason.text
+    assert "; 5,000 frames were cancelled (1-1999x2): requeue" in reason.text
 
 
 # -- start times ------------------------------------------------------------------------------------------

@@ -196,7 +196,7 @@ class Depending(RuleBasedStateMachine):
 
 
 Depending.TestCase.settings = settings(
-    max_examples=100,
+    max_examples=60,
     stateful_step_count=25,
     deadline=None,
     phases=(Phase.explicit, Phase.generate),

@@ -516,6 +516,6 @@ def test_what_stretches_have_in_common(one: list[tuple[int, int]], two: list[tup
         for index in members:
             kept.add(index)
         runs.append(list(kept.intervals()))
-    found = [i for start, end in jobs._common(*runs) for i in range(start, end)]
+    found = [i for start, end in jobs.common(*runs) for i in range(start, end)]
     assert found == sorted(first & second)
     assert {i for i in range(40) if jobs._holds(runs[0], i)} == first

@@ -331,7 +331,7 @@ def test_why_says_that_no_machine_has_the_memory(farm: CoreFarm) -> None:
     farm.submit(a_job("1", layer={"needs": Needs(machine_memory_mb=8192)}))
     (reason,) = farm.why()
     assert reason.code == "memory-never"
-    assert "less than 8192 MB" in reason.text
+    assert "lacks memory (needs 8 GB, the largest offered is 4 GB)" in reason.text
 
 
 # -- mail -------------------------------------------------------------------------------------------------

@@ -139,3 +139,14 @@ async def test_a_state_directory_that_is_gone(settings: MasterSettings) -> None:
     os.rename(settings.state_dir, f"{settings.state_dir}.away")
     findings = await found(settings)
     assert [findings[what].state for what in ("certificate", "state directory", "disk")] == ["bad"] * 3
+
+
+async def test_sick_slaves_are_told_of_with_their_reason(settings: MasterSettings) -> None:
+    assert "sick slaves" not in await found(settings)
+    one = slave_view("s7", sick="5 frames of 2 users failed on it in a row, the last of job 7: exit 1")
+    finding = (await found(settings, slaves=(slave_view("s1"), one)))["sick slaves"]
+    assert (finding.state, finding.text) == ("warn", f"s7: {one.sick}")
+    assert finding.advice.endswith("`drqueue slave heal s7`")
+    two = (await found(settings, slaves=(one, slave_view("s8", sick="x"))))["sick slaves"]
+    assert two.text == f"s7, s8; of s7: {one.sick}"
+    assert two.advice.endswith("`drqueue slave heal NAME`")

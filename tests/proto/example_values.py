@@ -259,6 +259,7 @@ JOB = JobView(
     max_failures=9,
     failures=10,
     stopped_for="10 attempts failed",
+    dependents=(8, 9),
 )
 LAYER_VIEW = LayerView(
     index=1,

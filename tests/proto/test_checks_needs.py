@@ -84,10 +84,13 @@ def test_good_jobs(spec: JobSpec) -> None:
     ("spec", "sentence"),
     [
         (needing(cores=0.0005), "layer 'main': cores: 0.0005 is finer than a thousandth"),
-        (needing(cores=100_001), "layer 'main': cores: 100001 is not within 0 and 100,000"),
+        (needing(cores=100_001), "layer 'main': cores: 100,001 is not within 0 and 100,000"),
         (needing(cores=float("nan")), "layer 'main': cores: nan is not within 0 and 100,000"),
-        (needing(memory_mb=10**12), "layer 'main': memory in MiB: 1e+12 is not within 0 and 1,000,000,000"),
-        (needing(gpus=2000), "layer 'main': GPUs: 2000 is not within 0 and 1,024"),
+        (
+            needing(memory_mb=10**12),
+            "layer 'main': memory in MiB: 1,000,000,000,000 is not within 0 and 1,000,000,000",
+        ),
+        (needing(gpus=2000), "layer 'main': GPUs: 2,000 is not within 0 and 1,024"),
         (needing(gpu_memory_mb=1), "layer 'main' asks for memory of GPUs, but for no GPU"),
         (needing(amounts={"a": 0.1234}), "layer 'main': the amount a: 0.1234 is finer than a thousandth"),
         (needing(amounts={"a b": 1}), f"layer 'main': the amount 'a b': {SAYS}"),
@@ -123,7 +126,7 @@ def test_good_jobs(spec: JobSpec) -> None:
         ),
         (
             needing(alternatives=(Alternative(), Alternative(amounts={"x": 2e9}))),
-            "layer 'main', alternative 2: the amount x: 2e+09 is not within 0 and 1,000,000,000",
+            "layer 'main', alternative 2: the amount x: 2,000,000,000 is not within 0 and 1,000,000,000",
         ),
         (
             needing(alternatives=(Alternative(gpu_memory_mb=5),)),

@@ -275,11 +275,12 @@ def test_a_ping_is_answered(bench: Bench) -> None:
 _frames = st.integers(0, 3)
 _events: st.SearchStrategy[Event] = st.one_of(
     st.builds(
-        lambda frame, cores, outputs, timeout_s, hold: orders(
-            an_order(frame, cores=cores, outputs=outputs, timeout_s=timeout_s, on_unreachable=hold)
+        lambda frame, cores, gpus, outputs, timeout_s, hold: orders(
+            an_order(frame, cores=cores, gpus=gpus, outputs=outputs, timeout_s=timeout_s, on_unreachable=hold)
         ),
         _frames,
-        st.integers(1, 5),
+        st.sampled_from([1, 2, 5, 0.1, 0.25, 1.7]),
+        st.sampled_from([(), (), (0,), (1,), (0, 1)]),
         st.sampled_from([(), ("a.png",)]),
         st.sampled_from([0, 5, 50]),
         st.sampled_from(["lease", "hold"]),

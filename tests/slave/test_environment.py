@@ -125,6 +125,9 @@ def test_the_environment_is_the_nodes_the_jobs_and_drqueues() -> None:
         "DRQUEUE_ATTEMPT": "7/1/3/2",
         "DRQUEUE_THREADS": "4",
         "DRQUEUE_MEMORY_MB": "512",
+        "DRQUEUE_DISK_MB": "0",
+        "DRQUEUE_AMOUNTS": "",
+        "DRQUEUE_GPUS": "",
     }
 
 
@@ -165,6 +168,32 @@ def test_a_job_overrides_what_the_node_hands_on_but_not_what_its_frames_are() ->
     overridden = {name for name, value in env.items() if value == "mine"}
     assert overridden == {f"DRQUEUE_{name}" for name in ("ROOT", "LOGS", "MASTER", "COMPID", "OS")}
     assert env["DRQUEUE_POOL"] == "fast"
+
+
+GPU_VARIABLES = ("DRQUEUE_GPUS", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
+
+
+def test_an_attempt_sees_its_own_gpus_whatever_its_job_says() -> None:
+    theirs = dict.fromkeys(GPU_VARIABLES, "mine")
+    env = command(an_order(gpus=(0, 2), env=theirs), NODE).env
+    assert [env[name] for name in GPU_VARIABLES] == ["0,2", "0,2", "0,2", "PCI_BUS_ID"]
+
+
+def test_an_attempt_without_gpus_is_told_so_and_nothing_else() -> None:
+    """Farms that do not tell DrQueue of their GPUs may go on setting CUDA's variables in their jobs."""
+    env = command(an_order(), NODE).env
+    assert {name: env[name] for name in GPU_VARIABLES if name in env} == {"DRQUEUE_GPUS": ""}
+    env = command(an_order(env={"CUDA_VISIBLE_DEVICES": "1", "DRQUEUE_GPUS": "1"}), NODE).env
+    assert (env["CUDA_VISIBLE_DEVICES"], env["DRQUEUE_GPUS"]) == ("1", "")
+
+
+def test_what_an_attempt_was_given_is_told() -> None:
+    order = an_order(cores=2.5, disk_mb=300, amounts={"seats": 2, "ram": 1.5, "half": 0.1 + 0.2})
+    env = command(order, NODE).env
+    assert env["DRQUEUE_THREADS"] == "2"
+    assert env["DRQUEUE_DISK_MB"] == "300"
+    assert env["DRQUEUE_AMOUNTS"] == "seats=2,ram=1.5,half=0.3"
+    assert command(an_order(cores=0.25), NODE).env["DRQUEUE_THREADS"] == "1"
 
 
 @pytest.mark.parametrize(

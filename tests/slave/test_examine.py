@@ -9,6 +9,7 @@ import pytest
 
 from drqueue import __version__, checkup
 from drqueue.access import Access, write_access
+from drqueue.proto.model import Gpu, Offers
 from drqueue.proto.views import Finding
 from drqueue.settings import SlaveSettings
 from drqueue.slave.examine import examine
@@ -122,6 +123,22 @@ async def test_the_disks_that_frames_use(folder: Path, tmp_path: Path) -> None:
     )
     assert str(tmp_path) in findings["scratch disk"].text
     assert findings["log copies"].state == "bad"
+
+
+async def test_its_gpus(folder: Path) -> None:
+    assert "GPUs" not in await found(joined(folder))
+    assert (await found(joined(folder), gpu_driver=True))["GPUs"].state == "warn"
+    gpus = (Gpu(0, "Card", 8192), Gpu(1, "Other", 8192))
+    finding = (await found(joined(folder), gpu_driver=True, gpus=gpus, offers=Offers(gpus=(1,))))["GPUs"]
+    assert (finding.state, finding.text) == ("ok", "offers 1 of 2: 1 Other")
+
+
+@pytest.mark.parametrize(("left_mb", "state"), [(0, "ok"), (10**9, "warn")])
+async def test_more_disk_than_there_is(folder: Path, left_mb: int, state: str) -> None:
+    """Where it was measured, it says nothing: others may fill it at any time."""
+    assert "offered disk" not in await found(joined(folder), disk_left_mb=left_mb)
+    findings = await found(joined(folder), set_to={"disk_mb": 10**9}, disk_left_mb=left_mb)
+    assert findings["offered disk"].state == state
 
 
 async def test_a_share_that_hangs_is_told_in_time(

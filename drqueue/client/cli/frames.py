@@ -239,6 +239,15 @@ def finish(job_id: int, names: tuple[str, str], running: bool) -> None:
     )
 
 
+@frame.command("next")
+@click.argument("job_id", metavar="ID", type=JOB_ID)
+@click.argument("names", metavar="FRAMES", type=FRAMES)
+@common
+def next_(job_id: int, names: tuple[str, str]) -> None:
+    """Let frames that wait go before all others of their layer, in this order."""
+    _show(job_id, asked().talk(lambda farm: farm.frame_next(job_id, names[1], layer=names[0])))
+
+
 @frame.command("reset")
 @click.argument("job_id", metavar="ID", type=JOB_ID)
 @click.argument("names", metavar="FRAMES", type=FRAMES)

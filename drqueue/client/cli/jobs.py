@@ -1,14 +1,14 @@
-"""`drqueue jobs`, `job`, the verbs on whole jobs, and `set`."""
+"""`drqueue jobs`, `job`, and the verbs on whole jobs."""
 
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from drqueue.client.cli import output
-from drqueue.client.cli.common import JOB_ID, MEMORY, NATURAL, POSITIVE, PRIORITY, asked, common, say
+from drqueue.client.cli.common import JOB_ID, asked, common, say
 from drqueue.client.cli.jobtext import job_lines, layer_lines
 from drqueue.client.cli.output import Cell, Column, Table
 from drqueue.client.cli.words import many, told_failures
@@ -205,57 +205,3 @@ continue_ = _verb(
 )
 rerun = _verb("rerun", "Render all frames of jobs again.", lambda farm, job_id: farm.rerun(job_id), _rerun)
 delete = _verb("delete", "End jobs and forget them.", lambda farm, job_id: farm.delete(job_id), _deleted)
-
-
-# -- set --------------------------------------------------------------------------------------------------
-
-
-@click.command("set", short_help="Change a job's priority, range or limits.")
-@click.argument("job_id", metavar="ID", type=JOB_ID)
-@click.option("--name", help="Its name.")
-@click.option("--priority", type=PRIORITY, metavar="P", help="Higher first.")
-@click.option("--pool", help="Slaves of this pool only.")
-@click.option("--max-running", type=NATURAL, metavar="N", help="Frames that may run at once; 0: any.")
-@click.option("--max-per-slave", type=NATURAL, metavar="N", help="The same, on one slave.")
-@click.option("--on-unreachable", type=click.Choice(["lease", "hold", "requeue-fast"]))
-@click.option(
-    "--depend", "depends", type=JOB_ID, multiple=True, metavar="ID", help="Wait for these jobs alone."
-)
-@click.option("--no-depend", is_flag=True, help="Wait for no job.")
-@click.option("--block", multiple=True, metavar="HOST", help="Not on this host or slave; repeatable.")
-@click.option("--unblock", multiple=True, metavar="HOST", help="On this host or slave again; repeatable.")
-@click.option("--layer", metavar="NAME", help="The layer that the following change; default: the first.")
-@click.option("--frames", metavar="RANGE", help="The layer's frame range.")
-@click.option("--chunk", type=POSITIVE, metavar="N", help="Frames of one attempt.")
-@click.option("--retries", type=NATURAL, metavar="N", help="Tries after a failed one.")
-@click.option("--cores", type=POSITIVE, metavar="N", help="Cores of one attempt.")
-@click.option("--memory", type=MEMORY, metavar="MB", help="Memory of one attempt in MiB, or as 500M or 4G.")
-@common
-def set_job(job_id: int, cores: int | None, memory: int | None, no_depend: bool, **given: Any) -> None:
-    """Change a job while it lives; what is not named stays as it is."""
-    import msgspec
-
-    from drqueue.proto.model import Depend, JobChange
-
-    wanted: dict[str, Any] = {name: value for name, value in given.items() if value not in (None, ())}
-    if "depends" in wanted or no_depend:
-        wanted["depends"] = tuple(Depend(job=number) for number in given["depends"])
-    if set(wanted) <= {"layer"} and cores is None and memory is None:
-        raise click.UsageError("nothing to change was named")
-    options = asked()
-
-    async def use(farm: "AsyncClient") -> "Did":
-        if cores is not None or memory is not None:
-            layers = (await farm.job(job_id))[1]
-            layer = next((each for each in layers if each.name == wanted.get("layer", each.name)), layers[0])
-            needs = {"cores": cores, "memory_mb": memory}
-            wanted["needs"] = msgspec.structs.replace(
-                layer.needs, **{key: value for key, value in needs.items() if value is not None}
-            )
-        return await farm.change_job(job_id, JobChange(**wanted))
-
-    did = options.talk(use)
-    if options.json:
-        output.show_json({"id": job_id, "count": did.count, "note": did.note})
-    elif did.note or sys.stderr.isatty():
-        say("; ".join(part for part in (f"job {job_id} changed", did.note) if part))

@@ -54,7 +54,7 @@ COMMANDS = {
     "continue": Entry("jobs", "continue_", "Let stopped jobs go on."),
     "rerun": Entry("jobs", "rerun", "Render all frames of jobs again."),
     "delete": Entry("jobs", "delete", "End jobs and forget them."),
-    "set": Entry("jobs", "set_job", "Change a job's priority, range or limits."),
+    "set": Entry("set_job", "set_job", "Change a job's priority, range or limits."),
     "frame": Entry("frames", "frame", "Kill, requeue, finish or reset frames."),
     "slaves": Entry("slaves", "slaves", "List slaves."),
     "slave": Entry("slaves", "slave", "Show a slave, or enable, limit, heal, forget one."),

@@ -8,8 +8,6 @@ import click
 
 from drqueue.client.cli.common import (
     DURATION,
-    JOB_ID,
-    MEMORY,
     NATURAL,
     PAIR,
     POSITIVE,
@@ -19,50 +17,86 @@ from drqueue.client.cli.common import (
     common,
     say,
 )
+from drqueue.client.cli.options import DEPEND, LIMIT, Grouped, need_options, needs_given
 
 GENERAL = "general"
 #: A single word that holds one of these is a string for the shell.
 SHELL_CHARACTERS = frozenset("|&;<>()$`\"'*?[~")
-_LAYER_OPTIONS = ("frames", "chunk", "cores", "memory", "retries", "timeout", "cwd", "output", "os_names")
+#: Options of one layer, as parameters are called; a file has them in its [[layer]] tables.
+_LAYER_OPTIONS = (
+    *("frames", "chunk", "retries", "timeout", "cwd", "output", "order", "next", "limit", "previous"),
+    *(
+        "cores",
+        "memory",
+        "gpus",
+        "gpu_memory",
+        "disk",
+        "amounts",
+        "os_names",
+        "tags",
+        "where",
+        "alternatives",
+    ),
+)
 
 
 @click.command(
+    cls=Grouped,
     short_help="Queue a job and print its id.",
     context_settings={"allow_interspersed_args": False},
+    headings={
+        "name": "The job",
+        "frames": "Its frames",
+        "cores": "What an attempt needs",
+        "depend": "What it waits for, and how much of it may run",
+        "kind": "In place of a command",
+        "wait": "Options",
+    },
 )
 @click.option("--name", "-n", help="The job's name; default: the command's.")
-@click.option(
-    "--frames", "-f", metavar="RANGE", help="Frame range, as 1-100, 1-100x2 or 1,5,7-9 (default 1)."
-)
-@click.option("--chunk", type=POSITIVE, metavar="N", help="Frames of one attempt (default 1).")
 @click.option("--priority", "-p", type=PRIORITY, metavar="P", help="Higher first (default 500).")
+@click.option("--project", help="The project it belongs to.")
 @click.option("--pool", help="Slaves of this pool only (default Default).")
-@click.option("--cores", type=POSITIVE, metavar="N", help="Cores of one attempt (default 1).")
-@click.option("--memory", type=MEMORY, metavar="MB", help="Memory of one attempt in MiB, or as 500M or 4G.")
-@click.option(
-    "--os", "os_names", multiple=True, metavar="OS", help="Slaves with this system only; repeatable."
-)
-@click.option("--retries", type=NATURAL, metavar="N", help="Tries after a failed one (default 3).")
-@click.option(
-    "--timeout", type=DURATION, metavar="S", help="Seconds that one attempt may take, or as 90s, 15m or 1h."
-)
-@click.option(
-    "--depend", type=JOB_ID, multiple=True, metavar="ID", help="Wait until that job is done; repeatable."
-)
 @click.option("--env", type=PAIR, multiple=True, metavar="K=V", help="Environment of the frames; repeatable.")
 @click.option("--cwd", metavar="D", help="Where the command runs, or `scratch`; default: here.")
-@click.option(
-    "--output", multiple=True, metavar="PATTERN", help="File that every frame must make; repeatable."
-)
-@click.option("--project", help="The project it belongs to.")
-@click.option("--max-running", type=NATURAL, metavar="N", help="Frames that may run at once.")
-@click.option("--max-per-slave", type=NATURAL, metavar="N", help="The same, on one slave.")
 @click.option(
     "--on-unreachable",
     type=click.Choice(["lease", "hold", "requeue-fast"]),
     help="What becomes of frames on a slave that is out of reach (default lease).",
 )
 @click.option("--stopped", is_flag=True, default=None, help="Queue it stopped.")
+@click.option(
+    "--frames", "-f", metavar="RANGE", help="Frame range, as 1-100, 1-100x2 or 1,5,7-9 (default 1)."
+)
+@click.option("--chunk", type=POSITIVE, metavar="N", help="Frames of one attempt (default 1).")
+@click.option("--order", help="forward, reverse, coarse (the ends, then the middles), or the first frames.")
+@click.option("--next", metavar="RANGE", help="Frames that go before all others.")
+@click.option("--retries", type=NATURAL, metavar="N", help="Tries after a failed one (default 3).")
+@click.option(
+    "--timeout", type=DURATION, metavar="S", help="Seconds that one attempt may take, or as 90s, 15m or 1h."
+)
+@click.option(
+    "--output", multiple=True, metavar="PATTERN", help="File that every frame must make; repeatable."
+)
+@need_options
+@click.option(
+    "--depend",
+    type=DEPEND,
+    multiple=True,
+    metavar="ID",
+    help="Wait until that job is done, or as 12:ended, 12:50%, 12/render, 12:each; repeatable.",
+)
+@click.option("--previous", is_flag=True, help="Each frame waits until the one before it is done.")
+@click.option(
+    "--limit",
+    type=LIMIT,
+    multiple=True,
+    metavar="NAME[=N]",
+    help="An attempt takes one, or N, of that limit; repeatable.",
+)
+@click.option("--max-running", type=NATURAL, metavar="N", help="Frames that may run at once.")
+@click.option("--max-per-slave", type=NATURAL, metavar="N", help="The same, on one slave.")
+@click.option("--max-failures", type=NATURAL, metavar="N", help="Stop it after so many failed attempts.")
 @click.option(
     "--kind", metavar="K", default="general", show_default=True, help="Kind of job, see drqueue kinds."
 )
@@ -95,7 +129,7 @@ def submit(command: tuple[str, ...], path: str | None, wait: bool, **given: Any)
     submitted: list[int] = []
 
     async def use(farm: Any) -> int:
-        job: int = await farm.submit(spec, note=say)
+        job: int = await farm.submit(spec, note=say, warn=_warn)
         submitted.append(job)
         if not (options.json and wait):
             show_json({"id": job}) if options.json else print(job, flush=True)
@@ -103,6 +137,10 @@ def submit(command: tuple[str, ...], path: str | None, wait: bool, **given: Any)
 
     with jobs_go_on(submitted):
         return options.talk(use)
+
+
+def _warn(text: str) -> None:
+    say(f"drqueue: warning: {text}")
 
 
 def _from_words(command: tuple[str, ...], given: dict[str, Any]) -> Any:
@@ -148,22 +186,21 @@ def _job(layer: Any, name: str, given: dict[str, Any], **fields: Any) -> Any:
     import msgspec
 
     from drqueue.client.specs import login_name
-    from drqueue.proto.model import JobSpec, Needs
+    from drqueue.proto.model import JobSpec, LayerDepend, Needs
 
+    waits = [depend for depend in given["depend"] if isinstance(depend, LayerDepend)]
+    if given["previous"]:
+        waits.append(LayerDepend(frames="previous"))
     of_layer = {
         "retries": given["retries"],
         "timeout_s": given["timeout"],
         "outputs": layer.outputs + given["output"] or None,
         "cwd": directory(given["cwd"]),
-        "needs": Needs(
-            **_given(
-                {
-                    "cores": given["cores"],
-                    "memory_mb": given["memory"],
-                    "os": given["os_names"] or None,
-                }
-            )
-        ),
+        "needs": Needs(**needs_given(given)),
+        "depends": tuple(waits) or None,
+        "order": given["order"],
+        "next": given["next"],
+        "limits": _limits(given["limit"]) or None,
     }
     return JobSpec(
         name=given["name"] or name,
@@ -179,13 +216,15 @@ def _from_file(path: str, command: tuple[str, ...], given: dict[str, Any]) -> An
 
     from drqueue.client.jobfile import JobFileError, read_job_file
     from drqueue.client.specs import login_name
+    from drqueue.proto.model import LayerDepend
 
     if command:
         raise click.UsageError("either --file or a COMMAND, not both")
-    for option in _LAYER_OPTIONS:
-        if given[option] not in (None, ()):
-            flag = "--os" if option == "os_names" else f"--{option}"
-            raise click.UsageError(f"{flag} is a layer's: write it into a [[layer]] of {path}")
+    for option in click.get_current_context().command.params:
+        if option.name in _LAYER_OPTIONS and given[option.name] not in (None, (), False):
+            raise click.UsageError(f"{option.opts[0]} is a layer's: write it into a [[layer]] of {path}")
+    if any(isinstance(depend, LayerDepend) for depend in given["depend"]):
+        raise click.UsageError(f"--depend ID:each is a layer's: write it into a [[layer]] of {path}")
     try:
         spec = read_job_file(path, cwd=directory(None), owner=login_name())
     except JobFileError as error:
@@ -209,13 +248,22 @@ def _job_fields(given: dict[str, Any]) -> dict[str, Any]:
         "pool": given["pool"],
         "project": given["project"],
         "env": dict(given["env"]) or None,
-        "depends": tuple(Depend(job=job) for job in given["depend"]) or None,
+        "depends": tuple([each for each in given["depend"] if isinstance(each, Depend)]) or None,
         "max_running": given["max_running"],
         "max_per_slave": given["max_per_slave"],
+        "max_failures": given["max_failures"],
         "on_unreachable": given["on_unreachable"],
         "stopped": given["stopped"],
     }
     return _given(fields)
+
+
+def _limits(given: tuple[tuple[str, int], ...]) -> dict[str, int]:
+    """How much of each limit; one that is named twice is taken twice."""
+    limits: Counter[str] = Counter()
+    for name, units in given:
+        limits[name] += units
+    return dict(limits)
 
 
 def _given(fields: dict[str, Any]) -> dict[str, Any]:

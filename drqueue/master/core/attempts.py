@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from drqueue.master.core.attempt import Attempt, History
-from drqueue.master.core.folding import got_row
+from drqueue.master.core.folding import got_rows
 from drqueue.master.core.layer import Resting
 from drqueue.master.core.records import AttemptRecord, Outcome
 from drqueue.master.core.state import FarmState
@@ -104,8 +104,7 @@ def end(state: FarmState, attempt: Attempt, result: Exit, now: float, backoff: B
         since = attempt.eligible_at if had_no_place else state.wall(until or now)
         layer.eligible_since(attempt.index, since)
     layer.has_row(attempt.index)
-    if kept is None and verdict.to == "DONE":
-        got_row(layer)
+    got_rows(layer, int(kept is None and verdict.to == "DONE"))
     layer.job.moved_at = state.wall(now)
     state.save.append(layer.frame_record(attempt.index, verdict.to, past))
     return row

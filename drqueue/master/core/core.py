@@ -57,6 +57,7 @@ class Core:
     ) -> None:
         """`gone`: ids of accounts that ended, whatever is saved."""
         self._turn = Turn(policy)
+        self._turn.state.now = now
         restore(self._turn.state, saved, now, wall)
         if from_backup:
             leap(self._turn.state, policy.epoch)
@@ -78,7 +79,7 @@ class Core:
     def step(self, events: Sequence[Event], now: float) -> Outcome[AnyRecord, Effect]:
         """Take every event in order, then every deadline that passed, then schedule."""
         turn, state = self._turn, self._turn.state
-        turn.now = now
+        turn.now = state.now = now
         for event in events:
             match event:
                 case SlaveSaid():

@@ -115,7 +115,7 @@ def progress(waits: Iterable[Wait]) -> list[Progress]:
 def frame_waits(layer: Layer, index: int) -> list[tuple[Layer, list[Stretch]]]:
     """The frames, as positions of their layers, that the frame at this position itself still waits for."""
     links = layer.gate.links if layer.gate is not None else []
-    found = [(link.other, link.unmet(index, index + 1)) for link in links]
+    found = [(link.other, link.unmet(index)) for link in links]
     return [(other, pieces) for other, pieces in found if pieces]
 
 

@@ -8,7 +8,6 @@ Rules of this file:
 """
 
 from collections.abc import Iterator
-from copy import copy
 from itertools import chain, islice
 from typing import Final
 
@@ -230,7 +229,7 @@ def _over_badly(layers: tuple[Layer, ...]) -> str:
         parts.append(f"{many(count, 'frame')} {words}{shown}")
     if not parts:
         return ""
-    return f", {' and '.join(parts)}: requeue or finish {'it' if total == 1 else 'them'}"
+    return f"; {' and '.join(parts)}: requeue or finish {'it' if total == 1 else 'them'}"
 
 
 def _pictures(layer: Layer, positions: IntervalSet) -> int:
@@ -281,14 +280,14 @@ def _of_place(turn: Turn, layer: Layer, index: int) -> Iterator[Reason]:
 
 def _leaves(claim: Claim, ask: Ask) -> bool:
     """Whether a limit has so much left, on some machine."""
-    counter = claim.eacher
+    counter = claim.counter
     if counter.scope == "slaves" and counter.machines:
         return True
     return counter.has(counter.units(ask, claim.each))
 
 
 def _of_limit(layer: Layer, claim: Claim, ask: Ask) -> Reason:
-    counter = claim.eacher
+    counter = claim.counter
     name, count = counter.name, len(layer.waiting)
     if counter.amount is None:
         text = f"limit {name} was never set: frames wait until it is"
@@ -333,15 +332,14 @@ def _before(state: FarmState, job: Job) -> tuple[int, str]:
 
 
 def _standing(state: FarmState, job: Job) -> tuple[bool, int, float, float, int, int]:
-    """Where a job stands among others: the lowest goes first. Reckoned on copies: asking changes nothing."""
+    """Where a job stands among others: the lowest goes first."""
     below, load, user_load = False, 0.0, 0.0
-    sharing, served = state.sharing, job.served
-    pool = sharing.pools.get(job.spec.pool)
+    served, pool = job.served, state.sharing.pools.get(job.spec.pool)
     if pool is not None and pool.policy == "fifo":
         served = 0
     elif pool is not None and (project := pool.projects.get(job.spec.project)) is not None:
         below = project.below
-        load = copy(project).load(state.now, sharing.half_life_s)
+        load = project.load
         user = project.users.get(job.user)
-        user_load = copy(user).load(state.now, sharing.half_life_s) if user is not None else 0.0
+        user_load = user.load if user is not None else 0.0
     return not below, -job.spec.priority, load, user_load, served, job.id

@@ -15,22 +15,29 @@ from drqueue.proto.model import PoolPolicy, Share, Sharer
 
 #: Below so many thousandths of a core nothing is remembered.
 _NOTHING: Final = 10.0
+#: How often within a half-life all loads are looked at.
+_LOOKS: Final = 200
 
 
 class Party:
-    """A user or a project in one pool; cores in thousandths."""
+    """A user or a project in one pool; cores in thousandths.
 
-    __slots__ = ("_at", "_remembered", "minimum", "name", "running", "waiting", "weight")
+    `load` is as of the last change, or of the last time that all were looked at.
+    """
 
-    def __init__(self, name: str) -> None:
+    __slots__ = ("_at", "_remembered", "load", "minimum", "name", "running", "waiting", "weight")
+
+    def __init__(self, name: str, now: float) -> None:
         self.name = name
         self.weight = 1.0
         self.minimum = 0
         self.running = 0
+        #: Who has least of this goes first.
+        self.load = 0.0
         #: Layers that wait in lanes.
         self.waiting = 0
         self._remembered = 0.0
-        self._at = 0.0
+        self._at = now
 
     def remembered(self, now: float, half_life_s: float) -> float:
         """The average of what it ran."""
@@ -41,14 +48,11 @@ class Party:
             self._at = now
         return self._remembered
 
-    def load(self, now: float, half_life_s: float) -> float:
-        """Who has least of this goes first."""
-        return (self.running + self.remembered(now, half_life_s)) / self.weight
-
     def changes(self, cores: int, now: float, half_life_s: float) -> None:
         """So many cores more, or fewer, run from now on."""
-        self.remembered(now, half_life_s)
+        remembered = self.remembered(now, half_life_s)
         self.running += cores
+        self.load = (self.running + remembered) / self.weight
 
     @property
     def below(self) -> bool:
@@ -66,8 +70,8 @@ class Project(Party):
 
     __slots__ = ("users",)
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, now: float) -> None:
+        super().__init__(name, now)
         self.users: dict[str, Party] = {}
 
 
@@ -82,8 +86,8 @@ class Pool:
         self.turn = 0
         self.running = 0
         self.projects: dict[str, Project] = {}
-        #: Whether any project has a guaranteed minimum of it.
-        self.guarantees = False
+        #: Its projects with a guaranteed minimum.
+        self.guarantees: list[Project] = []
 
 
 class Sharing:
@@ -95,17 +99,25 @@ class Sharing:
         self.policies: dict[str, PoolPolicy] = {}
         #: By (of, name, pool).
         self.given: dict[tuple[Sharer, str, str], Share] = {}
+        #: When all loads were last looked at, and how often that is done, in seconds.
+        self._looked = 0.0
+        self._every_s = half_life_s / _LOOKS
+
+    def look(self, now: float) -> None:
+        """Bring all loads up to date, if that is long ago: what was is forgotten bit by bit."""
+        if now - self._looked >= self._every_s:
+            self._looked = now
+            for pool in self.pools.values():
+                for project in pool.projects.values():
+                    for party in (project, *project.users.values()):
+                        party.changes(0, now, self.half_life_s)
 
     def pool(self, name: str) -> Pool:
         """The pool of that name."""
         pool = self.pools.get(name)
         if pool is None:
             pool = self.pools[name] = Pool(name, self.policies.get(name, "fair"))
-            pool.guarantees = self._guarantees(name)
         return pool
-
-    def _guarantees(self, pool: str) -> bool:
-        return any(share.minimum for share in self.given.values() if share.pool == pool)
 
     def set_policy(self, name: str, policy: PoolPolicy) -> None:
         """Say who comes first in a pool; lanes are the caller's."""
@@ -113,15 +125,15 @@ class Sharing:
         if name in self.pools:
             self.pools[name].policy = policy
 
-    def parties(self, pool: Pool, project: str, user: str) -> tuple[Project, Party]:
+    def parties(self, pool: Pool, project: str, user: str, now: float) -> tuple[Project, Party]:
         """The two parties that a job belongs to in a pool."""
         one = pool.projects.get(project)
         if one is None:
-            one = pool.projects[project] = Project(project)
+            one = pool.projects[project] = Project(project, now)
             self._give("project", one, pool.name)
         other = one.users.get(user)
         if other is None:
-            other = one.users[user] = Party(user)
+            other = one.users[user] = Party(user, now)
             self._give("user", other, pool.name)
         return one, other
 
@@ -137,7 +149,6 @@ class Sharing:
 
     def _give_all(self, of: Sharer, name: str) -> None:
         for pool in self.pools.values():
-            pool.guarantees = self._guarantees(pool.name)
             for project in pool.projects.values():
                 found = project if of == "project" and project.name == name else project.users.get(name)
                 if found is not None and (of == "user" or found is project):
@@ -148,6 +159,13 @@ class Sharing:
         share = here or self.given.get((of, party.name, ""))
         party.weight = 1.0 if share is None else float(share.weight)
         party.minimum = 0 if here is None else milli(here.minimum)
+        party.changes(0, self._looked, self.half_life_s)
+        if isinstance(party, Project):
+            guarantees = self.pools[pool].guarantees
+            if party.minimum and party not in guarantees:
+                guarantees.append(party)
+            elif not party.minimum and party in guarantees:
+                guarantees.remove(party)
 
     def forget_idle(self, now: float) -> None:
         """Drop whoever has nothing, wants nothing and had nothing of late."""
@@ -160,6 +178,8 @@ class Sharing:
                 project.remembered(now, self.half_life_s)
                 if project.idle and not project.users:
                     del pool.projects[project.name]
+                    if project in pool.guarantees:
+                        pool.guarantees.remove(project)
             if not pool.projects and not pool.running:
                 del self.pools[pool.name]
 

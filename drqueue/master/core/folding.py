@@ -25,8 +25,8 @@ AT_ONCE_IDLE: Final = 16_384
 _SCATTERED: Final = 2000
 
 
-def got_row(layer: Layer, rows: int = 1) -> None:
-    """So many frames of the layer have rows that say nothing but DONE, from now on."""
+def got_rows(layer: Layer, rows: int) -> None:
+    """So many more frames of the layer have rows that say nothing but DONE; or it may have ended."""
     layer.unfolded += rows
     if layer.unfolded >= (FOLD_ROWS if layer.unfinished else FOLD_FEW):
         layer.job.state.foldable[layer] = None

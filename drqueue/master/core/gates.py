@@ -47,13 +47,6 @@ class Link:
         other = self.other
         return (other.done, other.failed, other.cancelled) if self.ended else (other.done,)
 
-    def sources(self, start: int, end: int) -> list[Stretch]:
-        """Positions of the other layer that these of the gate's layer wait for, met or not."""
-        if self._shift is None:
-            return spread(self.gate.layer.chunks, start, end, self.depend.offset, self.other.chunks)
-        low, high = max(0, start + self._shift), min(self.other.size, end + self._shift)
-        return [(low, high)] if low < high else []
-
     def waiters(self, start: int, end: int) -> list[Stretch]:
         """Positions of the gate's layer that wait for any of these of the other, met or not."""
         if self._shift is None:
@@ -61,27 +54,58 @@ class Link:
         low, high = max(0, start - self._shift), min(self.gate.layer.size, end - self._shift)
         return [(low, high)] if low < high else []
 
-    def unmet(self, start: int, end: int) -> list[Stretch]:
-        """Positions of the other layer that these still wait for."""
-        sets = self.met_sets()
-        if end - start == 1 and self._shift is not None:
-            index = start + self._shift
-            met = not 0 <= index < self.other.size or any(index in one for one in sets)
-            return [] if met else [(index, index + 1)]
-        return [gap for low, high in self.sources(start, end) for gap in gaps(sets, low, high)]
+    def met(self, index: int) -> bool:
+        """Whether nobody waits any more for the other's frame at this position."""
+        return any(index in one for one in self.met_sets())
+
+    def waits(self, index: int) -> bool:
+        """Whether the frame at this position of the gate's layer still waits for something of the other."""
+        if self._shift is not None:
+            index += self._shift
+            return 0 <= index < self.other.size and not self.met(index)
+        # From the end: mostly frames are over in their order, so that one of the last is soon found.
+        there, offset = self.other.chunks, self.depend.offset
+        for number in reversed(self.gate.layer.chunks.members(index)):
+            at = there.chunk_of(number + offset)
+            if at is not None and not self.met(at):
+                return True
+        return False
+
+    def unmet(self, index: int) -> list[Stretch]:
+        """Positions of the other layer that the frame at this one still waits for."""
+        there, offset = self.other.chunks, self.depend.offset
+        if self._shift is not None:
+            at = index + self._shift
+            return [(at, at + 1)] if self.waits(index) else []
+        found = {there.chunk_of(number + offset) for number in self.gate.layer.chunks.members(index)}
+        return joined((at, at + 1) for at in found if at is not None and not self.met(at))
 
     def shut(self, start: int, end: int) -> list[Stretch]:
         """Positions of the gate's layer, of these, that still wait for something of the other."""
-        open_ones = self.unmet(start, end)
         if end - start == 1:
-            return [(start, end)] if open_ones else []
-        found = (piece for low, high in open_ones for piece in self.waiters(low, high))
+            return [(start, end)] if self.waits(start) else []
+        low, high = self._reach(start, end)
+        unmet = gaps(self.met_sets(), low, high)
+        found = (piece for gap in unmet for piece in self.waiters(*gap))
         return [(max(start, low), min(end, high)) for low, high in found if low < end and high > start]
+
+    def _reach(self, start: int, end: int) -> Stretch:
+        """Between which positions of the other layer all lie that any of these wait for."""
+        here, there = self.gate.layer.chunks, self.other.chunks
+        if self._shift is not None:
+            return max(0, start + self._shift), min(self.other.size, end + self._shift)
+        if here.frames.single is None or there.frames.single is None:
+            return 0, self.other.size
+        ends = (here.members(start)[0], here.members(end - 1)[-1])
+        return between(there, min(ends) + self.depend.offset, max(ends) + self.depend.offset) or (0, 0)
 
     def changed(self, start: int, end: int) -> None:
         """These of the other layer were met just now, or are met no more."""
         for low, high in self.waiters(start, end):
-            self.gate.sort(low, high)
+            if high - low == 1 and low in self.gate.layer.held:
+                self.gate.release(low)
+            else:
+                self.gate.sort(low, high)
 
 
 class Gate:
@@ -115,12 +139,29 @@ class Gate:
             layer.waiting.add_range(low, high)
             layer.order.came_back(low, high)
         if opening or closing:
-            job = layer.job
-            state = job.state
+            state = layer.job.state
             layer.eligible.all_since(opening, state.wall(state.now))
-            state.changed_jobs.add(job.id)
+            state.changed_jobs.add(layer.job.id)
             state.want_schedule = True
+            layer.job.note_waiting()
+
+    def release(self, index: int) -> None:
+        """As `sort`, for one that is held."""
+        if any(link.waits(index) for link in self.links):
+            return
+        layer, job = self.layer, self.layer.job
+        state = job.state
+        first = not layer.waiting
+        layer.held.discard(index)
+        layer.waiting.add(index)
+        layer.order.came_back(index)
+        layer.eligible.since(index, state.wall(state.now))
+        state.changed_jobs.add(job.id)
+        state.want_schedule = True
+        if first:
             job.note_waiting()
+        else:
+            state.lanes.refresh(layer)
 
 
 def shift(one: Chunks, two: Chunks, offset: int) -> int | None:
@@ -142,18 +183,28 @@ def spread(one: Chunks, start: int, end: int, offset: int, two: Chunks) -> list[
     here, there = frames.single, two.frames.single
     if count > 1 and here is not None and there is not None:
         low, high = sorted((frames[first] + offset, frames[first + count - 1] + offset))
-        stride = abs(there[2])
-        if not stride % here[2] and not (there[0] - low) % here[2]:
+        if not there[2] % here[2] and not (there[0] - low) % here[2]:
             # All of the other's numbers between the two are meant.
-            low = max(low, two.frames.min)
-            low += (there[0] - low) % stride
-            high = min(high, two.frames.max)
-            high -= (high - there[0]) % stride
-            ends = sorted(at for at in (two.chunk_of(low), two.chunk_of(high)) if at is not None)
-            return [(ends[0], ends[-1] + 1)] if low <= high else []
+            found = between(two, low, high)
+            return [found] if found is not None else []
     numbers = (frames[at] + offset for at in range(first, first + count))
-    positions = sorted({at for at in map(two.chunk_of, numbers) if at is not None})
+    positions = {at for at in map(two.chunk_of, numbers) if at is not None}
     return joined((at, at + 1) for at in positions)
+
+
+def between(chunks: Chunks, low: int, high: int) -> Stretch | None:
+    """The positions of an evenly spaced range that hold any of its numbers from `low` to `high`."""
+    frames = chunks.frames
+    assert frames.single is not None
+    start, _end, step = frames.single
+    low = max(low, frames.min)
+    low += (start - low) % abs(step)
+    high = min(high, frames.max)
+    high -= (high - start) % abs(step)
+    if low > high:
+        return None
+    ends = sorted(at for at in (chunks.chunk_of(low), chunks.chunk_of(high)) if at is not None)
+    return ends[0], ends[-1] + 1
 
 
 def gaps(sets: Sequence[IntervalSet], start: int, end: int) -> list[Stretch]:

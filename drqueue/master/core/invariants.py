@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from drqueue.master.core.invariants_depends import check_depends
 from drqueue.master.core.layer import Layer
 from drqueue.master.core.places_invariants import check_places
 from drqueue.master.core.state import FarmState, Job
@@ -39,6 +40,7 @@ def check(state: FarmState) -> None:
     assert held == len(state.attempts), f"{held} attempts on slaves, {len(state.attempts)} in all"
     _check_register(state)
     check_places(state)
+    check_depends(state)
     for token, number in state.tokens.items():
         assert state.jobs[number].token == token
 
@@ -85,7 +87,7 @@ def _check_job(state: FarmState, job: Job) -> None:
 def _check_layer(job: Job, layer: Layer) -> None:
     where = f"job {job.id} layer {layer.index}"
     sets = [set(positions) for _name, positions in layer.sets()]
-    sets += [set(layer.live), set(layer.delayed)]
+    sets += [set(layer.live), set(layer.delayed), set(layer.held)]
     total = sum(len(one) for one in sets)
     union = set().union(*sets)
     assert total == len(union), f"{where}: a frame is in two states"

@@ -19,8 +19,8 @@ from drqueue.proto.model import JobSpec
 _FEW = 1000
 
 
-def submit(turn: Turn, token: str, spec: JobSpec, submitter: str) -> Job:
-    """A new job; the spec was checked."""
+def submit(turn: Turn, token: str, spec: JobSpec, submitter: str, user: str) -> Job:
+    """A new job, within the shares and limits of `user`; the spec was checked."""
     state = turn.state
     record = JobRecord(
         id=state.next_job,
@@ -29,6 +29,7 @@ def submit(turn: Turn, token: str, spec: JobSpec, submitter: str) -> Job:
         submitted_at=turn.wall,
         stopped=spec.stopped,
         submitter=submitter,
+        user=user,
     )
     state.next_job += 1
     job = state.add_job(record)

@@ -3,20 +3,15 @@
 Rules of this file:
 1. A lane holds layers of one pool with the same needs that name the same limits: what holds one of them back
    (no slave has room, a limit is reached) mostly holds all of them back, and the lane is passed over at once.
-2. In a lane: priority first, then the pool's policy (`fairness`), then whoever was served longest ago, then
-the
-   job's number and the layer's place in it. No two layers ever have the same key.
-3. Within one scheduling pass keys only grow, for nothing ends in it. So heaps hold keys that may be too
-small,
-   and the one on top is looked at again before it counts. What is built for a pass bears its number.
-4. A lane that was tried in vain rests until a slave that is able to run it has more room, a limit that it
+2. Whose turn it is among them, `turns` says. A layer that leaves its lane leaves a trace in a queue, which is
+   met, and dropped, when it comes to the top.
+3. A lane that was tried in vain rests until a slave that is able to run it has more room, a limit that it
 waits
    for gives something back, or a layer enters it.
 """
 
-from bisect import insort
 from collections.abc import Iterable
-from heapq import heapify, heappop, heappush, heapreplace
+from heapq import heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -31,13 +26,10 @@ if TYPE_CHECKING:
 #: (when the job was last served, job, layer, the layer itself)
 Entry = tuple[int, int, int, "Layer"]
 Queue = list[Entry]
-#: 0 below a guaranteed minimum, -priority, when the pool was last served, the pool, the project's load and
-#: name, the user's load and name, when the job was last served, the job, the layer.
-Key = tuple[int, int, int, str, float, str, float, str, int, int, int]
 LaneKey = tuple[tuple[str, bytes], tuple[tuple[str, int], ...]]
 
 
-class _User:
+class Seat:
     """A user's layers in one level of a lane."""
 
     __slots__ = ("party", "queue")
@@ -47,49 +39,38 @@ class _User:
         self.queue: Queue = []
 
 
-class _Project:
-    """A project's users in one level of a lane, and their heap for one pass."""
+class Bench:
+    """A project's users in one level of a lane; their heap, and whether it is passed over, in one pass."""
 
-    __slots__ = ("heap", "party", "stamp", "users")
+    __slots__ = ("heap", "over", "party", "seats", "stamp")
 
     def __init__(self, party: Project) -> None:
         self.party = party
-        self.users: dict[str, _User] = {}
-        self.heap: list[tuple[float, str, _User]] = []
+        self.seats: dict[str, Seat] = {}
+        self.heap: list[tuple[float, str, Seat]] = []
         self.stamp = -1
+        self.over = -1
 
 
-class _Level:
-    """A lane's layers of one priority. `plain`: in the order of their numbers alone (fifo)."""
+class Level:
+    """A lane's layers of one priority: by project and user, or (fifo) in the order of their numbers alone."""
 
-    __slots__ = ("heap", "plain", "projects", "stamp")
+    __slots__ = ("benches", "plain")
 
     def __init__(self) -> None:
         self.plain: Queue = []
-        self.projects: dict[str, _Project] = {}
-        self.heap: list[tuple[bool, float, str, _Project]] = []
-        self.stamp = -1
+        self.benches: dict[str, Bench] = {}
 
-
-class Clock:
-    """The number of a scheduling pass, and its time."""
-
-    __slots__ = ("half_life_s", "now", "number")
-
-    def __init__(self, half_life_s: float) -> None:
-        self.number = 0
-        self.now = 0.0
-        self.half_life_s = half_life_s
-
-    def load(self, party: Party) -> float:
-        """A party's load, now."""
-        return party.load(self.now, self.half_life_s)
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody is in it."""
+        return not self.plain and not self.benches
 
 
 class Lane:
     """Layers with the same demand and limits."""
 
-    __slots__ = ("_aside", "_levels", "_order", "at", "demand", "key", "number", "pool", "top", "waiting")
+    __slots__ = ("_aside", "demand", "key", "levels", "number", "over", "pool", "waiting")
 
     def __init__(self, key: LaneKey, number: int, demand: Demand, pool: Pool) -> None:
         self.key = key
@@ -97,18 +78,11 @@ class Lane:
         self.demand = demand
         self.pool = pool
         self.waiting = 0
-        #: The layer that is next, and where it stands; set by `head`.
-        self.top: Layer | None = None
-        self.at: tuple[_Level, _Project | None, Queue] | None = None
-        self._levels: dict[int, _Level] = {}
-        #: Negated priorities, ascending.
-        self._order: list[int] = []
+        #: The last pass in which nothing could be done for it any more.
+        self.over = -1
+        #: By negated priority.
+        self.levels: dict[int, Level] = {}
         self._aside: list[Layer] = []
-
-    @property
-    def first(self) -> int:
-        """The highest priority in it, negated."""
-        return self._order[0]
 
     def add(self, layer: "Layer") -> None:
         """A layer waits from now on; its parties are set."""
@@ -117,149 +91,40 @@ class Lane:
 
     def _insert(self, layer: "Layer") -> None:
         below = -layer.job.spec.priority
-        level = self._levels.get(below)
+        level = self.levels.get(below)
         if level is None:
-            level = self._levels[below] = _Level()
-            insort(self._order, below)
+            level = self.levels[below] = Level()
         job = layer.job
         if self.pool.policy == "fifo":
             queue, served = level.plain, 0
         else:
             assert layer.parties is not None
-            whose, user = layer.parties
-            project = level.projects.get(whose.name)
-            if project is None:
-                project = level.projects[whose.name] = _Project(whose)
-            mine = project.users.get(user.name)
-            if mine is None:
-                mine = project.users[user.name] = _User(user)
-            queue, served = mine.queue, job.served
+            project, user = layer.parties
+            bench = level.benches.get(project.name)
+            if bench is None:
+                bench = level.benches[project.name] = Bench(project)
+            seat = bench.seats.get(user.name)
+            if seat is None:
+                seat = bench.seats[user.name] = Seat(user)
+            queue, served = seat.queue, job.served
         if layer.queue is not queue:
             layer.queue = queue
             heappush(queue, (served, job.id, layer.index, layer))
 
-    def head(self, clock: Clock) -> Key | None:
-        """The key of the layer that is next in this pass (which is `top` then), None where there is none."""
-        best: Key | None = None
-        for below in list(self._order):
-            level = self._levels[below]
-            found = self._of_level(below, level, clock)
-            if found is None:
-                if not level.plain and not level.projects:
-                    del self._levels[below]
-                    self._order.remove(below)
-                continue
-            key, layer, at = found
-            if best is None or key < best:
-                best, self.top, self.at = key, layer, at
-            if not self.pool.guarantees:
-                break
-        return best
-
-    def _of_level(
-        self, below: int, level: _Level, clock: Clock
-    ) -> tuple[Key, "Layer", tuple[_Level, _Project | None, Queue]] | None:
-        pool = self.pool
-        if level.plain:
-            entry = _first(level.plain, served=False)
-            if entry is not None:
-                key: Key = (1, below, pool.turn, pool.name, 0.0, "", 0.0, "", 0, entry[1], entry[2])
-                return key, entry[3], (level, None, level.plain)
-        heap = level.heap
-        if level.stamp != clock.number:
-            level.stamp = clock.number
-            heap[:] = [
-                (not p.party.below, clock.load(p.party), name, p) for name, p in level.projects.items()
-            ]
-            heapify(heap)
-        while heap:
-            above, load, name, project = heap[0]
-            party = project.party
-            now = (not party.below, clock.load(party))
-            if now != (above, load):
-                heapreplace(heap, (*now, name, project))
-                continue
-            found = _of_project(project, clock)
-            if found is None:
-                heappop(heap)
-                if not project.users:
-                    del level.projects[name]
-                continue
-            user_load, user, entry = found
-            key = (
-                *(int(above), below, pool.turn, pool.name, load, name),
-                *(user_load, user.party.name, *entry[:3]),
-            )
-            return key, entry[3], (level, project, user.queue)
-        return None
-
-    # -- passing over what `head` found, for the rest of this pass ----------------------------------------
-
-    def pass_layer(self) -> None:
-        """The layer on top can go nowhere."""
-        assert self.at is not None
-        layer = heappop(self.at[2])[3]
+    def set_aside(self, queue: Queue) -> None:
+        """Nothing can be done for the layer on top of a queue, for the rest of this pass."""
+        layer = heappop(queue)[3]
         layer.queue = None
         self._aside.append(layer)
 
-    def pass_user(self) -> None:
-        """The user of the layer on top is at a limit."""
-        assert self.at is not None
-        if self.at[1] is None:
-            self.pass_layer()
-        else:
-            heappop(self.at[1].heap)
-
-    def pass_project(self) -> None:
-        """The project of the layer on top is at a limit."""
-        assert self.at is not None
-        if self.at[1] is None:
-            self.pass_layer()
-        else:
-            heappop(self.at[0].heap)
-
     def end_pass(self) -> None:
-        """Layers that were passed over wait again."""
+        """Layers that were set aside wait again; what nobody waits in is dropped."""
         for layer in self._aside:
             if layer.lane is self and layer.queue is None:
                 self._insert(layer)
         self._aside.clear()
-
-
-def _first(queue: Queue, *, served: bool) -> Entry | None:
-    """What really stands on top: layers leave without a trace, and are served meanwhile."""
-    while queue:
-        entry = queue[0]
-        layer = entry[3]
-        if layer.queue is not queue or layer.lane is None:
-            heappop(queue)
-            if layer.queue is queue:
-                layer.queue = None
-        elif served and entry[0] != layer.job.served:
-            heapreplace(queue, (layer.job.served, *entry[1:]))
-        else:
-            return entry
-    return None
-
-
-def _of_project(project: _Project, clock: Clock) -> tuple[float, _User, Entry] | None:
-    heap = project.heap
-    if project.stamp != clock.number:
-        project.stamp = clock.number
-        heap[:] = [(clock.load(u.party), name, u) for name, u in project.users.items()]
-        heapify(heap)
-    while heap:
-        load, name, user = heap[0]
-        now = clock.load(user.party)
-        if now != load:
-            heapreplace(heap, (now, name, user))
-            continue
-        entry = _first(user.queue, served=True)
-        if entry is not None:
-            return load, user, entry
-        heappop(heap)
-        del project.users[name]
-    return None
+        for below in [below for below, level in self.levels.items() if level.is_empty]:
+            del self.levels[below]
 
 
 class Lanes:
@@ -270,12 +135,13 @@ class Lanes:
         self._sharing = sharing
         self._limits = limits
         self._numbers = count()
+        #: Numbers of scheduling passes.
+        self.passes = count()
         self.by_key: dict[LaneKey, Lane] = {}
         self.ready: dict[Lane, None] = {}
         self.resting: dict[Lane, None] = {}
         #: Lanes with brief layers.
         self.brief: dict[Lane, None] = {}
-        self.clock = Clock(sharing.half_life_s)
 
     def refresh(self, layer: "Layer") -> None:
         """A layer waits, or waits no more, or is worth another try."""
@@ -295,7 +161,7 @@ class Lanes:
         lane = self.by_key.get(key)
         if lane is None:
             lane = self.by_key[key] = Lane(key, next(self._numbers), demand, pool)
-        project, user = self._sharing.parties(pool, job.spec.project, job.user)
+        project, user = self._sharing.parties(pool, job.spec.project, job.user, job.state.now)
         project.waiting += 1
         user.waiting += 1
         layer.parties = (project, user)
@@ -348,9 +214,13 @@ class Lanes:
         rooms.refresh()
         if self.resting:
             for slave in rooms.grown.values():
+                number = slave.id
+                if not slave.open:
+                    # What keeps away from others for as long as there was this one may go there now.
+                    for lane in [lane for lane in self.resting if number in lane.demand.able]:
+                        self._ready(lane)
                 if slave.place is None:
                     continue
-                number = slave.id
                 for lane in [
                     lane
                     for lane in self.resting

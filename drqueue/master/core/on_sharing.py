@@ -137,7 +137,7 @@ def _no_such_limit(turn: Turn, name: str) -> Refused:
     near = get_close_matches(name, names, n=3)
     hint = f": did you mean {' or '.join(near)}?" if near else ""
     if not names:
-        hint = ": none was set"
+        hint = ", nor any other"
     return Refused("no-such-limit", f"no limit {_short(name)} was set{hint}")
 
 

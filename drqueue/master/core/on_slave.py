@@ -232,6 +232,7 @@ def _unlinked(turn: Turn, slave: Slave) -> None:
     slave.heard_at = turn.state.wall(slave.heard)
     turn.state.silent[slave.id] = slave
     turn.state.rooms.grew(slave)
+    turn.state.want_schedule = True
     turn.state.save.append(slave.record())
     turn.state.changed_slaves.add(slave.id)
 

@@ -1,4 +1,5 @@
-"""What must always hold of resources, limits, shares and lanes; `invariants.check` calls it after every event."""
+"""What must always hold of resources, limits, shares and lanes; `invariants.check` calls it after every
+event."""
 
 from collections import Counter
 

@@ -6,7 +6,7 @@ Absent slaves get their full lease from the master's start on before their frame
 from drqueue.master.core import depends
 from drqueue.master.core.amounts import Ask, milli
 from drqueue.master.core.attempt import Attempt, History
-from drqueue.master.core.folding import got_row
+from drqueue.master.core.folding import got_rows
 from drqueue.master.core.records import AttemptRecord, FrameRecord, Saved
 from drqueue.master.core.state import FarmState, Job
 from drqueue.proto.intervals import MAX_POSITION
@@ -53,7 +53,7 @@ def restore(state: FarmState, saved: Saved, now: float, wall: float) -> None:
         if job is not None:
             rows.positions.discard_range(job.layers[rows.layer].size, MAX_POSITION + 1)
             job.layers[rows.layer].restore_done(rows)
-            got_row(job.layers[rows.layer], len(rows.positions))
+            got_rows(job.layers[rows.layer], len(rows.positions))
     for totals in saved.totals:
         job = state.jobs.get(totals.job)
         if job is not None and totals.layer < len(job.layers):

@@ -7,11 +7,10 @@ for as long as there is another that could ever run it.
 
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
-from heapq import heapify, heappop, heapreplace
 
 from drqueue.master.core.amounts import Ask, plain
 from drqueue.master.core.attempt import Attempt
-from drqueue.master.core.lanes import Key, Lane
+from drqueue.master.core.lanes import Lane
 from drqueue.master.core.layer import Layer
 from drqueue.master.core.limits import Claim
 from drqueue.master.core.placement import (
@@ -23,6 +22,7 @@ from drqueue.master.core.placement import (
 )
 from drqueue.master.core.slave import Slave
 from drqueue.master.core.state import FarmState
+from drqueue.master.core.turns import Turns
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.model import RunOrder
 
@@ -58,47 +58,38 @@ def schedule(
     state: FarmState, now: float, lease_s: float, run: Run, take_back: Callable[[Attempt], None]
 ) -> None:
     """Bind waiting frames to free places until one of the two runs out; then send brief ones ahead."""
-    lanes = state.lanes
     touched = list(state.rooms.grown.values())
-    lanes.wake(state.rooms)
-    lanes.clock.number += 1
-    lanes.clock.now = now
+    state.sharing.look(now)
+    state.lanes.wake(state.rooms)
     touched += _fill(state, now, lease_s, run)
     if state.with_ahead:
         _take_back(state, take_back)
-    _send_ahead(state, touched, now, lease_s, run)
+    if state.lanes.brief:
+        _send_ahead(state, touched, now, lease_s, run)
 
 
 def _fill(state: FarmState, now: float, lease_s: float, run: Run) -> list[Slave]:
     """The slaves that got frames."""
-    lanes, clock = state.lanes, state.lanes.clock
-    heap = [(key, lane.number, lane) for lane in list(lanes.ready) if (key := lane.head(clock)) is not None]
-    heapify(heap)
+    lanes = state.lanes
+    turns = Turns(lanes.ready, next(lanes.passes))
     touched: list[Slave] = []
-    while heap:
-        key, number, lane = heap[0]
-        current = lane.head(clock)
-        if current is None:
-            heappop(heap)
-            lanes.rest(lane)
-            continue
-        if current != key:
-            heapreplace(heap, (current, number, lane))
-            continue
-        assert lane.top is not None
-        found = _place(state, lane, lane.top, now, lease_s, run, touched)
+    while (pick := turns.next()) is not None:
+        lane = pick.lane
+        found = _place(state, lane, pick.layer, now, lease_s, run, touched)
         match found:
             case _Found.PLACED:
                 pass
             case _Found.NOT_LAYER:
-                lane.pass_layer()
+                pick.pass_layer()
             case _Found.NOT_USER:
-                lane.pass_user()
+                pick.pass_user()
             case _Found.NOT_PROJECT:
-                lane.pass_project()
+                pick.pass_project(turns.number)
             case _Found.NO_ROOM | _Found.CLOSED:
-                heappop(heap)
+                turns.pass_lane(lane)
                 lanes.rest(lane, closed=found is _Found.CLOSED)
+    for lane in list(lanes.ready):
+        lanes.rest(lane)
     return touched
 
 
@@ -118,8 +109,8 @@ def _place(
     for index in _in_order(layer):
         if layer.dying and layer.is_dying(index):
             continue
-        avoid = avoided(layer, index)
-        accept = acceptor(state, layer, avoid)
+        avoid = avoided(layer, index) if layer.history or layer.job.avoids else ()
+        accept = acceptor(state, layer, avoid) if avoid or claims or layer.job.picky else None
         for ask in asks:
             slave = rooms.find(demand, ask, accept)
             if slave is not None:
@@ -179,41 +170,35 @@ def _send_ahead(state: FarmState, touched: list[Slave], now: float, lease_s: flo
     long.
     """
     lanes = state.lanes
-    if not lanes.brief:
-        return
-    lanes.clock.number += 1
-    first = min(lane.first for lane in lanes.by_key.values())
-    heads = [(key, lane) for lane in lanes.brief if lane.first == first and (key := _brief_head(state, lane))]
+    first = min(min(lane.levels) for lane in lanes.by_key.values())
+    turns = Turns([lane for lane in lanes.brief if first in lane.levels], next(lanes.passes))
     for slave in touched:
         room = min(AHEAD_MOST, slave.cores_offered) - len(slave.ahead)
-        if room <= 0 or not slave.open or slave.foreign or slave.used_cores < slave.cores_most:
+        if not slave.open or slave.foreign or slave.used_cores < slave.cores_most:
             continue
-        while room > 0 and heads:
-            key, lane = min(heads, key=lambda head: head[0])
-            layer = lane.top
-            if layer is None or slave.id not in lane.demand.able or is_blocked(slave, layer.job):
-                break
+        while room > 0:
+            pick = turns.next()
+            if pick is None or pick.layer.job.spec.priority != -first:
+                return
+            lane, layer = pick.lane, pick.layer
             index = layer.order.first(layer.waiting)
-            if index is None or index in layer.history or (layer.dying and layer.is_dying(index)):
-                heads.remove((key, lane))
-                continue
-            _dispatch(state, layer, index, slave, lane.demand.asks[0], now, lease_s, run, ahead=True)
-            room -= 1
-            heads.remove((key, lane))
-            if (again := _brief_head(state, lane)) is not None:
-                heads.append((again, lane))
+            if not _may_wait_ahead(state, layer) or index is None or index in layer.history or layer.dying:
+                pick.pass_layer()
+                lane.end_pass()
+                turns.pass_lane(lane)
+            elif slave.id not in lane.demand.able or is_blocked(slave, layer.job):
+                break
+            else:
+                _dispatch(state, layer, index, slave, lane.demand.asks[0], now, lease_s, run, ahead=True)
+                room -= 1
 
 
-def _brief_head(state: FarmState, lane: Lane) -> Key | None:
-    """The key of the lane's next layer, if frames of that may be sent ahead."""
-    key = lane.head(state.lanes.clock)
-    layer = lane.top
-    if key is None or layer is None or not layer.brief or state.limits.of(layer) or len(lane.demand.asks) > 1:
-        return None
-    ask, spec = lane.demand.asks[0], layer.job.spec
-    if ask.gpus or ask.disk_mb or ask.amounts or spec.max_running or spec.max_per_slave or layer.job.avoids:
-        return None
-    return key
+def _may_wait_ahead(state: FarmState, layer: Layer) -> bool:
+    """Whether frames of the layer are brief, and nothing but cores and memory holds them back."""
+    job, asks = layer.job, layer.demand.asks
+    if not layer.brief or len(asks) > 1 or asks[0].gpus or asks[0].disk_mb or asks[0].amounts:
+        return False
+    return not (job.spec.max_running or job.spec.max_per_slave or job.avoids or state.limits.of(layer))
 
 
 def _take_back(state: FarmState, take_back: Callable[[Attempt], None]) -> None:
@@ -257,6 +242,8 @@ def _dispatch(
     job = layer.job
     past = layer.history.get(index) if layer.history else None
     wall = state.wall(now)
+    assert layer.lane is not None
+    pool = layer.lane.pool
     attempt = Attempt(
         AttemptKey(job.id, layer.index, index, layer.next_attempt(index)),
         layer,
@@ -271,13 +258,14 @@ def _dispatch(
         returned=past.returned if past is not None else 0,
     )
     attempt.ahead = ahead
+    attempt.pool, attempt.parties = pool, layer.parties
     attempt.eligible_at = layer.eligible.take(index, wall)
-    state.waits.note(job.spec.pool, wall - attempt.eligible_at)
+    state.waits.note(pool.name, wall - attempt.eligible_at)
     state.served += 1
     job.served = state.served
     layer.assign(attempt)
     state.book(attempt)
-    state.sharing.pool(job.spec.pool).turn = state.served
+    pool.turn = state.served
     job.moved_at = wall
     if not job.started_at:
         job.started_at = wall

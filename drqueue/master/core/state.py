@@ -48,6 +48,7 @@ class Job:
         "live",
         "moved_at",
         "on_slave",
+        "picky",
         "served",
         "spec",
         "started_at",
@@ -97,6 +98,8 @@ class Job:
         #: What others, or its own layers, wait for it to reach.
         self.goals: dict[Scope, Goal] = {}
         self.blocked_slaves = frozenset(record.spec.blocked)
+        #: Whether it takes not every slave that can run its frames.
+        self.picky = bool(record.spec.blocked or record.spec.max_per_slave)
         self.layers = [Layer(self, index, spec) for index, spec in enumerate(record.spec.layers)]
 
     @property
@@ -125,6 +128,7 @@ class Job:
         """Use this spec from now on; ranges are changed by `rerange` alone."""
         self.spec = spec
         self.blocked_slaves = frozenset(spec.blocked)
+        self.picky = bool(spec.blocked or spec.max_per_slave)
         for layer, layer_spec in zip(self.layers, spec.layers, strict=True):
             layer.use_spec(layer_spec)
         self.note_waiting()
@@ -331,9 +335,10 @@ class FarmState:
         attempt.machine = slave.machine_name
         if not attempt.held:
             self.limits.take(attempt)
-        pool = attempt.pool = self.sharing.pool(job.spec.pool)
-        pool.running += ask.cores
-        attempt.parties = self.sharing.parties(pool, job.spec.project, job.user)
+        if attempt.pool is None or attempt.parties is None:
+            attempt.pool = self.sharing.pool(job.spec.pool)
+            attempt.parties = self.sharing.parties(attempt.pool, job.spec.project, job.user, self.now)
+        attempt.pool.running += ask.cores
         for party in attempt.parties:
             party.changes(ask.cores, self.now, self.sharing.half_life_s)
 

@@ -91,9 +91,10 @@ def _doubt(turn: Turn, attempt: Attempt, row: AttemptRecord) -> None:
     """One more frame failed on the slave: is it sick?"""
     slave, most = attempt.slave, turn.policy.sick_after
     job = attempt.layer.job
-    if not most or slave.sick:
+    failure = Failure(job.id, attempt.layer.index, attempt.index, job.user)
+    if not most or _is_its_own_fault(turn.state, attempt, failure) or slave.sick:
         return
-    slave.streak.append(Failure(job.id, attempt.layer.index, attempt.index, job.user))
+    slave.streak.append(failure)
     found = [failure for failure in slave.streak if _may_be_its_fault(turn.state, slave, failure)][-most:]
     slave.streak[:] = found
     users = len({failure.user for failure in found})
@@ -110,13 +111,22 @@ def _doubt(turn: Turn, attempt: Attempt, row: AttemptRecord) -> None:
     _say(turn, slave, "sick, and gets no new frames", slave.sick)
 
 
+def _is_its_own_fault(state: FarmState, attempt: Attempt, failure: Failure) -> bool:
+    """Whether the frame failed on another slave, too: then that one is not doubted for it any more, either."""
+    past = attempt.layer.history.get(attempt.index)
+    others = [number for number in past.avoid if number != attempt.slave.id] if past is not None else []
+    for number in others:
+        other = state.slaves.get(number)
+        if other is not None:
+            other.streak[:] = [one for one in other.streak if one != failure]
+    return bool(others)
+
+
 def _may_be_its_fault(state: FarmState, slave: Slave, failure: Failure) -> bool:
+    """Whether the job works somewhere, or was not seen to fail elsewhere."""
     job = state.jobs.get(failure.job)
-    if job is None or failure.layer >= len(job.layers):
+    if job is None:
         return True
-    past = job.layers[failure.layer].history.get(failure.frame)
-    if past is not None and any(other != slave.id for other in past.avoid):
-        return False
     elsewhere = any(other != slave.id for other in (*job.failed_on, *job.avoids))
     return not elsewhere or any(layer.ended for layer in job.layers)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from drqueue.master.storage import StorageCorrupt, StorageError
+from drqueue.master.storage.integrity import check_integrity
 from drqueue.statefile import sync_dir
 
 #: Tells our files from others' ("DrQu").
@@ -213,13 +214,6 @@ def copy_database(copy: Callable[[sqlite3.Connection], None], path: str, mark: s
         if os.path.exists(temporary):
             os.unlink(temporary)
         raise
-
-
-def check_integrity(connection: sqlite3.Connection, path: str) -> None:
-    """Read every page, row and index entry; StorageCorrupt names the first thing that is wrong."""
-    found = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
-    if found != "ok":
-        raise StorageCorrupt(f"{path} is damaged: {' '.join(found.split())[:150]}")
 
 
 def number(connection: sqlite3.Connection, query: str) -> int:

@@ -36,11 +36,11 @@ from drqueue.master.core.records import (
 from drqueue.master.storage import StorageCorrupt, StorageError, StorageFull
 from drqueue.master.storage.backups import BACKUPS, latest_backup
 from drqueue.master.storage.files import is_full, make_private
+from drqueue.master.storage.integrity import check_start
 from drqueue.master.storage.loading import load, load_meta
 from drqueue.master.storage.migrations import (
     MIGRATIONS,
     Migration,
-    check_integrity,
     check_owner,
     copy_database,
     migrate,
@@ -95,6 +95,8 @@ class SqliteStorage:
     def __init__(self, path: str, migrations: Sequence[Migration] = MIGRATIONS) -> None:
         """Lock, check and migrate it; raises StorageError: in use, not ours, newer, damaged, no room."""
         self.path = path
+        #: Whether all of it was checked, or its history is left to the next backup.
+        self.checked = True
         self._closing = False
         self._backing_up = threading.Lock()
         self._aged: tuple[int, int, int, int] = _START
@@ -106,7 +108,7 @@ class SqliteStorage:
             with self._errors("open"):
                 self._connection.execute("PRAGMA locking_mode=EXCLUSIVE")
                 version = check_owner(self._connection, path, len(migrations))
-                check_integrity(self._connection, path)
+                self.checked = check_start(self._connection, path)
                 for pragma in _PRAGMAS:
                     self._connection.execute(f"PRAGMA {pragma}")
                 migrate(self._connection, path, version, migrations)

@@ -1,0 +1,205 @@
+"""Whose turn it is, within one scheduling pass.
+
+Rules of this file:
+1. First come projects below their guaranteed minimum; then priority; then the pool that was served longest
+ago. 2. In a pool that is `fair`: the project with the least load (`fairness`), of its users the one with the
+least,
+   of theirs the job that was served longest ago. In one that is `fifo`, and where all that is equal: the
+   job's number, the layer's place in it. No two layers ever stand equal.
+3. Within a pass nothing ends, so loads only grow. A heap may hold one that is too small, and what is on top
+is
+   looked at again before it counts. What was built for a pass bears its number, and is built anew in the
+   next.
+"""
+
+from collections.abc import Iterable
+from heapq import heapify, heappop, heapreplace
+from typing import TYPE_CHECKING
+
+from drqueue.master.core.fairness import Pool, Project
+from drqueue.master.core.lanes import Bench, Entry, Lane, Level, Queue, Seat
+
+if TYPE_CHECKING:
+    from drqueue.master.core.layer import Layer
+
+
+class _Tier:
+    """All lanes of one pool that have layers of one priority, and their projects by load."""
+
+    __slots__ = ("below", "heap", "lanes")
+
+    def __init__(self, below: int) -> None:
+        #: The negated priority.
+        self.below = below
+        self.lanes: list[tuple[Lane, Level]] = []
+        self.heap: list[tuple[bool, float, str, Project]] | None = None
+
+
+class Pick:
+    """The layer whose turn it is, and where it stands."""
+
+    __slots__ = ("_bench", "_queue", "lane", "layer")
+
+    def __init__(self, lane: Lane, entry: Entry, queue: Queue, bench: Bench | None) -> None:
+        self.lane = lane
+        self.layer: Layer = entry[3]
+        self._queue = queue
+        self._bench = bench
+
+    def pass_layer(self) -> None:
+        """Nothing can be done for this layer in this pass."""
+        self.lane.set_aside(self._queue)
+
+    def pass_user(self) -> None:
+        """... for this user, in this lane."""
+        if self._bench is None:
+            self.pass_layer()
+        else:
+            heappop(self._bench.heap)
+
+    def pass_project(self, number: int) -> None:
+        """... for this project, in this lane."""
+        if self._bench is None:
+            self.pass_layer()
+        else:
+            self._bench.over = number
+
+
+class Turns:
+    """One pass over some lanes: `next` says whose turn it is until nobody is left."""
+
+    def __init__(self, lanes: Iterable[Lane], number: int) -> None:
+        self.number = number
+        #: By pool, the highest priority last.
+        self._pools: dict[Pool, list[_Tier]] = {}
+        found: dict[tuple[Pool, int], _Tier] = {}
+        for lane in lanes:
+            for below, level in lane.levels.items():
+                key = (lane.pool, below)
+                tier = found.get(key)
+                if tier is None:
+                    tier = found[key] = _Tier(below)
+                    self._pools.setdefault(lane.pool, []).append(tier)
+                tier.lanes.append((lane, level))
+        for tiers in self._pools.values():
+            tiers.sort(key=lambda tier: -tier.below)
+
+    def next(self) -> Pick | None:
+        """Whose turn it is; None when nothing can be done for anybody any more."""
+        while self._pools:
+            best: tuple[bool, int, int, str] | None = None
+            pool: Pool | None = None
+            tier: _Tier | None = None
+            for one, tiers in self._pools.items():
+                first, above = self._first(one, tiers)
+                key = (above, first.below, one.turn, one.name)
+                if best is None or key < best:
+                    best, pool, tier = key, one, first
+            assert pool is not None
+            assert tier is not None
+            pick = self._plain(tier) if pool.policy == "fifo" else self._fair(tier)
+            if pick is not None:
+                return pick
+            self._pools[pool].remove(tier)
+            if not self._pools[pool]:
+                del self._pools[pool]
+        return None
+
+    def pass_lane(self, lane: Lane) -> None:
+        """Nothing can be done for a lane in this pass any more."""
+        lane.over = self.number
+
+    def _first(self, pool: Pool, tiers: list[_Tier]) -> tuple[_Tier, bool]:
+        """The tier to be served first, and whether that is so by its priority alone."""
+        if pool.guarantees and pool.policy == "fair" and any(p.below for p in pool.guarantees):
+            for tier in reversed(tiers):
+                heap = self._heap(tier)
+                if heap and not self._top(heap)[0]:
+                    return tier, False
+        return tiers[-1], True
+
+    def _heap(self, tier: _Tier) -> list[tuple[bool, float, str, Project]]:
+        if tier.heap is None:
+            projects = {name: bench.party for _, level in tier.lanes for name, bench in level.benches.items()}
+            tier.heap = [(not p.below, p.load, name, p) for name, p in projects.items()]
+            heapify(tier.heap)
+        return tier.heap
+
+    def _top(self, heap: list[tuple[bool, float, str, Project]]) -> tuple[bool, float, str, Project]:
+        while True:
+            above, load, name, project = heap[0]
+            now = project.load
+            if above is not project.below and now == load:
+                return heap[0]
+            heapreplace(heap, (not project.below, now, name, project))
+
+    def _fair(self, tier: _Tier) -> Pick | None:
+        heap, number = self._heap(tier), self.number
+        while heap:
+            name = self._top(heap)[2]
+            best: tuple[float, str, int, int, int] | None = None
+            where: tuple[Lane, Entry, Seat, Bench] | None = None
+            for lane, level in tier.lanes:
+                if lane.over == number:
+                    continue
+                bench = level.benches.get(name)
+                if bench is None or bench.over == number:
+                    continue
+                found = self._of_bench(bench)
+                if found is None:
+                    if not bench.seats:
+                        del level.benches[name]
+                    continue
+                load, seat, entry = found
+                key = (load, seat.party.name, entry[0], entry[1], entry[2])
+                if best is None or key < best:
+                    best, where = key, (lane, entry, seat, bench)
+            if where is not None:
+                lane, entry, seat, bench = where
+                return Pick(lane, entry, seat.queue, bench)
+            heappop(heap)
+        return None
+
+    def _of_bench(self, bench: Bench) -> tuple[float, Seat, Entry] | None:
+        heap = bench.heap
+        if bench.stamp != self.number:
+            bench.stamp = self.number
+            heap[:] = [(seat.party.load, name, seat) for name, seat in bench.seats.items()]
+            heapify(heap)
+        while heap:
+            load, name, seat = heap[0]
+            now = seat.party.load
+            if now != load:
+                heapreplace(heap, (now, name, seat))
+                continue
+            entry = _first(seat.queue, served=True)
+            if entry is not None:
+                return load, seat, entry
+            heappop(heap)
+            del bench.seats[name]
+        return None
+
+    def _plain(self, tier: _Tier) -> Pick | None:
+        best: tuple[Lane, Entry, Queue] | None = None
+        for lane, level in tier.lanes:
+            if lane.over != self.number:
+                entry = _first(level.plain, served=False)
+                if entry is not None and (best is None or entry[1:3] < best[1][1:3]):
+                    best = lane, entry, level.plain
+        return None if best is None else Pick(*best, None)
+
+
+def _first(queue: Queue, *, served: bool) -> Entry | None:
+    """What really stands on top: layers leave without a word, and are served meanwhile."""
+    while queue:
+        entry = queue[0]
+        layer = entry[3]
+        if layer.queue is not queue or layer.lane is None:
+            heappop(queue)
+            if layer.queue is queue:
+                layer.queue = None
+        elif served and entry[0] != layer.job.served:
+            heapreplace(queue, (layer.job.served, *entry[1:]))
+        else:
+            return entry
+    return None
