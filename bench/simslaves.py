@@ -99,6 +99,7 @@ class SimSlave:
 
     async def run(self) -> None:
         """Keep a link up for ever."""
+        await trio.sleep(random.uniform(0.0, BACKOFF_MOST_S))
         backoff_s = BACKOFF_FIRST_S
         while True:
             try:

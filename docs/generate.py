@@ -22,6 +22,7 @@ from msgspec import inspect
 
 from drqueue.client.kinds import KINDS
 from drqueue.master.core import layer, records
+from drqueue.master.core.reasons import CODES
 from drqueue.proto import link_messages, messages, model, sharing_messages, views
 from drqueue.proto.ids import BIG
 from drqueue.settings import OCTAL_FIELDS, MasterSettings, SlaveSettings, help_of
@@ -389,6 +390,10 @@ _PARTS: dict[str, Callable[[], str]] = {
     "master settings": lambda: settings(MasterSettings),
     "slave settings": lambda: settings(SlaveSettings),
     "contracts": contracts,
+    "reasons": lambda: table(
+        ("code", "what it means", "what to do"),
+        ((f"`{code}`", meaning, advice) for code, (meaning, advice) in CODES.items()),
+    ),
     "kinds": kinds,
     "absent names": lambda: binding_names.absent(table),
 }

@@ -54,6 +54,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 Seconds = Annotated[float, Meta(ge=0.01, le=31_536_000.0)]
 Days = Annotated[int, Meta(ge=1, le=36500)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+Times = Annotated[int, Meta(ge=0, le=1_000_000)]
 Mode = Annotated[int, Meta(ge=0, le=0o777)]
 Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")]
 Pool = Annotated[str, Meta(pattern=r"\A[^\s,=:/]{1,63}\Z")]
@@ -103,6 +104,9 @@ class MasterSettings(_Common, frozen=True, forbid_unknown_fields=True, kw_only=T
         Seconds, Meta(description="Pause before a failed frame is tried again, doubled with each failure.")
     ] = 5.0
     backoff_max_s: Annotated[Seconds, Meta(description="Longest such pause.")] = 300.0
+    avoid_after: Annotated[Times, Meta(description="Failures for which a job avoids a slave; 0: never.")] = 3
+    forgive_s: Annotated[Seconds, Meta(description="Time for which it avoids it.")] = 3600.0
+    sick_after: Annotated[Times, Meta(description="Failures in a row that make a slave sick; 0: never.")] = 5
     beat_s: Annotated[Seconds, Meta(description="Longest quiet on a link before either end says a word.")] = (
         10.0
     )
@@ -129,7 +133,6 @@ class MasterSettings(_Common, frozen=True, forbid_unknown_fields=True, kw_only=T
     backups_keep: Annotated[
         int, Meta(ge=1, le=1000, description="Backups that are kept; beyond that the oldest go.")
     ] = 7
-
     mail_command: Annotated[
         str,
         Meta(

@@ -37,6 +37,7 @@ from drqueue.master.core.events import (
     Stopping,
 )
 from drqueue.master.core.invariants import check
+from drqueue.master.core.reasons import CODES
 from drqueue.master.core.records import AnyRecord, AttemptRecord, AuditRecord
 from drqueue.master.core.turn import Policy
 from drqueue.master.storage.memory import MemoryStorage
@@ -123,7 +124,12 @@ def badly(code: int = 1, **fields: Any) -> Exit:
 class CoreFarm:
     """A Core with imaginary slaves and clients. Time stands still unless `at` or `wait` moves it."""
 
-    def __init__(self, policy: Policy | None = None, storage: MemoryStorage | None = None) -> None:
+    def __init__(
+        self, policy: Policy | None = None, storage: MemoryStorage | None = None, *, check_every: int = 1
+    ) -> None:
+        """`check_every`: of so many steps one is checked, where a test takes thousands."""
+        self._check_every = check_every
+        self._steps = 0
         self.policy = policy or Policy(farm="farm", epoch=1, software="test")
         self.storage = storage or MemoryStorage()
         self.now = 100.0
@@ -153,7 +159,9 @@ class CoreFarm:
         outcome = self.core.step(events, self.now)
         self.storage.commit(outcome.save)
         self.saved += outcome.save
-        check(self.core.state)
+        self._steps += 1
+        if not self._steps % self._check_every:
+            check(self.core.state)
         self._check_orders(live, outcome.save, outcome.do)
         wake = self.core.next_wakeup()
         assert wake is None or wake > self.now - 1e-6, "a deadline that passed was not met"
@@ -414,6 +422,7 @@ class CoreFarm:
         """Why it waits."""
         answer = self.ask(Why(rq=0, job=job, number=number, layer=layer))
         assert isinstance(answer, Reasons), answer
+        assert all(reason.code in CODES for reason in answer.reasons), "a reason whose code nobody described"
         return list(answer.reasons)
 
     def codes(self, job: int = 0, number: int | None = None, layer: str = "") -> list[str]:

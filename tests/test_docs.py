@@ -21,8 +21,9 @@ import pytest
 from drqueue.client import depend_text, errors, jobfile
 from drqueue.client.cli import main as cli_main
 from drqueue.client.cli.common import Asked
-from drqueue.master.core import explain
+from drqueue.master.core import demand, explain, limits, placement, shortage
 from drqueue.master.core.order import FrameOrder
+from drqueue.master.core.reasons import CODES
 from drqueue.proto import expressions
 from drqueue.proto.checks import check_spec
 from drqueue.proto.ids import AttemptKey
@@ -302,10 +303,21 @@ def test_dependencies_of_layers_shown_can_be_read(text: str) -> None:
 
 
 def test_reasons_why_are_exactly_those_listed() -> None:
-    source = Path(explain.__file__).read_text()
-    said = set(explain._SLAVES_SAY) | set(re.findall(r"code=\"([a-z-]+)\"", source))
-    said |= set(re.findall(r"code = \"([a-z-]+)\" if .* else \"([a-z-]+)\"", source)[0])
-    assert {ticked(row[0]) for row in rows(OPERATIONS, "| code | what it means |")} == said
+    """Each code that any of what judges and explains says, and no other."""
+    said = {f"limit-{of}" for of in limits.BY_ITSELF}
+    for module in (explain, shortage):
+        said |= set(re.findall(r"""code(?:, name)? ?= ?"([a-z-]+)\"""", Path(module.__file__).read_text()))
+        said |= set(re.findall(r"""code = "([a-z-]+)" if""", Path(module.__file__).read_text()))
+    for module in (placement, demand):
+        judges = Path(module.__file__).read_text()
+        said |= {
+            code
+            for line in re.findall(r"return (.*\".*)", judges)
+            for code in re.findall(r"\"([a-z-]+)\"", line)
+        }
+    assert said == set(CODES)
+    section = OPERATIONS[OPERATIONS.index("## Why does nothing render") :]
+    assert re.findall(r"^\| `([a-z-]+)` \|", section, re.MULTILINE)[: len(CODES)] == list(CODES)
 
 
 @pytest.mark.parametrize(

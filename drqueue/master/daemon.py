@@ -5,6 +5,7 @@ stretched and that is committed and said, then the engine ends, then links and s
 run on: no stop of the master ends one. USR1 asks for a backup at once.
 """
 
+import gc
 import resource
 import secrets
 import signal
@@ -75,6 +76,8 @@ def run(settings: MasterSettings, *, new_certificate: bool = False) -> None:
     # Until its receiver stands: the check of a large database takes a while, and a signal would end it.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     _allow_all_files()
+    # Little of what lives here is garbage that only a search finds, and one through all links takes long.
+    gc.set_threshold(10_000, 5, 20)
     opened = open_state(settings.state_dir)
     try:
         with listeners(settings) as sockets:
@@ -126,6 +129,9 @@ async def serve(
                         "lines not used yet are gone; roles and secrets are those of the backup: look at "
                         "drqueue user list and drqueue node list"
                     )
+                if not opened.storage.checked:
+                    log.event("the database is large: a backup, made now, checks its history")
+                    master.housekeeping.back_up_now()
                 async for number in signals:
                     if number == signal.SIGUSR1:
                         master.housekeeping.back_up_now()
@@ -175,6 +181,9 @@ class _Master:
             requeue_fast_s=settings.requeue_fast_s,
             keep_s=settings.keep_days * 86400.0,
             backoff=Backoff(settings.backoff_s, settings.backoff_max_s),
+            avoid_after=settings.avoid_after,
+            forgive_s=settings.forgive_s,
+            sick_after=settings.sick_after,
             beat_s=settings.beat_s,
             silence_s=settings.silence_s,
             artist_max_priority=settings.artist_max_priority,

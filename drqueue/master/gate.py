@@ -36,7 +36,7 @@ JUDGING_S = 10.0
 _GOODBYE_S = 2.0
 _PAUSE_S = 0.1
 #: Links accepted before others have their turn.
-_ACCEPTED_IN_A_ROW = 16
+_ACCEPTED_IN_A_ROW = 4
 
 
 class Caller(Struct, frozen=True):

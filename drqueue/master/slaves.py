@@ -277,11 +277,13 @@ class SlaveLinks:
             links = list(self._links.items())
             step = -(-len(links) // _BEAT_STEPS) or 1
             for at in range(0, len(links), step):
-                await trio.sleep_until(start + self._beat_s * at / len(links))
-                for number, link in links[at : at + step]:
+                part = links[at : at + step]
+                await trio.sleep_until(start + self._beat_s * (at + len(part)) / len(links))
+                for number, link in part:
                     if self._links.get(number) is link:
                         self._beat(link)
-            await trio.sleep_until(start + self._beat_s)
+            if not links:
+                await trio.sleep(self._beat_s)
 
     def _beat(self, link: _Link) -> None:
         silent = link.channel.silent_s

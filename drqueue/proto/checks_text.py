@@ -50,9 +50,9 @@ def party_problems(what: str, name: str) -> Iterator[str]:
 def amount_problems(what: str, amount: float, most: int = MAX_AMOUNT) -> Iterator[str]:
     """What is wrong with an amount of something: it is absurd, or finer than the farm counts."""
     if not 0 <= amount <= most:
-        yield f"{what}: {amount:,.12g} is not within 0 and {most:,}"
+        yield f"{what}: {amount:,.15g} is not within 0 and {most:,}"
     elif abs(amount * 1000 - round(amount * 1000)) > 1e-6 * max(1, amount):
-        yield f"{what}: {amount:,.12g} is finer than a thousandth"
+        yield f"{what}: {amount:,.15g} is finer than a thousandth"
 
 
 def repeated(names: Sequence[str]) -> str | None:

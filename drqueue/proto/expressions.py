@@ -19,19 +19,31 @@ Rules of the language:
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from fnmatch import translate
 from functools import lru_cache
-from operator import ge, gt, le, lt
-from typing import Any, Final, NamedTuple, NoReturn, final
+from typing import Final, NamedTuple, NoReturn, final
 
+from drqueue.proto.expression_tree import (
+    All,
+    AnyOf,
+    Attribute,
+    Comparison,
+    Node,
+    Not,
+    Value,
+    names_of,
+    number_of,
+)
 from drqueue.proto.model import MachineInfo, Offers
+
+__all__ = ["ATTRIBUTES", "Attribute", "Expression", "ExpressionError", "attributes_of", "parse"]
 
 MAX_LENGTH: Final = 2000
 MAX_TESTS: Final = 100
 MAX_DEPTH: Final = 20
-
-Attribute = str | float | tuple[str, ...]
+#: Expressions that are kept as they were read; the one that was asked for longest ago is forgotten.
+KEPT: Final = 512
 
 #: What every slave has, though it may be empty: custom attributes are called otherwise.
 ATTRIBUTES: Final = frozenset(
@@ -52,8 +64,6 @@ _TOKEN: Final = re.compile(
     | (?P<op>==|!=|<=|>=|<|>|!~|~) | (?P<mark>[(),])""",
     re.VERBOSE,
 )
-_NUMBER: Final = re.compile(r"[-+]?[0-9]{1,15}(?:\.[0-9]{1,15})?")
-_RUNS: Final = re.compile(r"([0-9]+)")
 #: What people write who come from other languages.
 _INSTEAD: Final = {
     "&&": "and",
@@ -65,9 +75,6 @@ _INSTEAD: Final = {
     "=": "==",
     "<>": "!=",
 }
-_ORDER: Final[Mapping[str, Callable[[Any, Any], bool]]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
-#: Tests that hold where no value passes the other one.
-_NONE_OF: Final = {"!=": "==", "!~": "~", "not in": "in", "lacks": "holds"}
 
 
 class ExpressionError(ValueError):
@@ -76,85 +83,6 @@ class ExpressionError(ValueError):
     def __init__(self, column: int, text: str) -> None:
         super().__init__(f"column {column}: {text}")
         self.column = column
-
-
-class _Value(NamedTuple):
-    """A text or (`bare`) a number, as it was written; `number` is what it reads as."""
-
-    text: str
-    bare: bool
-    folded: str
-    number: float | None
-    pattern: re.Pattern[str] | None = None
-
-    def __str__(self) -> str:
-        if self.bare:
-            return self.text
-        quote = "'" if '"' in self.text else '"'
-        return f"{quote}{self.text}{quote}"
-
-
-class _Test(NamedTuple):
-    """One test; `op` is as it is written, "has", or "holds" and "lacks" for a value that comes first."""
-
-    name: str
-    op: str
-    values: tuple[_Value, ...] = ()
-
-    def __str__(self) -> str:
-        if self.op == "has":
-            return f"has({self.name})"
-        if self.op in ("holds", "lacks"):
-            return f"{self.values[0]} {'in' if self.op == 'holds' else 'not in'} {self.name}"
-        if self.op in ("in", "not in"):
-            return f"{self.name} {self.op} ({', '.join(map(str, self.values))})"
-        return f"{self.name} {self.op} {self.values[0]}"
-
-    def matches(self, attributes: Mapping[str, Attribute]) -> bool:
-        got = attributes.get(self.name)
-        if got is None:
-            return False
-        members = got if isinstance(got, tuple) else (got,)
-        if self.op == "has":
-            return any(member != "" for member in members)
-        op = _NONE_OF.get(self.op, self.op)
-        found = any(_passes(member, op, value) for member in members for value in self.values)
-        return found is (op == self.op)
-
-
-class _Not(NamedTuple):
-    part: "_Node"
-
-    def __str__(self) -> str:
-        return f"not {self.part}" if isinstance(self.part, (_Test, _Not)) else f"not ({self.part})"
-
-    def matches(self, attributes: Mapping[str, Attribute]) -> bool:
-        return not self.part.matches(attributes)
-
-
-class _All(NamedTuple):
-    parts: "tuple[_Node, ...]"
-
-    def __str__(self) -> str:
-        return " and ".join(
-            f"({part})" if isinstance(part, (_All, _Any)) else str(part) for part in self.parts
-        )
-
-    def matches(self, attributes: Mapping[str, Attribute]) -> bool:
-        return all(part.matches(attributes) for part in self.parts)
-
-
-class _Any(NamedTuple):
-    parts: "tuple[_Node, ...]"
-
-    def __str__(self) -> str:
-        return " or ".join(f"({part})" if isinstance(part, _Any) else str(part) for part in self.parts)
-
-    def matches(self, attributes: Mapping[str, Attribute]) -> bool:
-        return any(part.matches(attributes) for part in self.parts)
-
-
-_Node = _Test | _Not | _All | _Any
 
 
 @final
@@ -166,10 +94,10 @@ class Expression:
     text: Final[str]
     names: Final[frozenset[str]]
 
-    def __init__(self, root: _Node) -> None:
+    def __init__(self, root: Node) -> None:
         self._root = root
         self.text = str(root)
-        self.names = frozenset(_names(root))
+        self.names = frozenset(names_of(root))
 
     def matches(self, attributes: Mapping[str, Attribute]) -> bool:
         """Whether a slave with these `attributes_of` it passes."""
@@ -188,7 +116,7 @@ class Expression:
         return f"parse({self.text!r})"
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=KEPT)
 def parse(text: str) -> Expression:
     """Read an expression; raises ExpressionError."""
     if len(text) > MAX_LENGTH:
@@ -232,52 +160,6 @@ def attributes_of(
     }
 
 
-# -- testing --------------------------------------------------------------------------------------------
-
-
-def _names(node: _Node) -> Iterator[str]:
-    if isinstance(node, _Test):
-        yield node.name
-    elif isinstance(node, _Not):
-        yield from _names(node.part)
-    else:
-        for part in node.parts:
-            yield from _names(part)
-
-
-def _passes(got: str | float, op: str, value: _Value) -> bool:
-    if op == "~":
-        return value.pattern is not None and value.pattern.match(_text(got)) is not None
-    if isinstance(got, str) and not value.bare:
-        if op in _ORDER:
-            return _ORDER[op](_natural(got.casefold()), _natural(value.folded))
-        return got.casefold() == value.folded
-    number = _number(got) if isinstance(got, str) else got
-    if number is None or value.number is None:
-        return False
-    return _ORDER[op](number, value.number) if op in _ORDER else number == value.number
-
-
-def _text(got: str | float) -> str:
-    return got.casefold() if isinstance(got, str) else f"{got:.15g}"
-
-
-def _number(text: str) -> float | None:
-    return float(text) if _NUMBER.fullmatch(text) else None
-
-
-def _natural(text: str) -> list[tuple[int, int, str]]:
-    """A text's runs, so that runs of digits compare as numbers, however long."""
-    runs = []
-    for run in _RUNS.split(text):
-        digits = run.lstrip("0")
-        runs.append((0, len(digits), digits) if run[:1].isdecimal() and run.isascii() else (1, 0, run))
-    return runs
-
-
-# -- reading --------------------------------------------------------------------------------------------
-
-
 class _Token(NamedTuple):
     kind: str
     text: str
@@ -299,11 +181,11 @@ class _Parser:
         self._at = 0
         self._tests = 0
 
-    def whole(self) -> _Node:
+    def whole(self) -> Node:
         """The expression that is the whole text."""
         if self._next.kind == "end":
             self._expected("an expression")
-        root = self._any(0)
+        root = self._either(0)
         if self._next.kind != "end":
             self._expected("'and', 'or' or the end")
         return root
@@ -364,23 +246,23 @@ class _Parser:
 
     # -- grammar
 
-    def _any(self, depth: int) -> _Node:
+    def _either(self, depth: int) -> Node:
         parts = [self._all(depth)]
         while self._took("or"):
             parts.append(self._all(depth))
-        return parts[0] if len(parts) == 1 else _Any(tuple(parts))
+        return parts[0] if len(parts) == 1 else AnyOf(tuple(parts))
 
-    def _all(self, depth: int) -> _Node:
+    def _all(self, depth: int) -> Node:
         parts = [self._one(depth)]
         while self._took("and"):
             parts.append(self._one(depth))
-        return parts[0] if len(parts) == 1 else _All(tuple(parts))
+        return parts[0] if len(parts) == 1 else All(tuple(parts))
 
-    def _one(self, depth: int) -> _Node:
+    def _one(self, depth: int) -> Node:
         if self._took("not"):
-            return _Not(self._one(self._deeper(depth)))
+            return Not(self._one(self._deeper(depth)))
         if self._took("("):
-            inner = self._any(self._deeper(depth))
+            inner = self._either(self._deeper(depth))
             self._need(")", "what the parenthesis holds")
             return inner
         self._tests += 1
@@ -388,12 +270,12 @@ class _Parser:
             raise ExpressionError(self._next.column, f"more than {MAX_TESTS} tests")
         return self._test()
 
-    def _test(self) -> _Test:
+    def _test(self) -> Comparison:
         if self._took("has"):
             self._need("(", "'has'")
             name = self._name()
             self._need(")", "has(" + name)
-            return _Test(name, "has")
+            return Comparison(name, "has")
         if self._next.kind in ("text", "number"):
             value = self._value("a value")
             negative = self._took("not")
@@ -403,20 +285,20 @@ class _Parser:
                 )
             if not self._took("in"):
                 self._expected(f"'in' and an attribute after {value}")
-            return _Test(self._name(), "lacks" if negative else "holds", (value,))
+            return Comparison(self._name(), "lacks" if negative else "holds", (value,))
         name = self._name()
         negative = self._took("not")
         if self._took("in"):
-            return _Test(name, "not in" if negative else "in", tuple(self._list(name)))
+            return Comparison(name, "not in" if negative else "in", tuple(self._list(name)))
         if negative or self._next.kind != "op":
             self._expected(f"'in' after {name} not" if negative else f"a comparison of {name}")
         op = self._take().text
         if op in ("~", "!~"):
             value = self._value("a pattern in quotes", texts_only=True)
-            return _Test(name, op, (value._replace(pattern=re.compile(translate(value.folded))),))
-        return _Test(name, op, (self._value("a number, or a text in quotes,"),))
+            return Comparison(name, op, (value._replace(pattern=re.compile(translate(value.folded))),))
+        return Comparison(name, op, (self._value("a number, or a text in quotes,"),))
 
-    def _list(self, name: str) -> Iterator[_Value]:
+    def _list(self, name: str) -> Iterator[Value]:
         self._need("(", f"{name} in")
         yield self._value("a number, or a text in quotes,")
         while not self._took(")"):
@@ -432,11 +314,11 @@ class _Parser:
             raise ExpressionError(token.column, "the attribute's name is too long")
         return self._take().text.casefold()
 
-    def _value(self, what: str, *, texts_only: bool = False) -> _Value:
+    def _value(self, what: str, *, texts_only: bool = False) -> Value:
         token = self._next
         if token.kind != "text" and (texts_only or token.kind != "number"):
             self._expected(what)
         self._at += 1
         bare = token.kind == "number"
         text = token.text if bare else token.text[1:-1]
-        return _Value(text, bare, text.casefold(), _number(text))
+        return Value(text, bare, text.casefold(), number_of(text))

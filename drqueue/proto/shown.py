@@ -1,16 +1,18 @@
 """What a role is shown of an answer: viewers see neither commands nor environments.
 
-A frame's sentence and its latest word go, too: they quote commands and logs.
+A frame's sentence and its latest word go, too: they quote commands and logs. So does what a job stopped for,
+what a slave is sick of, and why that makes frames wait: of these, how the last frame ended goes.
 """
 
+import re
 from typing import TypeVar
 
 from msgspec import structs
 
 from drqueue.proto.link_messages import Message
-from drqueue.proto.messages import Attempts, Changed, Frames, Job, SlaveInfo, Slaves
+from drqueue.proto.messages import Attempts, Changed, Frames, Job, Jobs, Reasons, SlaveInfo, Slaves
 from drqueue.proto.roles import Role, reaches
-from drqueue.proto.views import AttemptView, FrameView, SlaveView
+from drqueue.proto.views import AttemptView, FrameView, JobView, Reason, SlaveView
 
 M = TypeVar("M", bound=Message)
 
@@ -22,12 +24,20 @@ def shown(message: M, role: Role) -> M:
     match message:
         case Job():
             layers = tuple(structs.replace(layer, command="") for layer in message.layers)
-            return structs.replace(message, layers=layers)
-        case Frames() | Changed():
-            frames = tuple(_frame(view) for view in message.frames)
-            if isinstance(message, Changed):
-                return structs.replace(message, frames=frames, slaves=tuple(map(_slave, message.slaves)))
-            return structs.replace(message, frames=frames)
+            return structs.replace(message, job=_job(message.job), layers=layers)
+        case Jobs():
+            return structs.replace(message, jobs=tuple(map(_job, message.jobs)))
+        case Frames():
+            return structs.replace(message, frames=tuple(map(_frame, message.frames)))
+        case Changed():
+            return structs.replace(
+                message,
+                jobs=tuple(map(_job, message.jobs)),
+                frames=tuple(map(_frame, message.frames)),
+                slaves=tuple(map(_slave, message.slaves)),
+            )
+        case Reasons():
+            return structs.replace(message, reasons=tuple(map(_reason, message.reasons)))
         case Attempts():
             return structs.replace(message, attempts=tuple(_attempt(view) for view in message.attempts))
         case Slaves():
@@ -47,4 +57,17 @@ def _attempt(view: AttemptView) -> AttemptView:
 
 
 def _slave(view: SlaveView) -> SlaveView:
-    return structs.replace(view, running=tuple(_frame(frame) for frame in view.running))
+    return structs.replace(view, sick=_outline(view.sick), running=tuple(map(_frame, view.running)))
+
+
+def _job(view: JobView) -> JobView:
+    return structs.replace(view, stopped_for=_outline(view.stopped_for)) if view.stopped_for else view
+
+
+def _reason(reason: Reason) -> Reason:
+    return structs.replace(reason, text=_outline(reason.text))
+
+
+def _outline(text: str) -> str:
+    """How many failed, not how the last one did."""
+    return re.split(r"[;,] the last\b", text, maxsplit=1)[0]

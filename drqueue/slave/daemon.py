@@ -44,7 +44,7 @@ from drqueue.slave.joining import Introduction, Joiner
 from drqueue.slave.journal import Journal
 from drqueue.slave.link import Link
 from drqueue.slave.machine import disk_free_mb, has_gpu_driver, measure_hardware
-from drqueue.slave.memory import give_back
+from drqueue.slave.memory import settle
 from drqueue.slave.offer import offer_of
 from drqueue.slave.performer import Performer
 from drqueue.slave.ports import NetworkPort
@@ -350,7 +350,7 @@ class Daemon:
                 )
                 sdnotify.notify("READY=1", f"STATUS=holds {len(self._state.held)} attempts")
                 task_status.started()
-                give_back()
+                settle()
                 await self._stopping.wait()
                 sdnotify.notify("STOPPING=1")
                 await self._say_goodbye()
@@ -388,7 +388,7 @@ class Daemon:
             all_ended=self._frames_ended.set,
             started=self._progress.wake,
             copy_log=self._classic_logs.begin,
-            keep_empty_logs=bool(self._settings.logs),
+            reuse_logs=not self._settings.logs,
         )
         nursery.start_soon(self._run_engine, performer)
         nursery.start_soon(self._link.run)

@@ -6,7 +6,7 @@ DRQUEUE_ROOT and all else of the basis, but not DRQUEUE_FRAME.
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
+from operator import attrgetter
 from typing import NamedTuple
 
 from drqueue.proto.model import NODE_HOME, SCRATCH, RunOrder
@@ -33,12 +33,21 @@ class Node(NamedTuple):
 
 
 class Command(NamedTuple):
-    """What to start. With `scratch` the directory `cwd` is made for it."""
+    """What to start. With `scratch` the directory `cwd` is made for it.
+
+    `layer_env`, the very same object for many frames, is what they have in common; `frame_env` goes over it.
+    """
 
     argv: tuple[str, ...]
-    env: dict[str, str]
+    layer_env: dict[str, str]
+    frame_env: dict[str, str]
     cwd: str
     scratch: bool
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The whole environment."""
+        return self.layer_env | self.frame_env
 
 
 def node_basis(
@@ -69,17 +78,18 @@ def node_basis(
 
 def command(order: RunOrder, node: Node) -> Command:
     """What an order comes to on this node; raises BadOrderError."""
-    fields = _Fields(order)
-    argv = tuple([fields.fill(word) for word in order.argv])
-    if order.shell:
-        argv = (SHELL, "-c", fields.fill(order.shell))
+    argv = (SHELL, "-c", order.shell) if order.shell else order.argv
     if not argv or not argv[0]:
         raise BadOrderError("the command is empty")
-    if any("\0" in word for word in argv):
+    text = "".join(argv)
+    if "\0" in text:
         raise BadOrderError("the command holds a NUL character")
+    if "{" in text:
+        fields = _Fields(order)
+        argv = tuple([fields.fill(word) for word in argv])
     scratch = order.cwd == SCRATCH
     cwd = working_directory(order, node)
-    return Command(argv, _environment(order, node, cwd), cwd, scratch)
+    return Command(argv, _layers.environment(order, node), _frame_environment(order, cwd), cwd, scratch)
 
 
 def working_directory(order: RunOrder, node: Node) -> str:
@@ -87,7 +97,9 @@ def working_directory(order: RunOrder, node: Node) -> str:
     if order.cwd == SCRATCH:
         key = order.key
         return f"{node.scratch}/{key.job}.{key.layer}.{key.frame}.{key.attempt}"
-    cwd = node.home if order.cwd in ("", NODE_HOME) else _Fields(order).fill(order.cwd)
+    cwd = node.home if order.cwd in ("", NODE_HOME) else order.cwd
+    if "{" in order.cwd:
+        cwd = _Fields(order).fill(cwd)
     if "\0" in cwd or not cwd.startswith("/"):
         raise BadOrderError(f"the working directory {cwd!r} is no absolute path")
     return cwd
@@ -118,21 +130,37 @@ def members_text(order: RunOrder) -> str:
     return ",".join(map(str, members(order)))
 
 
-def _environment(order: RunOrder, node: Node, cwd: str) -> dict[str, str]:
+_of_layer = attrgetter(
+    "key.job", "env", "range_start", "range_end", "range_step", "block", "job_name", "owner", "pool",
+    "layer_name", "cores", "memory_mb", "disk_mb", "amounts",
+)  # fmt: skip
+
+
+class _Layers:
+    """The environment made last, for nearly always the next order is of the same layer."""
+
+    def __init__(self) -> None:
+        self._node: Node | None = None
+        self._made_of: object = None
+        self._env: dict[str, str] = {}
+
+    def environment(self, order: RunOrder, node: Node) -> dict[str, str]:
+        made_of = _of_layer(order)
+        if node is not self._node or made_of != self._made_of:
+            self._env = _layer_environment(order, node)
+            self._node, self._made_of = node, made_of
+        return self._env
+
+
+_layers = _Layers()
+
+
+def _layer_environment(order: RunOrder, node: Node) -> dict[str, str]:
     env = dict(node.basis)
     for name, value in order.env.items():
         if not name or "=" in name or "\0" in name or "\0" in value:
             raise BadOrderError(f"{name!r} cannot be a variable of the environment")
         env[name] = value
-    env["DRQUEUE_FRAME"] = str(order.start)
-    env["DRQUEUE_PADFRAME"] = padded = _pad(order.start, order.pad)
-    if order.count == 1:
-        env["DRQUEUE_PADFRAMES"] = padded
-    elif (order.pad + 1) * order.count <= MAX_TEXT:
-        # Longer ones would keep the command from being started at all.
-        padded = " ".join([_pad(number, order.pad) for number in members(order)])
-        if len(padded) <= MAX_TEXT:
-            env["DRQUEUE_PADFRAMES"] = padded
     env["DRQUEUE_STARTFRAME"] = str(order.range_start)
     env["DRQUEUE_ENDFRAME"] = str(order.range_end)
     env["DRQUEUE_STEPFRAME"] = str(order.range_step)
@@ -142,13 +170,25 @@ def _environment(order: RunOrder, node: Node, cwd: str) -> dict[str, str]:
     env["DRQUEUE_OWNER"] = order.owner
     env["DRQUEUE_POOL"] = order.pool
     env["DRQUEUE_LAYER"] = order.layer_name
-    env["DRQUEUE_ATTEMPT"] = str(order.key)
     env["DRQUEUE_THREADS"] = str(max(1, int(order.cores)))
     env["DRQUEUE_MEMORY_MB"] = str(order.memory_mb)
     env["DRQUEUE_DISK_MB"] = str(order.disk_mb)
     env["DRQUEUE_AMOUNTS"] = ",".join(
         [f"{name}={plain(milli(amount))}" for name, amount in order.amounts.items()]
     )
+    return env
+
+
+def _frame_environment(order: RunOrder, cwd: str) -> dict[str, str]:
+    env = {"DRQUEUE_FRAME": str(order.start), "DRQUEUE_ATTEMPT": str(order.key)}
+    env["DRQUEUE_PADFRAME"] = padded = _pad(order.start, order.pad)
+    if order.count == 1:
+        env["DRQUEUE_PADFRAMES"] = padded
+    elif (order.pad + 1) * order.count <= MAX_TEXT:
+        # Longer ones would keep the command from being started at all.
+        padded = " ".join([_pad(number, order.pad) for number in members(order)])
+        if len(padded) <= MAX_TEXT:
+            env["DRQUEUE_PADFRAMES"] = padded
     env["DRQUEUE_GPUS"] = gpus = ",".join(map(str, order.gpus))
     if gpus:
         env["CUDA_VISIBLE_DEVICES"] = env["ROCR_VISIBLE_DEVICES"] = gpus
@@ -169,7 +209,6 @@ def first_output(order: RunOrder, cwd: str) -> str:
         raise BadOrderError(str(error)) from None
 
 
-@lru_cache(maxsize=1024)
 def _pad(number: int, digits: int) -> str:
     """As C's %0*d, which scripts know: a minus sign takes the place of a digit."""
     return f"{number:0{digits}d}"

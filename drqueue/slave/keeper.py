@@ -13,20 +13,23 @@ keeper); one thread; nothing waits for the daemon; nothing a connection sends ca
 One keeper per state directory: it holds the lock on `keeper.lock` and listens on `keeper.sock`; a socket
 given as standard input is its first connection. It serves one daemon at a time, the newest, in lines of
 JSON. The daemon greets with {"v": 1}, the keeper answers {"is": "keeper", "v": 1, "pid": its own, "users":
-whether it may change users}, tells all that it holds, and ends that with {"is": "held"}. A key is
-[job, layer, frame, attempt].
+whether it may change users, "bases": true}, tells all that it holds, and ends that with {"is": "held"}. A key
+is [job, layer, frame, attempt].
 
-    do: launch   key argv env cwd umask log cap              is: started  key pid birth at
-                 scratch again                                   failed   key reason text
-        launch-as   the same, and as                             ended    key code signal cpu peak
-        remove-as   paths as                                              start end log reason
+    do: base     all of launch but its key and log           is: started  key pid birth at
+        launch   key argv env cwd umask log cap                  failed   key reason text
+                 scratch again                                   ended    key code signal cpu peak
+        launch-as   the same, and as                                      start end log reason
+        remove-as   paths as
         signal   key kill
-        forget   key
+        forget   key, or keys
         shutdown grace
 
 `as` is [uid, gid, [further groups]]. These are verbs of their own, and no field of launch: a keeper that
 knows nothing of users closes the connection instead of starting a frame as its own. A scratch directory is
 made where it is missing; another user's must be new. What is to be removed is not answered for.
+
+What a launch leaves out is as `base` gave it last on the connection; its environment goes over that one.
 
 A start is told a moment later, and not at all where the end came before. With `again` a log that stays empty
 may become another attempt's, so that of what wrote nothing there may be no log in the end.

@@ -47,12 +47,15 @@ class BadMessageError(Exception):
 class Caller:
     """A connection; it becomes the daemon's by greeting."""
 
-    __slots__ = ("out", "received", "sock", "watched")
+    __slots__ = ("base", "base_bytes", "base_env", "out", "received", "sock", "watched")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.received = b""
         self.out = bytearray()
+        self.base: Message = {}  # what launches leave out
+        self.base_env: dict[str, str] = {}  # under their environments, as text and encoded
+        self.base_bytes: dict[bytes, bytes] = {}
         self.watched = False  # for room to write
 
 
@@ -202,15 +205,20 @@ class Keeper:
             return
         do = message.get("do")
         if do == "launch":
-            self.launch(message, None)
+            self.launch(caller, message, None)
         elif do == "launch-as":
-            self.launch(message, user_of(message))
+            self.launch(caller, message, user_of(message))
+        elif do == "base":
+            caller.base, caller.base_env = message, environment_of(message)
+            caller.base_bytes = encoded(caller.base_env)
         elif do == "remove-as":
             self.remove(message, user_of(message))
         elif do == "signal":
             self.signal(key_of(message), message.get("kill") is True)
         elif do == "forget":
-            self.forget(key_of(message))
+            keys = message.get("keys")
+            for each in [message] if not isinstance(keys, list) else [{"key": key} for key in keys]:
+                self.forget(key_of(each))
         elif do == "shutdown":
             grace = message.get("grace", 0)
             if not isinstance(grace, (int, float)) or not 0 <= grace <= 86400:
@@ -223,7 +231,13 @@ class Keeper:
         if self.daemon is not None:
             self.drop(self.daemon)
         self.daemon = caller
-        greeting = {"is": "keeper", "v": VERSION, "pid": os.getpid(), "users": self.changes_users}
+        greeting = {
+            "is": "keeper",
+            "v": VERSION,
+            "pid": os.getpid(),
+            "users": self.changes_users,
+            "bases": True,
+        }
         self.tell(_encode(greeting))
         for attempt in self.attempts.values():
             self.tell(line_of(attempt))
@@ -260,13 +274,15 @@ class Keeper:
 
     # --- requests
 
-    def launch(self, message: Message, user: privileges.User | None) -> None:
+    def launch(self, caller: Caller, message: Message, user: privileges.User | None) -> None:
         key = key_of(message)
         known = self.attempts.get(key)
         if known is not None:
             self.tell(line_of(known))
             return
+        message = {**caller.base, **message}
         argv, env, cwd, log, cap, umask = launch_fields(message)
+        whole = caller.base_bytes | encoded(env) if user is None else {}
         attempt = self.attempts[key] = frames.Attempt(key, cap, user)
         try:
             if self.stop_at is not None:
@@ -279,11 +295,11 @@ class Keeper:
             attempt.start = time.time()
             scratch = message.get("scratch") is True
             if user is None:
-                attempt.pid, attempt.birth = spawning.spawn(argv, env, cwd, attempt.log, umask, scratch)
+                attempt.pid, attempt.birth = spawning.spawn(argv, whole, cwd, attempt.log, umask, scratch)
             else:
                 note = (self.notes.ready(), attempt.mark)
                 attempt.pid, attempt.birth = spawning.spawn_as(
-                    user, argv, env, cwd, attempt.log, umask, scratch, note
+                    user, argv, caller.base_env | env, cwd, attempt.log, umask, scratch, note
                 )
         except spawning.LaunchError as error:
             if attempt.log >= 0:
@@ -372,13 +388,26 @@ def user_of(message: Message) -> privileges.User:
     return uid, gid, tuple(groups)
 
 
+def environment_of(message: Message) -> dict[str, str]:
+    env = message.get("env")
+    if not isinstance(env, dict) or not set(map(type, env.values())) <= {str}:
+        raise BadMessageError("bad env")
+    return env
+
+
+def encoded(env: dict[str, str]) -> dict[bytes, bytes]:
+    """As the system takes it; text would be encoded anew at each start."""
+    try:
+        return {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
+    except UnicodeEncodeError:
+        raise BadMessageError("bad env") from None
+
+
 def launch_fields(message: Message) -> tuple[list[str], dict[str, str], str, str, int, int]:
-    argv, env = message.get("argv"), message.get("env")
+    argv, env = message.get("argv"), environment_of(message)
     cwd, log, cap, umask = (message.get(name) for name in ("cwd", "log", "cap", "umask"))
     if not isinstance(argv, list) or set(map(type, argv)) != {str}:
         raise BadMessageError("bad argv")
-    if not isinstance(env, dict) or not set(map(type, env.values())) <= {str}:
-        raise BadMessageError("bad env")
     if not isinstance(cwd, str) or not isinstance(log, str):
         raise BadMessageError("bad path")
     if not isinstance(cap, int) or not isinstance(umask, int) or cap <= 0 or not 0 <= umask <= 0o777:

@@ -52,7 +52,12 @@ def log_path(state_dir: str, key: AttemptKey, create: bool = False) -> str:
             os.makedirs(logs, mode=0o700, exist_ok=True)
             _spread(logs)
         os.makedirs(folder, mode=0o700, exist_ok=True)
-    return os.path.join(folder, f"{key.layer}.{key.frame}.{key.attempt}.log")
+    return os.path.join(folder, log_name(key))
+
+
+def log_name(key: AttemptKey) -> str:
+    """The file's name in its job's folder."""
+    return f"{key.layer}.{key.frame}.{key.attempt}.log"
 
 
 def _spread(folder: str) -> None:

@@ -5,6 +5,7 @@ journal is not whole (the disk is full) only what ends processes goes through: e
 order, so that nobody is told of what is not kept.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -80,7 +81,7 @@ class Performer:
         all_ended: Callable[[], None],
         started: Callable[[], None],
         copy_log: Callable[[RunOrder], None],
-        keep_empty_logs: bool,
+        reuse_logs: bool,
     ) -> None:
         self._state_dir = state_dir
         self._node = node
@@ -94,9 +95,10 @@ class Performer:
         self._whole = whole
         self._started = started
         self._copy_log = copy_log
-        self._keep_empty_logs = keep_empty_logs
+        self._reuse_logs = reuse_logs
         self._held_back: deque[Effect] = deque()
-        self._log_folder = -1
+        #: The folder of the last job's logs is there already.
+        self._log_job, self._log_folder = -1, ""
         self._looking = trio.CapacityLimiter(LOOKING_MAX)
         self._performers: dict[type[Any], Callable[[Any], None]] = {
             Start: self._start,
@@ -138,7 +140,11 @@ class Performer:
         try:
             user = self._run_as.user(order.submitter)
             made = command(order, self._node(user))
-            path = logs.log_path(self._state_dir, key, create=key.job != self._log_folder)
+            if key.job != self._log_job:
+                path = logs.log_path(self._state_dir, key, create=True)
+                self._log_job, self._log_folder = key.job, os.path.dirname(path)
+            else:
+                path = f"{self._log_folder}/{logs.log_name(key)}"
         except BadOrderError as error:
             self._inbox.put(LaunchFailed(key, BAD_ORDER, str(error)))
             return
@@ -148,7 +154,6 @@ class Performer:
         except OSError as error:
             self._inbox.put(LaunchFailed(key, "spawn-failed", f"no room for its log: {error.strerror}"))
             return
-        self._log_folder = key.job
         self._copy_log(order)
         self._launch(order, made, path, user)
         self._started()
@@ -158,14 +163,15 @@ class Performer:
             Launch(
                 key=order.key,
                 argv=made.argv,
-                env=made.env,
+                env=made.frame_env,
+                base_env=made.layer_env,
                 cwd=made.cwd,
                 log_path=path,
                 log_cap=self._log_cap,
                 umask=self._umask,
                 scratch=made.scratch,
                 user=None if user is None else user.ids,
-                keep_empty_log=self._keep_empty_logs,
+                reuse_log=self._reuse_logs,
             )
         )
 

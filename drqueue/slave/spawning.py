@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import time
+from functools import lru_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING or __package__:
@@ -60,23 +61,23 @@ class Logs:
     """
 
     def __init__(self) -> None:
-        self._spare: list[tuple[str, int]] = []
+        self._spare: dict[str, int] = {}  # their present paths and descriptors
 
     def open(self, path: str) -> int:
         """A log's descriptor; raises LaunchError."""
-        if self._spare:
-            former, fd = self._spare[-1]
-            if former.rpartition("/")[0] == path.rpartition("/")[0] and not os.path.lexists(path):
-                self._spare.pop()
+        if path in self._spare:
+            os.close(self._spare.pop(path))
+        elif self._spare:
+            former, fd = self._spare.popitem()
+            if former.rpartition("/")[0] == path.rpartition("/")[0]:
                 try:
                     os.rename(former, path)
                 except OSError:  # it was removed
                     os.close(fd)
                 else:
                     return fd
-            for spare in [spare for spare in self._spare if spare[0] == path]:
-                self._spare.remove(spare)
-                os.close(spare[1])
+            else:
+                self._spare[former] = fd
         return open_log(path)
 
     def close(self, path: str, fd: int, again: bool) -> None:
@@ -84,19 +85,20 @@ class Logs:
         if not again:
             os.close(fd)
             return
-        self._spare.append((path, fd))
-        if len(self._spare) > SPARE_LOGS:
-            os.close(self._spare.pop(0)[1])
+        if len(self._spare) == SPARE_LOGS:
+            os.close(self._spare.pop(next(iter(self._spare))))
+        self._spare[path] = fd
 
 
 def spawn(
-    argv: list[str], env: dict[str, str], cwd: str, log: int, umask: int, scratch: bool
+    argv: list[str], env: dict[bytes, bytes], cwd: str, log: int, umask: int, scratch: bool
 ) -> tuple[int, int]:
     """Start the command in a session of its own; return its process id and birth (clock ticks since boot)."""
     try:
         if scratch:
             os.makedirs(cwd, 0o700, exist_ok=True)
-        os.chdir(cwd)
+        if cwd != "/":
+            os.chdir(cwd)
     except (OSError, ValueError) as error:
         missing = isinstance(error, FileNotFoundError)
         text = "does not exist on this node" if missing else f"cannot be used: {why(error)}"
@@ -104,7 +106,8 @@ def spawn(
     own_umask = os.umask(umask)
     program = argv[0]
     try:
-        program = find_program(argv[0], env)
+        if "/" not in program:
+            program = find_program(program, os.fsdecode(env.get(b"PATH", os.defpath)))
         before = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // _TICK_NS
         # Standard input is the keeper's own: /dev/null. All other descriptors close by themselves.
         pid = os.posix_spawn(
@@ -113,7 +116,7 @@ def spawn(
             env,
             setsid=True,
             setsigmask=(),
-            setsigdef=DEFAULT_SIGNALS,
+            setsigdef=_not_default(),
             file_actions=((os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)),
         )
         # Born and looked at in one tick: that spares a look into /proc, a quarter of what a launch costs.
@@ -123,7 +126,14 @@ def spawn(
         raise _explain(program, error) from None
     finally:
         os.umask(own_umask)
-        os.chdir("/")  # a keeper must not keep a file system busy
+        if cwd != "/":
+            os.chdir("/")  # a keeper must not keep a file system busy
+
+
+@lru_cache(maxsize=1)
+def _not_default() -> tuple[int, ...]:
+    """The signals that this process treats in a way of its own, or ignores since its start."""
+    return tuple(signo for signo in DEFAULT_SIGNALS if signal.getsignal(signo) is not signal.SIG_DFL)
 
 
 def spawn_as(
@@ -214,7 +224,7 @@ def _run_as(
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         _enter(cwd, scratch)
         os.umask(umask)
-        program = find_program(program, env)
+        program = find_program(program, env.get("PATH", os.defpath))
         os.execve(program, argv, env)
     except LaunchError as error:
         failure = error
@@ -247,12 +257,12 @@ def _enter(cwd: str, scratch: bool) -> None:
         raise LaunchError(NO_CWD, f"the working directory {cwd} {text}") from None
 
 
-def find_program(name: str, env: dict[str, str]) -> str:
+def find_program(name: str, search: str) -> str:
     """Look a command up in the frame's own PATH, as a shell does."""
     if "/" in name:
         return name
     denied = False
-    for folder in env.get("PATH", os.defpath).split(":"):
+    for folder in search.split(":"):
         path = f"{folder or '.'}/{name}"
         if os.access(path, os.F_OK) and os.path.isfile(path):
             if os.access(path, os.X_OK):

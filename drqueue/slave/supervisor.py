@@ -14,6 +14,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 
 import msgspec
 import trio
@@ -47,12 +48,16 @@ class _Greeting(msgspec.Struct, tag="keeper", tag_field="is"):
     v: int
     pid: int
     users: bool = False
+    bases: bool = False
 
 
 class _Held(msgspec.Struct, tag="held", tag_field="is"):
     pass
 
 
+#: What launches of one layer have in common, or most of it, as the keeper and as `Launch` call it.
+COMMON = ("argv", "cwd", "umask", "cap", "scratch", "again")
+_common = attrgetter("argv", "cwd", "umask", "log_cap", "scratch", "reuse_log")
 _Report = _Greeting | _Held | ProcessStarted | LaunchFailed | ProcessEnded
 _decoder: msgspec.json.Decoder[_Report] = msgspec.json.Decoder(_Report)
 _encoder = msgspec.json.Encoder()
@@ -80,6 +85,9 @@ class Supervisor:
         self._orphans: dict[AttemptKey, Orphan] = {}
         self._greeted = False
         self._changes_users = True  # whether the keeper does, as far as it said anything
+        self._keeps_bases = False  # whether it is known to understand what keepers of earlier versions do not
+        self._base_env: Mapping[str, str] = {}  # what it has as the base of launches
+        self._base: tuple[object, ...] = ()
         self._waiting: deque[Launch] = deque()  # for a keeper that does
         self._stop: float | None = None  # grace in seconds, once stopping
         self._wanted = trio.Event()
@@ -133,18 +141,22 @@ class Supervisor:
             self._send_away()
             return
         self._held[order.key] = None
+        common = _common(order)
         message: dict[str, object] = {
             "do": "launch",
             "key": order.key,
-            "argv": order.argv,
             "env": order.env,
-            "cwd": order.cwd,
-            "umask": order.umask,
             "log": order.log_path,
-            "cap": order.log_cap,
-            "scratch": order.scratch,
-            "again": not order.keep_empty_log,
         }
+        if not self._keeps_bases:
+            message |= zip(COMMON, common, strict=True)
+            message["env"] = {**order.base_env, **order.env}
+        elif order.base_env is not self._base_env:
+            self._base_env, self._base = order.base_env, common
+            self._order({"do": "base", "env": order.base_env} | dict(zip(COMMON, common, strict=True)))
+        elif common != self._base:
+            both = zip(COMMON, common, self._base, strict=True)
+            message |= [(name, value) for name, value, its in both if value != its]
         self._order(message if order.user is None else {**message, "do": "launch-as", "as": order.user})
 
     def remove_as(self, paths: list[str], user: tuple[int, int, tuple[int, ...]]) -> None:
@@ -179,8 +191,11 @@ class Supervisor:
                 self._wanted.set()
             return
         if self._forgotten and (self._out or not self._held or len(self._forgotten) >= FORGET_AT_ONCE):
-            for key in self._forgotten:
-                self._order({"do": "forget", "key": key})
+            if self._keeps_bases:
+                self._order({"do": "forget", "keys": self._forgotten})
+            else:
+                for key in self._forgotten:
+                    self._order({"do": "forget", "key": key})
             self._forgotten.clear()
         if self._draining or not self._out:
             return
@@ -287,7 +302,7 @@ class Supervisor:
             return
         self._lost |= self._held
         self._held = {}
-        self._changes_users = True
+        self._changes_users, self._keeps_bases, self._base_env = True, False, {}
         waiting, self._waiting = self._waiting, deque()
         for order in waiting:
             self.launch(order)
@@ -335,6 +350,7 @@ class Supervisor:
             case _Greeting():
                 self._greeted = True
                 self._changes_users = report.users
+                self._keeps_bases = report.bases
 
     def _send_away(self) -> None:
         """End a keeper that frames wait to be rid of, once it runs nothing."""

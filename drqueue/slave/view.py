@@ -77,4 +77,5 @@ def _frame(attempt: Attempt, slave: str) -> FrameView:
         stop=attempt.stop_reason,
         slot=order.slot,
         pid=attempt.pid if attempt.phase in ALIVE else 0,
+        gpus=order.gpus,
     )

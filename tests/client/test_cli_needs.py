@@ -171,7 +171,8 @@ def test_set_needs(changed: Any) -> None:
 
 
 def test_set_limits(changed: Any) -> None:
-    assert changed("--limit big=0 --limit nuke=3 --limit new") == JobChange(limits={"nuke": 3, "new": 1})
+    assert changed("--limit big=0 --limit new") == JobChange(limits={"nuke": 1, "new": 1})
+    assert changed("--limit nuke=3") == JobChange(limits={"nuke": 3, "big": 2})
 
 
 @pytest.mark.parametrize(

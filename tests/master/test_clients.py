@@ -81,7 +81,9 @@ async def test_a_submit_is_answered_after_its_commit(rig: Rig) -> None:
         client.send(Submit(rq=1, token="token-12345", spec=a_job()))
         assert await said(client) == []
         rig.disk.let_go()
-        assert await client.receive() == Submitted(rq=1, job=0)
+        submitted = await client.receive()
+        assert isinstance(submitted, Submitted)
+        assert (submitted.rq, submitted.job) == (1, 0)
 
 
 async def test_frames_that_ended_are_told_from_the_history(rig: Rig) -> None:

@@ -90,6 +90,23 @@ def test_a_folded_frame_that_is_sent_back_gets_a_new_number(farm: CoreFarm, rest
     farm.restart()
 
 
+def test_what_was_forgotten_still_counts_when_names_are_given(farm: CoreFarm) -> None:
+    """Not even where no row is left that tells of any attempt."""
+    farm.submit(a_job("1-4"))
+    farm.render_all(farm.link())
+    assert rows(farm) == ([], [], [0, 1, 2, 3])
+    for again in (2, 3):
+        farm.restart()
+        link = farm.link(cores=1)
+        farm.verb(0, "rerun")
+        keys = [farm.order(link).key]
+        for _ in range(3):
+            farm.exited(link, keys[-1])
+            keys.append(farm.order(link).key)
+        farm.exited(link, keys[-1])
+        assert {key.attempt for key in keys} == {again}
+
+
 def test_it_is_done_a_few_rows_a_step(farm: CoreFarm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("drqueue.master.core.core.AT_ONCE", 4)
     link = farm.link(cores=20)

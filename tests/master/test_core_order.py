@@ -3,7 +3,7 @@
 from time import perf_counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -84,6 +84,24 @@ def test_coarse_has_every_position_once(size: int) -> None:
     assert list(FrameOrder(Chunks(FrameRange(f"1-{size}"), 1), "coarse").each(waiting)) == coarse(size)
 
 
+@pytest.mark.parametrize("chunk", [3, 100])
+def test_a_chunk_that_came_back_keeps_the_place_of_its_first_frame(chunk: int) -> None:
+    """Chunks of few members, and of many: their places are found in different ways."""
+    size = 4 * chunk
+    going = FrameOrder(Chunks(FrameRange(f"1-{size}"), chunk), f"{size},1,{chunk + 1},{size - 1},2")
+    waiting = whole(4)
+    gone = []
+    while (position := going.first(waiting)) is not None:
+        gone.append(position)
+        waiting.discard(position)
+    assert gone == [3, 0, 1, 2]
+    for position in (1, 0, 3):
+        waiting.add(position)
+        going.came_back(position)
+    assert list(going.each(waiting)) == [3, 0, 1]
+    assert going.first(waiting) == 3
+
+
 TEXTS = st.lists(
     st.sampled_from(["1", "3-7", "20-10x2", "5-30:3", "33", "90-2x3", "8,4"]), min_size=1, max_size=3
 )
@@ -148,6 +166,7 @@ class AgainstSorted(RuleBasedStateMachine):
 
 
 TestAgainstSorted = AgainstSorted.TestCase
+TestAgainstSorted.settings = settings(max_examples=60, stateful_step_count=30)
 
 
 @pytest.mark.parametrize("text", ORDERS)

@@ -159,8 +159,8 @@ def test_resources_are_booked_anew_after_a_restart(farm: CoreFarm) -> None:
     assert farm.order(link).start == 3
 
 
-def test_the_emptiest_slave_is_used_first(farm: CoreFarm) -> None:
-    links = [farm.link("a", cores=2), farm.link("b", cores=4)]
+def test_the_tightest_fit_is_used_first(farm: CoreFarm) -> None:
+    links = [farm.link("a", cores=4), farm.link("b", cores=2)]
     farm.submit(a_job("1-3"))
     assert [len(farm.orders(link)) for link in links] == [1, 2]
 
@@ -287,7 +287,7 @@ def test_blocking_a_host_that_nobody_knows_is_pointed_out(farm: CoreFarm) -> Non
     assert isinstance(answer, Done)
     first, second = answer.note.split("; ")
     assert first == "no slave is called nosuch so far"
-    assert second == "layer main can run nowhere: of 1 slave of pool Default, 1 blocked for this job"
+    assert second == "layer main can run nowhere: the only slave of pool Default is blocked for this job"
 
 
 @pytest.mark.parametrize("pool", ["night shift", "a,b", "a/b", "x" * 64])

@@ -13,12 +13,15 @@ from drqueue.proto.messages import (
     FrameVerb,
     GetJob,
     GetSpec,
+    Jobs,
     JobVerb,
     KillAttempts,
     ListAudit,
     ListJobs,
+    Reasons,
     Refusal,
     Request,
+    SlaveInfo,
     Spec,
     Submit,
     Submitted,
@@ -27,8 +30,9 @@ from drqueue.proto.messages import (
 )
 from drqueue.proto.model import Depend, JobChange
 from drqueue.proto.roles import HIDDEN_VALUE, LEAST, PEOPLE, Role, Who
+from drqueue.proto.shown import shown
 from drqueue.proto.tags import BY_TAG
-from tests.builders import CoreFarm, a_job, a_layer
+from tests.builders import CoreFarm, a_job, a_layer, badly
 from tests.proto.examples import BY_NAME
 
 ANNA = Who(name="anna", role="artist", peer="uid 1000")
@@ -214,10 +218,30 @@ def test_priorities_beyond_a_bound_take_a_supervisor() -> None:
     assert farm.job().priority == 601
 
 
+def test_viewers_are_told_that_frames_failed_and_not_how() -> None:
+    """What a job stopped for and what a slave is sick of end with how the last frame ended."""
+    farm = CoreFarm()
+    link = farm.link()
+    for who in (ANNA, BOB):
+        for _ in range(3):
+            farm.submit_as(who, a_job("1-2", max_failures=1))
+    while farm.fail_all(link, badly(text="the secret of /home/anna")):
+        pass
+    job, slave = farm.job(), farm.slave()
+    assert job.stopped_for.endswith(": the secret of /home/anna")
+    assert slave.sick.endswith(": the secret of /home/anna")
+    reasons = Reasons(rq=1, reasons=tuple(farm.why()))
+    for message in (Jobs(rq=1, jobs=(job,)), SlaveInfo(rq=1, slave=slave), reasons):
+        assert b"secret" in msgspec.msgpack.encode(message)
+        assert b"secret" not in msgspec.msgpack.encode(shown(message, "viewer"))
+
+
 def test_a_token_is_its_submitters() -> None:
     farm = CoreFarm()
     request = Submit(rq=0, token="token-1234", spec=a_job())
-    assert farm.ask(request, ANNA) == Submitted(rq=1, job=0)
+    first = farm.ask(request, ANNA)
+    assert isinstance(first, Submitted)
+    assert (first.job, first.again) == (0, False)
     again = farm.ask(request, ANNA)
     assert isinstance(again, Submitted)
     assert again.again

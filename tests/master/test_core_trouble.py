@@ -239,7 +239,7 @@ def test_two_bad_jobs_do_not_take_a_whole_farm(farm: CoreFarm) -> None:
     links = [farm.link(f"s{number}", cores=2) for number in range(4)]
     for owner in ("anna", "ben"):
         farm.submit(a_job("1-40", owner=owner, layer={"retries": 2}))
-    while any([farm.fail_all(link) for link in links]):
+    while sum(farm.fail_all(link) for link in links):
         farm.wait(1)
     assert [slave.sick for slave in farm.core.state.slaves.values()] == [""] * 4
     assert farm.job(0).counts.failed == 40

@@ -56,6 +56,16 @@ class Watched:
         return True
 
 
+class Steps(trio.abc.Instrument):
+    """Counts how often the hub is woken."""
+
+    def __init__(self) -> None:
+        self.of_the_hub = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.of_the_hub += task.name.endswith("Hub.run")
+
+
 @pytest.fixture
 async def watched(nursery: trio.Nursery) -> AsyncIterator[Watched]:
     one, two = socket.socketpair()
@@ -98,6 +108,48 @@ async def test_changes_are_coalesced_after_a_burst(
     assert trio.current_time() - start == pytest.approx(0.25, abs=0.1)
     assert len(news.jobs) == 50
     assert await watched.none_for(5)
+
+
+async def test_nobody_is_looked_at_while_it_is_too_early_for_all(
+    watched: Watched, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A busy farm publishes hundreds of times a second: each time woken, the hub would do little else."""
+    watched.hub.watch(watched.near, Watch(rq=0, jobs=True), as_it_is)
+    for _ in range(BURST):
+        watched.farm.submit()
+        watched.publish()
+        await watched.changed()
+    watched.farm.submit()
+    watched.publish()
+    await trio.testing.wait_all_tasks_blocked()
+    steps = Steps()
+    trio.lowlevel.add_instrument(steps)
+    for _ in range(50):
+        watched.farm.submit()
+        watched.publish()
+        await trio.testing.wait_all_tasks_blocked()
+    trio.lowlevel.remove_instrument(steps)
+    assert steps.of_the_hub == 0
+    assert len((await watched.changed()).jobs) == 51
+
+
+async def test_who_comes_meanwhile_does_not_wait_for_those_who_are_early(
+    watched: Watched, autojump_clock: trio.testing.MockClock
+) -> None:
+    watched.hub.watch(watched.near, Watch(rq=0, jobs=True), as_it_is)
+    for _ in range(BURST):
+        watched.farm.submit()
+        watched.publish()
+        await watched.changed()
+    watched.farm.submit()
+    watched.publish()
+    await trio.testing.wait_all_tasks_blocked()
+    start = trio.current_time()
+    newcomer = watched.hub.watch(watched.near, Watch(rq=0, jobs=True), as_it_is)
+    watched.farm.submit()
+    watched.publish()
+    assert (await watched.changed()).watch == newcomer
+    assert trio.current_time() == start
 
 
 async def test_a_deleted_job_is_gone(watched: Watched) -> None:

@@ -258,7 +258,7 @@ JOB = JobView(
     user="ada",
     max_failures=9,
     failures=10,
-    stopped_for="10 attempts failed",
+    stopped_for="10 attempts failed, and max_failures is 9; the last: frame 5 on s1: too long",
     dependents=(8, 9),
 )
 LAYER_VIEW = LayerView(
@@ -323,7 +323,7 @@ SLAVE = SlaveView(
     frames_done=5,
     frames_failed=6,
     offers=OFFERS,
-    sick="frames of 3 users failed on it in a row",
+    sick="5 frames of 3 users failed on it in a row, the last of job 7: too long",
     gpus_used=(2,),
     disk_used_mb=100,
     amounts_used={"io": 0.5},

@@ -264,7 +264,13 @@ EXAMPLES: tuple[Message, ...] = (
     Attempts(rq=1, attempts=(ATTEMPT,)),
     Slaves(rq=1, slaves=(SLAVE,), next=4),
     SlaveInfo(rq=1, slave=SLAVE),
-    Reasons(rq=1, reasons=(Reason(code="limit", text="it is full", count=3, name="nuke", until_at=1.5),)),
+    Reasons(
+        rq=1,
+        reasons=(
+            Reason(code="limit", text="it is full", count=3, name="nuke", until_at=1.5),
+            Reason(code="stopped", text="10 attempts failed; the last: too long (drqueue continue)"),
+        ),
+    ),
     Limits(rq=1, limits=(LIMIT,), next=2),
     Shares(rq=1, shares=(SHARE_VIEW,), next=2),
     Pools(rq=1, pools=(POOL,), next=2),

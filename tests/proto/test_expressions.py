@@ -58,7 +58,7 @@ SLAVE: dict[str, Attribute] = {
         "has(rack) and not has(room)",
         "rack == 7 and rack < 10 and rack == 7.0",
         'os_release >= "5.4" and os_release < "5.15.1"',
-        'driver > "535.54" and driver < "0536"',
+        'driver > "535.54" and driver < "0536" and driver > "0534"',
         'not (room == "1")',
         'os == "mac" or os == "linux" and cores == 64',
         'not os == "mac" and not not os == "linux"',
@@ -267,6 +267,22 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         column, said = error.column, str(error)
     assert 1 <= column <= len(text) + 1
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("(a==1 or b==1) and c==1", "(a == 1 or b == 1) and c == 1"),
+        ("a==1 or (b==1 and c==1)", "a == 1 or b == 1 and c == 1"),
+        ("a==1 or (b==1 or c==1)", "a == 1 or (b == 1 or c == 1)"),
+        ("a==1 and (b==1 and c==1)", "a == 1 and (b == 1 and c == 1)"),
+        ('NOT (a==1 and not(b==1)) AND c in(1,"\'")', 'not (a == 1 and not b == 1) and c in (1, "\'")'),
+        ("'\"' not in A", "'\"' not in a"),
+    ],
+)
+def test_what_is_printed_keeps_its_meaning(text: str, printed: str) -> None:
+    assert parse(text).text == printed
+    assert parse(printed) == parse(text)
 
 
 @given(expressions(), SLAVES)

@@ -6,7 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drqueue.proto.link_messages import Message
-from drqueue.proto.messages import Attempts, Changed, Frames, Job, ListJobs, SetLimits, SlaveInfo, Slaves
+from drqueue.proto.messages import (
+    Attempts,
+    Changed,
+    Frames,
+    Job,
+    Jobs,
+    ListJobs,
+    Reasons,
+    SetLimits,
+    SlaveInfo,
+    Slaves,
+)
 from drqueue.proto.model import LimitsChange
 from drqueue.proto.roles import (
     HIDDEN_VALUE,
@@ -89,7 +100,7 @@ TELLING = (b"too long", b"tile 3")
 
 @pytest.mark.parametrize(
     "message",
-    [BY_NAME[cls.__name__] for cls in (Job, Frames, Attempts, Slaves, SlaveInfo, Changed)],
+    [BY_NAME[cls.__name__] for cls in (Job, Jobs, Frames, Attempts, Slaves, SlaveInfo, Changed, Reasons)],
     ids=lambda message: type(message).__name__,
 )
 def test_viewers_see_neither_commands_nor_words_of_logs(message: Message) -> None:
@@ -98,9 +109,17 @@ def test_viewers_see_neither_commands_nor_words_of_logs(message: Message) -> Non
     told = shown(message, "viewer")
     if isinstance(told, Job):
         assert {layer.command for layer in told.layers} == {""}
-        assert told.job == message.job  # type: ignore[attr-defined]
-    else:
-        assert any(words in msgspec.msgpack.encode(message) for words in TELLING)
+        assert told.job.stopped_for == "10 attempts failed, and max_failures is 9"
+    assert any(words in msgspec.msgpack.encode(message) for words in TELLING)
+
+
+def test_a_viewer_is_told_what_a_job_stopped_for_and_a_slave_is_sick_of() -> None:
+    job, slave = BY_NAME["Job"], BY_NAME["SlaveInfo"]
+    assert isinstance(job, Job)
+    assert isinstance(slave, SlaveInfo)
+    told = shown(job, "viewer").job
+    assert msgspec.structs.replace(told, stopped_for=job.job.stopped_for) == job.job
+    assert shown(slave, "viewer").slave.sick == "5 frames of 3 users failed on it in a row"
 
 
 def test_a_viewer_sees_of_a_frame_where_it_stands() -> None:

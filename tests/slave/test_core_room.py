@@ -3,7 +3,7 @@
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from drqueue.proto.link_messages import Stop
@@ -142,6 +142,7 @@ def test_no_gpu_is_ever_shared_and_everything_runs(asked: list, random) -> None:
 
 
 @given(st.lists(st.integers(0, 10**6).map(lambda thousandths: thousandths / 1000)))
+@example([1.001, 1.005, 0.1, 0.2])
 def test_amounts_are_what_people_wrote(amounts: list[float]) -> None:
     assert [plain(milli(amount)) for amount in amounts] == amounts
     summed = total([{"a": amount} for amount in amounts]).get("a", 0)

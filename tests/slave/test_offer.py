@@ -81,16 +81,3 @@ def test_the_program_says_so_and_ends_with_2(tmp_path: Path, flags: tuple[str, .
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith(f"drqueue-slave: {said}")
     assert len(ended.stderr.splitlines()) == 1
-
-
-def test_a_slave_loads_only_what_it_needs() -> None:
-    """Its memory is the frames': what few slaves, or few moments, need is loaded then."""
-    code = "import sys; import drqueue.slave.cli, drqueue.slave.daemon; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    seldom = {
-        *("argparse", "dataclasses", "difflib", "fractions", "tomllib"),
-        *("drqueue.png", "drqueue.tls", "drqueue.mail", "drqueue.checkup", "drqueue.dialling"),
-        *("drqueue.proto.checks", "drqueue.proto.expressions", "drqueue.proto.ranges"),
-        *("drqueue.slave.examine", "drqueue.slave.join_command", "drqueue.slave.log_copy"),
-    }
-    assert seldom & set(loaded.stdout.split()) == set()

@@ -1,4 +1,4 @@
-"""`drqueue frames`, `drqueue attempts` and `drqueue frame kill|requeue|finish`."""
+"""`drqueue frames`, `drqueue attempts` and `drqueue frame kill|requeue|finish|next|reset`."""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -171,9 +171,9 @@ def _attempt_row(view: "AttemptView") -> list[Any]:
     ]
 
 
-@click.group(cls=Commands, short_help="Kill, requeue, finish or reset frames.")
+@click.group(cls=Commands, short_help="Kill, requeue, finish, reset or hurry frames.")
 def frame() -> None:
-    """Kill, requeue, finish or reset frames; FRAMES is a range, or LAYER:RANGE."""
+    """Kill, requeue, finish, reset or hurry frames; FRAMES is a range, or LAYER:RANGE."""
 
 
 @frame.command("kill")
@@ -243,8 +243,8 @@ def finish(job_id: int, names: tuple[str, str], running: bool) -> None:
 @click.argument("job_id", metavar="ID", type=JOB_ID)
 @click.argument("names", metavar="FRAMES", type=FRAMES)
 @common
-def next_(job_id: int, names: tuple[str, str]) -> None:
-    """Let frames that wait go before all others of their layer, in this order."""
+def go_next(job_id: int, names: tuple[str, str]) -> None:
+    """Let frames that wait go before all others of their layer; those named first go first."""
     _show(job_id, asked().talk(lambda farm: farm.frame_next(job_id, names[1], layer=names[0])))
 
 

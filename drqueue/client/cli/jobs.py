@@ -75,8 +75,9 @@ def _bad(number: int) -> Cell:
 
 @click.command(short_help="Show one job.")
 @click.argument("job_id", metavar="ID", type=JOB_ID)
+@click.option("--tree", is_flag=True, help="What it and its layers wait for, and who waits for it.")
 @common
-def job(job_id: int) -> None:
+def job(job_id: int, tree: bool) -> None:
     """Show one job and its layers.
 
     With --json, `spec` is the job as it was submitted, with all that was changed since; viewers get none.
@@ -86,6 +87,15 @@ def job(job_id: int) -> None:
     from drqueue.proto.roles import may_ask
 
     options = asked()
+    if tree:
+        from drqueue.client.cli import jobtree
+
+        found = jobtree.tree(options.talk(lambda farm: jobtree.gather(farm, job_id)), job_id)
+        if options.json:
+            output.show_json(found)
+        else:
+            output.show(jobtree.tree_lines(found))
+        return
 
     async def use(farm: "AsyncClient") -> "tuple[JobView, tuple[LayerView, ...], JobSpec | None, list[str]]":
         view, layers = await farm.job(job_id)

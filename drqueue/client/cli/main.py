@@ -55,7 +55,7 @@ COMMANDS = {
     "rerun": Entry("jobs", "rerun", "Render all frames of jobs again."),
     "delete": Entry("jobs", "delete", "End jobs and forget them."),
     "set": Entry("set_job", "set_job", "Change a job's priority, range or limits."),
-    "frame": Entry("frames", "frame", "Kill, requeue, finish or reset frames."),
+    "frame": Entry("frames", "frame", "Kill, requeue, finish, reset or hurry frames."),
     "slaves": Entry("slaves", "slaves", "List slaves."),
     "slave": Entry("slaves", "slave", "Show a slave, or enable, limit, heal, forget one."),
     "farm": Entry("farminfo", "farm", "Say who the master is and how the farm does."),

@@ -23,7 +23,13 @@ LINE_PART = 0.1
 #: How often jobs of which nothing runs are looked at.
 ADVISE_S = 2.0
 #: Codes of reasons that go by themselves while the farm works.
-PASSING = frozenset({"turn", "back-off", "ending", "cores", "memory", "load", "max-running", "max-per-slave"})
+PASSING = frozenset(
+    {
+        *("turn", "back-off", "ending", "max-running", "max-per-slave", "avoided", "slaves", "seat", "burst"),
+        *("cores", "memory", "gpu", "disk", "amount", "load"),
+        *("limit", "limit-user", "limit-project", "limit-pool"),
+    }
+)
 
 
 @click.command(short_help="Wait for jobs to finish.")

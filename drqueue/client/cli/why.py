@@ -1,9 +1,20 @@
 """`drqueue why`."""
 
+import sys
+from typing import TYPE_CHECKING
+
 import click
 
 from drqueue.client.cli import output
 from drqueue.client.cli.common import FRAME, JOB_ID, asked, common
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from drqueue.proto.views import Reason
+
+#: The code of a line that counts slaves by cause; those that follow it, one for each, are its parts.
+_SUMMARY = "slaves"
 
 
 @click.command(short_help="Say why a job or a frame does not render.")
@@ -21,5 +32,18 @@ def why(job_id: int, name: tuple[str, int] | None) -> None:
     what = f"job {job_id}" if number is None else f"frame {number} of job {job_id}"
     if not reasons:
         print(f"{what} does not wait for anything")
+    output.show(_lines(reasons))
+
+
+def _lines(reasons: "Iterable[Reason]") -> "Iterator[str]":
+    """One line for each reason; on a terminal as many as it takes."""
+    left = 0
     for reason in reasons:
-        print(output.clean(reason.text))
+        indent = "  " if left > 0 else ""
+        left = reason.count if reason.code == _SUMMARY else left - reason.count
+        until = f" (until {output.moment(reason.until_at)})" if reason.until_at else ""
+        if sys.stdout.isatty():
+            first, *rest = output.wrapped(reason.text + until, indent + "  ") or [""]
+            yield from (indent + first.lstrip(), *rest)
+        else:
+            yield indent + output.clean(reason.text) + until

@@ -43,7 +43,8 @@ def cycle(state: FarmState, number: int, spec: JobSpec) -> str | None:
     ring = _ring((number, _WHOLE), lambda node: _waits_for(node, spec_of))
     if not ring:
         return None
-    names = _names(ring, spec_of)
+    own = next((at for at, (job, layer) in enumerate(ring) if job == number and layer >= 0), 0)
+    names = _names([*ring[own:], *ring[:own]], spec_of)
     if len(names) == 2 and names[0] == names[1]:
         what = f"layer {names[0].partition('/')[2]}" if "/" in names[0] else f"job {number}"
         return f"{what} would wait for itself"

@@ -154,9 +154,11 @@ def _of_job(turn: Turn, job: Job, waiting: int) -> Iterator[Reason]:
 def _depends(who: str, one: Progress, count: int) -> Reason:
     """A dependency that is not met: on what, and how far it is."""
     name = one.name
-    if not name.startswith("job "):
-        other, slash, rest = name.rpartition("/")
-        name = f"layer {rest} of job {other}" if slash else f"layer {rest}"
+    if "/" in name or not name.startswith("job "):
+        # It is one layer: what follows its name says how much of it.
+        layer, rest = one.layers[0], name.rpartition("/")[2]
+        of = f" of job {layer.job.id}" if "/" in name else ""
+        name = f"layer {layer.spec.name}{of}{rest.removeprefix(layer.spec.name)}"
     over = sum(_pictures(x, x.done) for x in one.layers)
     if one.ended:
         over += sum(_pictures(x, x.failed) + _pictures(x, x.cancelled) for x in one.layers)

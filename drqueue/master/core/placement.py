@@ -34,12 +34,13 @@ def why_never(slave: Slave, layer: Layer) -> str | None:
     closed = why_closed(slave)
     if closed is not None:
         return closed
-    unfit = layer.demand.unfit(slave)
+    demand = layer.demand
+    if slave.id in demand.able:
+        return "blocked" if is_blocked(slave, layer.job) else None
+    unfit = demand.unfit(slave)
     if unfit is not None:
         return unfit
-    if is_blocked(slave, layer.job):
-        return "blocked"
-    return layer.demand.never(slave)
+    return "blocked" if is_blocked(slave, layer.job) else demand.never(slave)
 
 
 def why_not(

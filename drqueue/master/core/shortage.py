@@ -77,9 +77,13 @@ def nowhere(state: FarmState, layer: Layer) -> str:
         groups.setdefault(code, []).append(slave)
     told = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
     views = [_Group(state, layer, code, found, layer.demand.asks, ()) for code, found in told]
-    heads = [f"{len(view.slaves):,} {view.short}" for view in views]
-    count = many(len(members), "slave")
-    return f"layer {layer.spec.name} can run nowhere: of {count} of pool {pool}, {', '.join(heads)}"
+    nowhere = f"layer {layer.spec.name} can run nowhere:"
+    if len(views) == 1:
+        count = len(members)
+        who = f"all {count:,} slaves of pool {pool}" if count > 1 else f"the only slave of pool {pool}"
+        return f"{nowhere} {who} {views[0].told}"
+    heads = ", ".join(f"{len(view.slaves):,} {view.short}" for view in views)
+    return f"{nowhere} of {many(len(members), 'slave')} of pool {pool}, {heads}"
 
 
 def _others(count: int) -> str:
@@ -111,17 +115,25 @@ class _Group:
     @property
     def short(self) -> str:
         """What is said of them after their number: `lack free memory (...)`, `disabled`."""
-        return f"lack {self._said}" if self._lack else self._said
+        return f"{'lacks' if len(self.slaves) == 1 else 'lack'} {self._said}" if self._lack else self._said
+
+    @property
+    def told(self) -> str:
+        """What is said of them, as the end of a sentence: `lack free memory (...)`, `are disabled`."""
+        verb = "" if self._lack else "is " if len(self.slaves) == 1 else "are "
+        return f"{verb}{self.short}{self._instead()}"
 
     def reason(self, total: int, pool: str, ending: str) -> Reason:
         """What is said of them alone."""
         count = len(self.slaves)
-        one = count == 1
-        verb = ("lacks" if one else "lack") if self._lack else "is" if one else "are"
         named = f" ({listed(sorted(s.name for s in self.slaves))})" if count <= 3 and total > 1 else ""
-        who = f"slave {self.slaves[0].name}" if total == 1 else f"{count:,} of {total:,} slaves{named}"
-        where = f", the only one of pool {pool}," if total == 1 else ""
-        text = f"{who}{where} {verb} {self._said}{self._instead()}{ending}"
+        if total == 1:
+            who = f"slave {self.slaves[0].name}, the only one of pool {pool},"
+        elif count == total:
+            who = f"all {total:,} slaves of pool {pool}"
+        else:
+            who = f"{count:,} of {total:,} slaves{named}"
+        text = f"{who} {self.told}{ending}"
         return Reason(code=self.code, text=text, count=count, name=self.name, until_at=self.until_at)
 
     def _say(self, avoid: Collection[int]) -> str:

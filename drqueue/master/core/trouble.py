@@ -107,12 +107,12 @@ def _doubt(turn: Turn, attempt: Attempt, row: AttemptRecord) -> None:
     slave.streak.clear()
     for waiting in slave.ahead.values():
         turn.take_back(waiting)
-    turn.state.rooms.shrank(slave)
+    turn.state.rooms.grew(slave)
     _say(turn, slave, "sick, and gets no new frames", slave.sick)
 
 
 def _is_its_own_fault(state: FarmState, attempt: Attempt, failure: Failure) -> bool:
-    """Whether the frame failed on another slave, too: then that one is not doubted for it any more, either."""
+    """Whether the frame failed on another slave, too: then that one is no more doubted for it, either."""
     past = attempt.layer.history.get(attempt.index)
     others = [number for number in past.avoid if number != attempt.slave.id] if past is not None else []
     for number in others:

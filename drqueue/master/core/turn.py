@@ -45,6 +45,8 @@ class Policy:
     backoff: Backoff = field(default_factory=Backoff)
     beat_s: float = 10.0
     silence_s: float = 30.0
+    #: After so long half of what users and projects ran is forgotten, where that counts for whose turn it is.
+    memory_half_life_s: float = 3600.0
     #: Highest priority that an artist may give a job.
     artist_max_priority: int = 1000
     #: What join lines say of where the master listens; "" and 0 where it does not, on the network.
@@ -74,7 +76,7 @@ class Turn:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self.state = FarmState()
+        self.state = FarmState(policy.memory_half_life_s)
         self.now = 0.0
         #: It only answers, between two steps: nothing may be changed, nothing is written down.
         self.peeking = False

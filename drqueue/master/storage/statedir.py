@@ -54,6 +54,10 @@ class FarmFile(Struct, frozen=True):
     gone: tuple[str, ...] = ()
 
 
+#: Of rows of these kinds farm.json tells, too; by far the most are of others.
+_TOLD = frozenset({AccountForget, AccountRecord, MetaRecord})
+
+
 class FarmStorage(SqliteStorage):
     """The database, whose commits keep the bounds in farm.json above the ids that they hand out."""
 
@@ -69,7 +73,7 @@ class FarmStorage(SqliteStorage):
 
     def commit(self, records: Sequence[AnyRecord]) -> None:
         """Raise the bounds where these rows reach them, then write the rows."""
-        if self._farm is not None:
+        if self._farm is not None and not _TOLD.isdisjoint(map(type, records)):
             jobs, slaves, gone = self._farm.jobs, self._farm.slaves, self._farm.gone
             for record in records:
                 if type(record) is AccountForget:

@@ -25,11 +25,11 @@ KEEPER_DIED = "keeper-died"
 class Launch(Struct, frozen=True):
     """Start an attempt's command in a session of its own, its output appended to `log_path`.
 
-    `env` is the whole environment; it must hold DRQUEUE_ATTEMPT=str(key), by which strays are known.
-    `log_cap` is in bytes; without `keep_empty_log` a log that stayed empty may be gone in the end. With
-    `scratch` the working directory is made first (0700) where it is missing; whoever asked for it removes it.
-    `user` is another user that it runs as (uid, gid, further groups); then a scratch directory must not be
-    there yet.
+    The environment is `base_env` and `env` over it, which must hold DRQUEUE_ATTEMPT=str(key), by which strays
+    are known. The very same `base_env` as before travels to the keeper once, and must not change.
+    `log_cap` is in bytes; with `reuse_log` a log that stayed empty may be gone in the end. With `scratch` the
+    working directory is made first (0700) where it is missing; whoever asked for it removes it. `user` is
+    another user that it runs as (uid, gid, further groups); then a scratch directory must not be there yet.
     """
 
     key: AttemptKey
@@ -41,7 +41,8 @@ class Launch(Struct, frozen=True):
     umask: int = 0o022
     scratch: bool = False
     user: tuple[int, int, tuple[int, ...]] | None = None
-    keep_empty_log: bool = True
+    reuse_log: bool = False
+    base_env: Mapping[str, str] = {}
 
 
 class SignalTree(Struct, frozen=True):
