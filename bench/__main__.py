@@ -1,109 +1,26 @@
-"""`python -m bench`: the machine's limit and the farm's figures, side by side in one run.
+"""`python -m bench [NAME]`: what this machine and the farm on it can do; each NAME has a --help.
 
-`python -m bench tls` measures closed links instead (bench/tls.py), `python -m bench links` many slaves
-(bench/links.py), `python -m bench memory` what finished frames cost (bench/memory.py).
-
-raw            spawns of /bin/true a second: C vfork, two parents with eight children each (bench/spawn.c)
-end to end     5,000 one-frame no-op attempts a second: submitted, run, durably noted, seen done by a client
-ratio          the second by the first, both measured again in every round
+farm      the machine's limit and the farm's figures, side by side; this one without a NAME (bench/rate.py)
+core      the scheduler itself, without disks, sockets and processes (bench/core.py)
+links     many slaves, simulated, on real links (bench/links.py)
+memory    what finished frames cost (bench/memory.py)
+tls       what closed links cost (bench/tls.py)
 """
 
-import argparse
-import json
-import os
 import sys
-import tempfile
-from collections.abc import Callable
-from typing import Any
+from importlib import import_module
 
-import trio
-
-from bench import links, memory, table, tls
-from bench.farm import SLAVES, SLOTS, measure_farm
-from bench.spawn import SpawnError, measure_spawn_rate
-from bench.table import Row
+NAMES = ("farm", "core", "links", "memory", "tls")
 
 
 def main() -> None:
-    """Run the bench; prints a table, or JSON with --json."""
-    if sys.argv[1:2] == ["tls"]:
-        tls.main(sys.argv[2:])
-        return
-    if sys.argv[1:2] == ["links"]:
-        links.main(sys.argv[2:])
-        return
-    if sys.argv[1:2] == ["memory"]:
-        memory.main(sys.argv[2:])
-        return
-    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--frames", type=int, default=5000, help="no-op frames of a round")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds; the median is shown")
-    parser.add_argument("--latencies", type=int, default=50, help="one-frame jobs of a round")
-    parser.add_argument("--idle", type=float, default=20.0, help="seconds of idling of a round")
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
-    args = parser.parse_args()
-    rounds: list[dict[str, Any]] = []
-    # Removed after the last round: ext4 creates files slowly for half a minute after many were removed.
-    with tempfile.TemporaryDirectory(prefix="drqueue-bench-") as folder:
-        try:
-            for number in range(args.rounds):
-                print(f"round {number + 1} of {args.rounds} ...", file=sys.stderr, flush=True)
-                rounds.append(_round(os.path.join(folder, str(number)), args))
-        except SpawnError as error:
-            sys.exit(f"bench: {error}")
-    result = {"machine": _machine(), "rounds": rounds, "median": table.medians(rounds)}
-    if args.json:
-        print(json.dumps(result, indent=2))
-    else:
-        _show(rounds)
-
-
-def _round(state_dir: str, args: argparse.Namespace) -> dict[str, Any]:
-    before = measure_spawn_rate(args.frames)
-    figures = trio.run(measure_farm, state_dir, args.frames, args.latencies, args.idle)
-    raw = (before + measure_spawn_rate(args.frames)) / 2
-    return {"raw_per_s": raw, **figures, "ratio": float(str(figures["frames_per_s"])) / raw}
-
-
-def _machine() -> dict[str, object]:
-    return {**table.machine(), "slaves": SLAVES, "slots": SLOTS}
-
-
-def _show(rounds: list[dict[str, Any]]) -> None:
-    kinds = (("master", "master"), ("slaves", "a slave"), ("keepers", "a keeper"))
-    table.show(
-        f"{SLAVES} slaves x {SLOTS} slots, median of {len(rounds)}",
-        rounds,
-        [
-            Row("raw spawn rate (C vfork)", lambda x: x["raw_per_s"], "/s"),
-            Row(f"end to end, {rounds[0]['frames']:,.0f} frames", lambda x: x["frames_per_s"], "/s"),
-            Row("ratio", lambda x: x["ratio"], "", 2),
-            *(
-                Row(f"CPU a frame, {kind}", _finder("cpu_us_per_frame", kind), "us")
-                for kind in ("master", "slaves", "keepers")
-            ),
-            Row("one frame, submit to done, median", _finder("latency_ms", "median"), "ms", 1),
-            Row("one frame, submit to done, p99", _finder("latency_ms", "p99"), "ms", 1),
-            Row("submit of 1,000,000 frames", _finder("submit_million_ms", "median"), "ms", 1),
-            *(
-                Row(f"resident, {name}, {when}", _finder(when, kind, "resident_mb"), "MB", 1)
-                for when in ("idle before any frame", "idle after frames")
-                for kind, name in kinds
-            ),
-            *(Row(f"idle CPU, {name}", _finder("idle_cpu_percent", kind), "%", 2) for kind, name in kinds),
-        ],
-    )
-
-
-def _finder(*keys: str) -> Callable[[Any], float]:
-    """What finds a round's figure by these keys."""
-
-    def find(figures: Any) -> float:
-        for key in keys:
-            figures = figures[key]
-        return float(figures)
-
-    return find
+    """Run the bench that is named, or the farm's."""
+    name, arguments = "farm", sys.argv[1:]
+    if arguments and not arguments[0].startswith("-"):
+        name, *arguments = arguments
+    if name not in NAMES:
+        sys.exit(f"bench: there is no {name!r}, but {', '.join(NAMES)}")
+    import_module(f"bench.{'rate' if name == 'farm' else name}").main(arguments)
 
 
 if __name__ == "__main__":

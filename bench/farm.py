@@ -6,6 +6,7 @@ from statistics import median, quantiles
 import trio
 
 from bench.procs import Sample, sample
+from bench.tls_farm import tls_farm
 from drqueue.client import AsyncClient, JobSpec, LayerSpec
 from drqueue.client.farm import LocalFarm, local_farm
 
@@ -19,8 +20,15 @@ def noop_job(name: str, frames: str, argv: tuple[str, ...] = NOOP) -> JobSpec:
     return JobSpec(name=name, layers=(LayerSpec(argv=argv, frames=frames, cwd="/"),))
 
 
+async def measure_tls(state_dir: str, frames: int, latencies: int) -> dict[str, object]:
+    """Rate, CPU and latency of such a farm whose slaves and client are linked by TLS."""
+    async with tls_farm(state_dir, slaves=SLAVES, cores=SLOTS) as (farm, client):
+        await _rate(client, farm, 200)
+        return await _rate(client, farm, frames) | await _latency(client, latencies)
+
+
 async def measure_farm(state_dir: str, frames: int, latencies: int, idle_s: float) -> dict[str, object]:
-    """Every figure of one farm of 2 slaves x 8 slots in a new folder; `bench.__main__` names them."""
+    """Every figure of one farm of 2 slaves x 8 slots in a new folder; `bench.rate` names them."""
     async with local_farm(state_dir, slaves=SLAVES, cores=SLOTS) as (farm, client):
         await farm.ready(client)
         fresh = sample(farm)

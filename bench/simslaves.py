@@ -38,7 +38,7 @@ from drqueue.proto.link_messages import (
     Status,
 )
 from drqueue.proto.model import Exit, MachineInfo, MachineLoad, SlaveLimits
-from drqueue.slave.link import BACKOFF_FIRST_S, BACKOFF_MOST_S
+from drqueue.slave.link import BACKOFF_FIRST_S, BACKOFF_MOST_S, LINE_S
 from drqueue.tls import TlsSession, client_context
 
 TELL_S = 0.2
@@ -144,8 +144,9 @@ class SimSlave:
         if not asked.port:
             return await open_channel(Address("unix", path=asked.host))
         mine = f"127.1.{self._number // 250}.{self._number % 250 + 1}"
-        with trio.move_on_after(CONNECT_S):
+        with trio.move_on_after(CONNECT_S) as limit:
             stream = await trio.open_tcp_stream(asked.host, asked.port, local_address=mine)
+            limit.deadline = trio.current_time() + LINE_S
             session = TlsSession(client_context(), server_side=False)
             channel = Channel(socket.socket(fileno=stream.socket.detach()), "master")
             try:

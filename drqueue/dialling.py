@@ -1,8 +1,8 @@
 """From an address to a Channel: a Unix socket as it is, TCP by TLS and a pin.
 
 Rules: over TCP nothing is said before the certificate is proven to be the pinned one. All of it, names
-looked up, every address of a name, the TLS handshake, has one time limit. What went wrong is said in a
-sentence that can follow the address and a colon.
+looked up, every address of a name, the TLS handshake (but of who may stand in line), has one time limit.
+What went wrong is said in a sentence that can follow the address and a colon.
 """
 
 import errno
@@ -21,17 +21,23 @@ CONNECT_S = 5.0
 
 
 async def open_channel(
-    address: Address, *, pin: str = "", label: str = "", timeout_s: float = CONNECT_S
+    address: Address,
+    *,
+    pin: str = "",
+    label: str = "",
+    timeout_s: float = CONNECT_S,
+    line_s: float | None = None,
 ) -> Channel:
     """A link to `address`, before its first message. `pin` is wanted over TCP alone.
 
+    Once there is a connection, `line_s` is the time limit: for whoever may stand in line behind many others.
     Raises PinMismatch, and OSError for everything else: `strerror` is a sentence.
     """
     if address.kind == "unix":
         return Channel(await _unix(address.path, timeout_s), label or str(address))
     if not pin:
         raise PermissionError(errno.EACCES, "its certificate is not known here: log in, or join, first")
-    channel, session = await _secured(address, label, timeout_s)
+    channel, session = await _secured(address, label, timeout_s, line_s)
     try:
         session.check_pin(pin, str(address))
     except BaseException:
@@ -62,12 +68,17 @@ async def _unix(path: str, timeout_s: float) -> socket.socket:
     raise TimeoutError(errno.ETIMEDOUT, f"it takes no new links (tried for {timeout_s:g} s)")
 
 
-async def _secured(address: Address, label: str, timeout_s: float) -> tuple[Channel, TlsSession]:
+async def _secured(
+    address: Address, label: str, timeout_s: float, line_s: float | None = None
+) -> tuple[Channel, TlsSession]:
     """A link past its TLS handshake, with a peer that may be anybody."""
     doing = "does not answer"
-    with trio.move_on_after(timeout_s):
+    with trio.move_on_after(timeout_s) as limit:
         sock = await _tcp(address)
         doing = "says nothing in the TLS handshake"
+        if line_s is not None:
+            timeout_s = line_s
+            limit.deadline = trio.current_time() + line_s
         session = TlsSession(client_context(), server_side=False)
         channel = Channel(sock, label or str(address))
         try:

@@ -35,6 +35,12 @@ LOCAL_MOST = 256
 JUDGING_S = 10.0
 _GOODBYE_S = 2.0
 _PAUSE_S = 0.1
+#: Of the kernel's struct tcp_info: the connection's state is its first byte, and later comes how many
+#: milliseconds ago the last data came. The state of a connection that the peer alone has closed.
+_INFO_BYTES, _INFO_HEARD_AT = 56, 52
+_CLOSE_WAIT = 8
+#: Milliseconds that nobody stands in line where this side keeps up.
+IN_LINE_MS = 1000
 #: Links accepted before others have their turn.
 _ACCEPTED_IN_A_ROW = 4
 
@@ -100,7 +106,7 @@ class Gate:
                 log.warning("cannot accept a link", why=error)
                 await trio.sleep(_PAUSE_S)
                 continue
-            if self._open >= _LINKS_MOST:
+            if self._open >= _LINKS_MOST or (not unix and _gave_up(sock)):
                 sock.close()
                 continue
             caller = _local(sock) if unix else Caller("tcp", plain_address(address[0]))
@@ -262,6 +268,16 @@ def plain_address(host: str) -> str:
         return host
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped or address)
+
+
+def _gave_up(sock: socket.socket) -> bool:
+    """Whether its peer went while it stood in line: where many do, nothing but their handshakes is done."""
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
+    except OSError:
+        return True
+    (heard_ms,) = struct.unpack_from("I", info, _INFO_HEARD_AT)
+    return info[0] == _CLOSE_WAIT and bool(heard_ms >= IN_LINE_MS)
 
 
 def _local(sock: socket.socket) -> Caller:

@@ -42,6 +42,8 @@ from drqueue.slave.routes import HOW, NotJoined, Route, Routes
 from drqueue.unixpath import connect_unix
 
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.2, 10.0
+#: Where a whole farm comes back at once, whoever gives up soon makes the line longer.
+LINE_S = 20.0
 #: Pause after a no that another try can hardly turn into a yes.
 REJECTED_S = 60.0
 #: Between dials, access.json is looked at this often.
@@ -233,7 +235,7 @@ class Link:
         from drqueue.tls import PinMismatch
 
         try:
-            return await open_channel(address, pin=access.pin, label="master")
+            return await open_channel(address, pin=access.pin, label="master", line_s=LINE_S)
         except PinMismatch as error:
             raise Untrusted(str(error)) from None
 

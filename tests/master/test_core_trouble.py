@@ -96,6 +96,24 @@ def test_a_success_begins_the_count_anew_and_ends_avoiding(farm: CoreFarm) -> No
     assert len(keys(farm, bad, job)) == 2
 
 
+def test_a_deadline_that_was_overtaken_ends_no_later_avoiding(farm: CoreFarm) -> None:
+    link, _good = farm.link("bad", cores=1), farm.link("good", cores=1)
+    job = farm.submit(a_job("1-99"))
+    state = farm.core.state
+    for _ in range(3):
+        failed(farm, link, keys(farm, link, job))
+    farm.slave_verb("bad", "heal")
+    farm.wait(600)
+    for _ in range(3):
+        failed(farm, link, keys(farm, link, job))
+    until = farm.now + HOUR
+    assert state.jobs[job].avoids == {0: until}
+    farm.wait(HOUR - 1)
+    assert state.jobs[job].avoids == {0: until}
+    farm.wait(2)
+    assert state.jobs[job].avoids == {}
+
+
 @pytest.mark.parametrize("avoid_after", [0, 1, 2])
 def test_how_many_failures_it_takes_is_set(avoid_after: int) -> None:
     farm = CoreFarm(Policy(avoid_after=avoid_after, sick_after=0, forgive_s=7.0))
@@ -123,11 +141,16 @@ def leaves(farm: CoreFarm, link: int, how: str) -> None:
     """A slave takes no frames any more."""
     if how == "unlinked":
         farm.unlink(link)
-    else:
-        farm.step(SlaveSaid(link, LimitsNow(limits=SlaveLimits(enabled=False))))
+        return
+    limits = {
+        "disabled": SlaveLimits(enabled=False),
+        "in other pools": SlaveLimits(pools=("x",)),
+        "without cores": SlaveLimits(max_cpus=0),
+    }
+    farm.step(SlaveSaid(link, LimitsNow(limits=limits[how])))
 
 
-@pytest.mark.parametrize("how", ["unlinked", "disabled"])
+@pytest.mark.parametrize("how", ["unlinked", "disabled", "in other pools", "without cores"])
 def test_a_job_tries_again_where_it_failed_once_all_others_are_gone(farm: CoreFarm, how: str) -> None:
     bad, good = farm.link("bad", cores=1), farm.link("good", cores=1)
     job = farm.submit(a_job("1-99"))
@@ -139,7 +162,7 @@ def test_a_job_tries_again_where_it_failed_once_all_others_are_gone(farm: CoreFa
     assert len(keys(farm, bad, job)) == 1
 
 
-@pytest.mark.parametrize("how", ["unlinked", "disabled"])
+@pytest.mark.parametrize("how", ["unlinked", "disabled", "in other pools", "without cores"])
 def test_a_frame_tries_again_where_it_failed_once_all_others_are_gone(farm: CoreFarm, how: str) -> None:
     bad, good = farm.link("bad", cores=1), farm.link("good", cores=1)
     job = farm.submit(a_job("1-2"))
@@ -258,6 +281,20 @@ def test_frames_that_fail_wherever_they_go_make_no_slave_sick(farm: CoreFarm) ->
                     assert len(farm.core.state.slaves[0].streak) <= 1
         assert farm.outcomes(job, 2) == ["failed", "failed"]
     assert [slave.sick for slave in farm.core.state.slaves.values()] == ["", ""]
+
+
+def test_the_second_slave_that_a_frame_fails_on_is_never_doubted_for_it(farm: CoreFarm) -> None:
+    one = farm.link("one", cores=1)
+    for number in range(7):
+        job = farm.submit(a_job("1-2", owner=f"user{number % 2}", layer={"retries": 1}))
+        farm.exited(one, *keys(farm, one, job))
+        failed(farm, one, keys(farm, one, job))
+        other = farm.link("two", cores=1)
+        farm.wait(1)
+        failed(farm, other, keys(farm, other, job))
+        assert farm.job(job).state == "FINISHED"
+        assert [slave.streak for slave in farm.core.state.slaves.values()] == [[], []]
+        farm.unlink(other)
 
 
 def sick_slave(farm: CoreFarm, name: str = "s1", **fields: Any) -> int:

@@ -169,7 +169,9 @@ def test_a_restart_forgets_no_wait_that_the_rows_tell_of(farm: CoreFarm) -> None
     first = farm.order(link).key
     passes(farm, 10)
     farm.exited(link, first, Exit(reason="lost"))
+    farm.exited(link, farm.order(link).key)
     running = farm.order(link).key
+    assert waited(farm, running) == (submitted, pytest.approx(submitted + 10))
     farm.restart()
     assert farm.core.state.attempts[running].eligible_at == waited(farm, running)[0]
     passes(farm, 10)

@@ -216,6 +216,18 @@ def test_avoided_by_the_frame(farm: CoreFarm) -> None:
     assert farm.codes() == ["slaves", "avoided", "cores"]
 
 
+def test_a_frame_that_may_go_where_another_failed_is_what_a_job_is_explained_by(farm: CoreFarm) -> None:
+    from drqueue.master.core.events import Stopping
+
+    bad, _good = linked(farm, "bad", cores=1), linked(farm, "good", cores=1)
+    farm.submit(a_job("1-3"))
+    farm.step(Stopping(60))
+    farm.fail_all(bad)
+    farm.wait(1)
+    assert farm.codes(0, 1) == ["slaves", "avoided", "cores"]
+    assert farm.codes() == farm.codes(0, 3) == ["turn"]
+
+
 def test_loaded_by_others(farm: CoreFarm) -> None:
     from drqueue.master.core.events import SlaveSaid
 
@@ -414,8 +426,10 @@ def test_causes_that_no_slave_is_rid_of_are_counted(farm: CoreFarm) -> None:
     linked(farm, "s3", cores=2)
     needs = Needs(cores=64, tags=("ssd",))
     assert warned(farm, a_job(blocked=("s2",), layers=(a_comp(needs=needs),))) == [
-        "layer comp can run nowhere: of 3 slaves of pool Default, 2 lack cores "
-        + "(needs 64, the most offered is 4), 1 blocked for this job"
+        (
+            "layer comp can run nowhere: of 3 slaves of pool Default, 2 lack cores "
+            "(needs 64, the most offered is 4), 1 blocked for this job"
+        )
     ]
 
 

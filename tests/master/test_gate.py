@@ -449,6 +449,35 @@ async def test_who_is_being_judged_is_not_turned_out(farm: AFarm, monkeypatch: p
     assert farm.notices == []
 
 
+async def test_who_gave_up_while_standing_in_line_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their handshakes are not begun, and nobody is told of what was nobody's fault."""
+    monkeypatch.setattr(gate, "IN_LINE_MS", 50)
+    begun: list[str] = []
+
+    async def secure(channel: Channel, session: object) -> None:
+        begun.append(channel.label)
+        raise LinkClosed("only counted")
+
+    farm = AFarm(tmp_path)
+    with farm.tcp, farm.unix, farm.dialled("127.0.0.4") as patient:
+        for _ in range(5):
+            with farm.dialled("127.0.0.3") as sock:
+                sock.send(b"words that waited too long")
+        patient.send(b"words that wait")
+        with trio.move_on_after(0.2):
+            await trio.sleep_forever()
+        monkeypatch.setattr(Channel, "secure", secure)
+        async with trio.open_nursery() as links, trio.open_nursery() as nursery:
+            nursery.start_soon(farm.gate.accept, farm.tcp, links)
+            await ended(patient)
+            nursery.cancel_scope.cancel()
+            links.cancel_scope.cancel()
+    assert begun == ["127.0.0.4"]
+    assert {address for address, _, _ in farm.notices} <= {"127.0.0.4"}
+
+
 async def test_an_address_beyond_its_places_is_turned_away_and_told_of(
     farm: AFarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:

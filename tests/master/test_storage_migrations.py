@@ -139,9 +139,10 @@ def test_sums_of_version_5_are_those_of_its_attempts(path: Path) -> None:
             query("INSERT INTO layer VALUES (1, ?, 0, x'', x'', x'', ?, 0)", (layer, counted))
         for row in rows:
             query("INSERT INTO attempt VALUES (1, ?, ?, ?, ?, ?, ?, ?, x'')", row)
-        for row in (live := [attempt(1, 4, layer=n) for n in (0, 5)]):
-            values = [getattr(row, name) for name in ATTEMPT_FIELDS[:28]]
-            query("INSERT INTO attempt VALUES (1, ?, 4, 1, '', 0.0, 0.0, 0.0, ?)", (row.layer, pack(values)))
+        live = [attempt(1, 4, layer=n) for n in (0, 5)]
+        for one in live:
+            values = [getattr(one, name) for name in ATTEMPT_FIELDS[:28]]
+            query("INSERT INTO attempt VALUES (1, ?, 4, 1, '', 0.0, 0.0, 0.0, ?)", (one.layer, pack(values)))
     with closing(SqliteStorage(str(path))) as new:
         new.commit([job(1)])
         assert list(new.load().live) == live

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from drqueue.proto.ids import AttemptKey
-from drqueue.slave.core.processes import Launch, LaunchFailed, ProcessEnded, ProcessEvent, ProcessStarted
+from drqueue.slave.core.processes import Launch, LaunchFailed, ProcessEnded, ProcessEvent
 from drqueue.slave.supervisor import Supervisor
 from tests.slave.run_as_harness import (
     KINDS,
@@ -152,7 +152,6 @@ async def test_frames_wait_for_a_keeper_that_changes_users() -> None:
             ended = await events.wait(ProcessEnded, K1)
             assert isinstance(ended, ProcessEnded)
             assert ended.code == 7
-            await events.wait(ProcessStarted, K2)
             ended = await events.wait(ProcessEnded, K2)
             assert isinstance(ended, ProcessEnded)
             assert ended.code == 0

@@ -76,6 +76,8 @@ def end(state: FarmState, attempt: Attempt, result: Exit, now: float, backoff: B
     layer.top = max(layer.top, attempt.key.attempt)
     if attempt.orphan:
         layer.dying.pop(attempt.key, None)
+        # Another attempt at the same numbers may start now.
+        layer.job.note_waiting()
         return _close(state, attempt, result, "superseded", now)
     verdict = judge(attempt, result)
     row = _close(state, attempt, result, verdict.outcome, now)

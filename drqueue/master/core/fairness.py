@@ -50,9 +50,10 @@ class Party:
 
     def changes(self, cores: int, now: float, half_life_s: float) -> None:
         """So many cores more, or fewer, run from now on."""
-        remembered = self.remembered(now, half_life_s)
+        if now > self._at:
+            self.remembered(now, half_life_s)
         self.running += cores
-        self.load = (self.running + remembered) / self.weight
+        self.load = (self.running + self._remembered) / self.weight
 
     @property
     def below(self) -> bool:

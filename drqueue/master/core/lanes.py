@@ -70,7 +70,7 @@ class Level:
 class Lane:
     """Layers with the same demand and limits."""
 
-    __slots__ = ("_aside", "demand", "key", "levels", "number", "over", "pool", "waiting")
+    __slots__ = ("_aside", "demand", "key", "levels", "number", "pool", "waiting")
 
     def __init__(self, key: LaneKey, number: int, demand: Demand, pool: Pool) -> None:
         self.key = key
@@ -78,8 +78,6 @@ class Lane:
         self.demand = demand
         self.pool = pool
         self.waiting = 0
-        #: The last pass in which nothing could be done for it any more.
-        self.over = -1
         #: By negated priority.
         self.levels: dict[int, Level] = {}
         self._aside: list[Layer] = []
@@ -229,6 +227,11 @@ class Lanes:
                 ]:
                     self._ready(lane)
         rooms.grown.clear()
+
+    def wake_lanes(self, lanes: Iterable[Lane]) -> None:
+        """These are worth another try."""
+        for lane in lanes:
+            self._ready(lane)
 
     def _ready(self, lane: Lane) -> None:
         self.resting.pop(lane, None)

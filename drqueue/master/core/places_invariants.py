@@ -45,6 +45,8 @@ def _check_slave(state: FarmState, slave: Slave) -> None:
     for attempt in here:
         amounts.update(dict(attempt.ask.amounts))
     assert dict(amounts) == slave.used_amounts, f"slave {slave.name}: amounts are booked wrongly"
+    free = slave.cores_most - slave.foreign * 1000 - cores
+    assert slave.free_cores == free, f"slave {slave.name}: {slave.free_cores} free, really {free}"
     assert slave.foreign == slave.foreign_cores(), f"slave {slave.name}: others' cores are wrong"
     assert slave.place == state.rooms.place_of(slave), f"slave {slave.name}: it stands in the wrong place"
     for demand in state.demands.by_key.values():

@@ -102,8 +102,7 @@ class Rooms:
         free = slave.free_cores
         if free <= 0 or not slave.open:
             return None
-        limits, machine = slave.limits, slave.machine
-        traits = (limits.pools, machine.os, slave.offers.tags)
+        traits = slave.traits
         group = self._groups.get(traits)
         if group is None:
             group = self._groups[traits] = Group(traits)
@@ -127,21 +126,22 @@ class Rooms:
                 fit = [s for s in fit if accept(s)]
             return min(fit, key=rank, default=None)
         best: Slave | None = None
-        best_rank: Rank | None = None
-        least, cores = (ask.gpus, ask.cores), ask.cores
+        best_level: Level | None = None
+        pool, cores, least = demand.pool, ask.cores, (ask.gpus, ask.cores)
         for group in self._groups.values():
-            if not group.levels or demand.pool not in group.traits[0]:
+            levels = group.levels
+            if not levels or pool not in group.traits[0]:
                 continue
-            for level in group.levels[bisect_left(group.levels, least) :]:
+            for at in range(bisect_left(levels, least), len(levels)):
+                level = levels[at]
                 if level[1] < cores:
                     continue
-                if best_rank is not None and (*level, 0, 0) > best_rank:
+                if best_level is not None and level > best_level:
                     break
                 slave = self._in_room(group.rooms[level], demand, ask, accept)
                 if slave is not None:
-                    found = rank(slave)
-                    if best_rank is None or found < best_rank:
-                        best, best_rank = slave, found
+                    if best is None or level != best_level or rank(slave) < rank(best):
+                        best, best_level = slave, level
                     break
         return best
 

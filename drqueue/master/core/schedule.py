@@ -5,7 +5,7 @@ fit), asked for what `demand` and `placement` judge. A frame that failed on a sl
 for as long as there is another that could ever run it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, auto
 
 from drqueue.master.core.amounts import Ask, plain
@@ -130,13 +130,11 @@ def _place(
     return _Found.NOT_LAYER
 
 
-def _in_order(layer: Layer) -> Iterator[int]:
-    if not layer.history and not layer.dying:
-        first = layer.order.first(layer.waiting)
-        if first is not None:
-            yield first
-        return
-    yield from layer.order.each(layer.waiting)
+def _in_order(layer: Layer) -> Iterable[int]:
+    if layer.history or layer.dying:
+        return layer.order.each(layer.waiting)
+    first = layer.order.first(layer.waiting)
+    return () if first is None else (first,)
 
 
 def _leaves(claim: Claim, ask: Ask) -> bool:
@@ -311,5 +309,5 @@ def order(attempt: Attempt) -> RunOrder:
         success_exit_codes=spec.success_exit_codes,
         gpus=attempt.gpus,
         disk_mb=ask.disk_mb,
-        amounts={name: plain(amount) for name, amount in ask.amounts},
+        amounts={name: plain(amount) for name, amount in ask.amounts} if ask.amounts else {},
     )

@@ -48,6 +48,7 @@ class Slave:
         "foreign",
         "frames_done",
         "frames_failed",
+        "free_cores",
         "generation",
         "gpu_bits",
         "greeted",
@@ -72,6 +73,7 @@ class Slave:
         "slots",
         "streak",
         "told_end_at",
+        "traits",
         "used_amounts",
         "used_cores",
         "used_disk_mb",
@@ -131,6 +133,8 @@ class Slave:
         self.used_amounts: dict[str, int] = {}
         #: Cores that are left to whoever else loads the machine.
         self.foreign = 0
+        #: Cores that a frame may take now, in thousandths.
+        self.free_cores = 0
         #: Where it stands among those with room.
         self.place: Place | None = None
         self.measure()
@@ -158,6 +162,12 @@ class Slave:
             memory_mb=self.memory_mb,
         )
         self.foreign = self.foreign_cores()
+        self.traits = (self.limits.pools, self.machine.os, self.offers.tags)
+        self.reckon()
+
+    def reckon(self) -> None:
+        """Reckon anew what is free, after what is taken, or left to others, changed."""
+        self.free_cores = self.cores_most - self.foreign * THOUSAND - self.used_cores
 
     def foreign_cores(self) -> int:
         """Cores for others: one for each whole `max_load` of the machine's load beyond its own frames' share;
@@ -174,11 +184,6 @@ class Slave:
     def open(self) -> bool:
         """Whether frames may be sent to it."""
         return self.link is not None and self.limits.enabled and not self.sick
-
-    @property
-    def free_cores(self) -> int:
-        """Cores that a frame may take now, in thousandths."""
-        return self.cores_most - self.foreign * THOUSAND - self.used_cores
 
     @property
     def cores_used(self) -> int | float:
@@ -217,6 +222,7 @@ class Slave:
         self.own_load = self.own_load * old + self.used_cores / THOUSAND * (1 - old)
         self.own_load_at = now
         before, self.foreign = self.foreign, self.foreign_cores()
+        self.reckon()
         return self.foreign != before
 
     def record(self) -> SlaveRecord:

@@ -283,9 +283,12 @@ class FarmState:
 
     def remeasure(self, slave: Slave) -> None:
         """What a slave is or offers may be another than before."""
+        able = [lane for lane in self.lanes.resting if slave.id in lane.demand.able]
         slave.measure()
         self.demands.look_again(slave)
         self.rooms.grew(slave)
+        # What keeps away from others for as long as there was this one may go there now.
+        self.lanes.wake_lanes(lane for lane in able if slave.id not in lane.demand.able)
 
     def bind(self, slave: Slave, account: str) -> None:
         """A slave belongs to this account from now on ("": to none), and whichever did no longer does."""
@@ -325,6 +328,7 @@ class FarmState:
     def _take(self, attempt: Attempt) -> None:
         slave, ask, job = attempt.slave, attempt.ask, attempt.layer.job
         slave.used_cores += ask.cores
+        slave.free_cores -= ask.cores
         slave.used_memory_mb += ask.memory_mb
         slave.used_disk_mb += ask.disk_mb
         for index in attempt.gpus:
@@ -345,6 +349,7 @@ class FarmState:
     def _give_back(self, attempt: Attempt) -> None:
         slave, ask = attempt.slave, attempt.ask
         slave.used_cores -= ask.cores
+        slave.free_cores += ask.cores
         slave.used_memory_mb -= ask.memory_mb
         slave.used_disk_mb -= ask.disk_mb
         for index in attempt.gpus:

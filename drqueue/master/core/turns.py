@@ -88,35 +88,37 @@ class Turns:
         """Whose turn it is; None when nothing can be done for anybody any more."""
         while self._pools:
             best: tuple[bool, int, int, str] | None = None
-            pool: Pool | None = None
-            tier: _Tier | None = None
-            for one, tiers in self._pools.items():
-                first, above = self._first(one, tiers)
-                key = (above, first.below, one.turn, one.name)
+            chosen: tuple[Pool, list[_Tier], _Tier] | None = None
+            for pool, tiers in self._pools.items():
+                tier, above = tiers[-1], True
+                if pool.guarantees and (short := self._below_minimum(pool, tiers)) is not None:
+                    tier, above = short, False
+                key = (above, tier.below, pool.turn, pool.name)
                 if best is None or key < best:
-                    best, pool, tier = key, one, first
-            assert pool is not None
-            assert tier is not None
+                    best, chosen = key, (pool, tiers, tier)
+            assert chosen is not None
+            pool, tiers, tier = chosen
             pick = self._plain(tier) if pool.policy == "fifo" else self._fair(tier)
             if pick is not None:
                 return pick
-            self._pools[pool].remove(tier)
-            if not self._pools[pool]:
+            tiers.remove(tier)
+            if not tiers:
                 del self._pools[pool]
         return None
 
     def pass_lane(self, lane: Lane) -> None:
         """Nothing can be done for a lane in this pass any more."""
-        lane.over = self.number
+        for tier in self._pools.get(lane.pool, ()):
+            tier.lanes = [other for other in tier.lanes if other[0] is not lane]
 
-    def _first(self, pool: Pool, tiers: list[_Tier]) -> tuple[_Tier, bool]:
-        """The tier to be served first, and whether that is so by its priority alone."""
-        if pool.guarantees and pool.policy == "fair" and any(p.below for p in pool.guarantees):
+    def _below_minimum(self, pool: Pool, tiers: list[_Tier]) -> _Tier | None:
+        """The tier of the highest priority in which a project is below its guaranteed minimum."""
+        if pool.policy == "fair" and any(project.below for project in pool.guarantees):
             for tier in reversed(tiers):
                 heap = self._heap(tier)
                 if heap and not self._top(heap)[0]:
-                    return tier, False
-        return tiers[-1], True
+                    return tier
+        return None
 
     def _heap(self, tier: _Tier) -> list[tuple[bool, float, str, Project]]:
         if tier.heap is None:
@@ -140,8 +142,6 @@ class Turns:
             best: tuple[float, str, int, int, int] | None = None
             where: tuple[Lane, Entry, Seat, Bench] | None = None
             for lane, level in tier.lanes:
-                if lane.over == number:
-                    continue
                 bench = level.benches.get(name)
                 if bench is None or bench.over == number:
                     continue
@@ -182,10 +182,9 @@ class Turns:
     def _plain(self, tier: _Tier) -> Pick | None:
         best: tuple[Lane, Entry, Queue] | None = None
         for lane, level in tier.lanes:
-            if lane.over != self.number:
-                entry = _first(level.plain, served=False)
-                if entry is not None and (best is None or entry[1:3] < best[1][1:3]):
-                    best = lane, entry, level.plain
+            entry = _first(level.plain, served=False)
+            if entry is not None and (best is None or entry[1:3] < best[1][1:3]):
+                best = lane, entry, level.plain
         return None if best is None else Pick(*best, None)
 
 
