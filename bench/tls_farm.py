@@ -25,6 +25,7 @@ async def tls_farm(
     env = {
         **os.environ,
         "DRQUEUE_LISTEN": f"{HOST}:{free_port()}",
+        # Nobody asks them; one of them gets it.
         "DRQUEUE_CONTROL_LISTEN": f"{HOST}:{free_port()}",
         "DRQUEUE_ACCESS": os.path.join(state_dir, "access-of-bench.json"),
     }
@@ -39,17 +40,18 @@ async def tls_farm(
             slave.argv = [env["DRQUEUE_LISTEN"] if word == farm.address else word for word in slave.argv]
             await slave.start()
         await log_in((await admin.add_line("user", name="bench")).line, env)
+        with trio.fail_after(_READY_S):
+            await _linked(admin, slaves)
         async with connect(env["DRQUEUE_LISTEN"], patience_s=_READY_S, env=env) as client:
-            with trio.fail_after(_READY_S):
-                await _linked(client, slaves)
             yield farm, client
 
 
-async def _linked(client: AsyncClient, count: int) -> None:
+async def _linked(admin: AsyncClient, count: int) -> None:
     """Return once so many slaves are linked by TLS."""
-    async with client.watch(slaves=True) as changes:
+    async with admin.watch(slaves=True) as changes:
         while True:
-            views = await client.slaves()
-            if sum(view.linked and view.control.startswith(HOST) for view in views) == count:
+            views = await admin.slaves()
+            print([(v.name, v.linked, v.control) for v in views], file=sys.stderr)
+            if sum(view.linked and not view.control.startswith("unix:") for view in views) == count:
                 return
             await anext(changes)

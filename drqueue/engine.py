@@ -15,6 +15,9 @@ import trio
 
 from drqueue.outcome import Outcome
 
+#: Effects performed before other tasks have their turn: what concerns a whole farm would hold them up.
+_IN_A_ROW = 100
+
 EventT = TypeVar("EventT")
 EventT_contra = TypeVar("EventT_contra", contravariant=True)
 RecordT = TypeVar("RecordT")
@@ -169,7 +172,9 @@ async def run(
             outcome = core.step(batch, clock())
             if outcome.save:
                 await commit(outcome.save)
-            for effect in outcome.do:
+            for done, effect in enumerate(outcome.do, start=1):
                 perform(effect)
+                if done % _IN_A_ROW == 0:
+                    await trio.lowlevel.cancel_shielded_checkpoint()
             flush()
         nursery.cancel_scope.cancel()

@@ -24,7 +24,6 @@ from drqueue.proto.model import (
     JobSpec,
     LayerDepend,
     LayerSpec,
-    Limit,
     MachineInfo,
     MachineLoad,
     Needs,
@@ -34,7 +33,7 @@ from drqueue.proto.model import (
 )
 from drqueue.proto.roles import Who
 from drqueue.proto.sharing_messages import ListPools, Pools, PutLimit, PutPool, PutShare
-from tests.builders import ADMIN, WALL, CoreFarm
+from tests.builders import WALL, CoreFarm
 
 
 def fields_of(kind: type[Struct], given: dict[str, Any]) -> dict[str, Any]:
@@ -76,20 +75,15 @@ class Told:
     def slave(self, name: str, *, gpus: Iterable[int] = (), **given: Any) -> None:
         """A slave links: 4 cores and 8192 MB where nothing else is said; `gpus`: memory of each in MB."""
         devices = tuple(Gpu(index, f"GPU {size}", size) for index, size in enumerate(gpus))
-        given = {"hostname": name, "os": "linux", "boot_id": "b", "pools": ("Default",)} | given
-        machine = MachineInfo(
-            gpus=devices, **fields_of(MachineInfo, {k: v for k, v in given.items() if k != "memory_mb"})
-        )
-        offers = Offers(gpus=tuple(range(len(devices))), **fields_of(Offers, given))
+        own = {"cores": given.pop("cores", 4), "memory_mb": given.pop("memory_mb", 8192)}
         limits = SlaveLimits(**fields_of(SlaveLimits, given))
-        offered = {"cores": given.pop("cores", 4), "memory_mb": given.pop("memory_mb", 8192)}
-        left = given.keys() - {field.name for field in structs.fields(MachineInfo)}
-        assert not left, f"nothing of a slave is called {left}"
-        self._links[name] = self._farm.link(name, machine=machine, offers=offers, limits=limits, **offered)
+        offers = Offers(gpus=tuple(range(len(devices))), **fields_of(Offers, given))
+        machine = MachineInfo(gpus=devices, **{"hostname": name, "os": "linux", "boot_id": "b"} | given)
+        self._links[name] = self._farm.link(name, machine=machine, offers=offers, limits=limits, **own)
 
     def job(self, name: str, frames: str = "1-9", **given: Any) -> None:
         """Submit a job, of one layer where no `layers` are given; what the farm says to it is printed."""
-        who = ADMIN if "owner" in given else Who(name=given.pop("by", "anna"), role="artist")
+        who = Who(name=given.pop("user", "anna"), role=given.pop("role", "artist"))
         waits = [self._depend(text) for text in given.pop("depends", "").split()]
         own = [each for each in waits if isinstance(each, LayerDepend)]
         if given.pop("previous", False):
@@ -170,7 +164,7 @@ class Told:
 
     def load(self, name: str, load1: float) -> None:
         """A slave tells how loaded its machine is."""
-        self._farm.step(SlaveSaid(self._links[name], Status(MachineLoad(load1=load1))))
+        self._farm.step(SlaveSaid(self._links[name], Status(load=MachineLoad(load1=load1))))
 
     def enable(self, name: str, enabled: bool = True) -> None:
         """Somebody enables a slave."""

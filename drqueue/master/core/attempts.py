@@ -7,6 +7,8 @@ retries makes the frame FAILED. Lost slaves, hard stops and reruns are nobody's 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from msgspec import structs
+
 from drqueue.master.core.attempt import Attempt, History
 from drqueue.master.core.folding import got_rows
 from drqueue.master.core.layer import Resting
@@ -145,19 +147,8 @@ def ask_stop(state: FarmState, attempt: Attempt, stop: str, tell: Callable[[Atte
 
 
 def _over(attempt: Attempt, result: Exit, outcome: Outcome, wall: float) -> AttemptRecord:
-    key = attempt.key
-    return AttemptRecord(
-        job=key.job,
-        layer=key.layer,
-        frame=key.frame,
-        attempt=key.attempt,
-        number=attempt.number,
-        slave=attempt.slave.id,
-        slave_name=attempt.slave.name,
-        assigned_at=attempt.assigned_at,
-        **attempt.taken,
-        lease_s=attempt.lease_s,
-        on_unreachable=attempt.on_unreachable,
+    return structs.replace(
+        attempt.record(),
         stop=attempt.stop,
         again=attempt.again,
         orphan=attempt.orphan,
@@ -171,8 +162,4 @@ def _over(attempt: Attempt, result: Exit, outcome: Outcome, wall: float) -> Atte
         cpu_s=result.cpu_s,
         peak_mb=result.peak_mb,
         log_bytes=result.log_bytes,
-        step=attempt.members.step,
-        count=len(attempt.members),
-        slot=attempt.slot,
-        eligible_at=attempt.eligible_at,
     )

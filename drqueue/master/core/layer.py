@@ -18,7 +18,7 @@ from drqueue.master.core.records import AttemptRecord, DoneFrames, FrameRecord, 
 from drqueue.master.core.waits import Eligible
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.intervals import IntervalSet
-from drqueue.proto.model import LayerSpec
+from drqueue.proto.model import LayerSpec, RunOrder
 from drqueue.proto.range_text import written
 from drqueue.proto.ranges import Chunks, FrameRange
 
@@ -97,6 +97,7 @@ class Layer:
         "lane",
         "live",
         "order",
+        "order_blank",
         "parties",
         "queue",
         "range",
@@ -169,6 +170,7 @@ class Layer:
         self.spec = spec
         self.env = {**self.job.spec.env, **spec.env}
         self.claims = None
+        self.order_blank: RunOrder | None = None
         self.order = FrameOrder(self.chunks, spec.order, spec.next)
         demands = self.job.state.demands
         former = self.demand

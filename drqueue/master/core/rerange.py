@@ -14,6 +14,7 @@ from drqueue.master.core.attempts import supersede
 from drqueue.master.core.layer import ROWS_MOST, Layer, Resting
 from drqueue.master.core.records import FrameRecord, FramesForget
 from drqueue.master.core.turn import Turn
+from drqueue.proto.ids import FrameKey
 from drqueue.proto.ranges import Chunks, FrameRange
 
 
@@ -50,6 +51,7 @@ def rerange(turn: Turn, layer: Layer, frames: str, chunk: int) -> None:
     layer.eligible.at = turn.wall
     for attempt, index in stays:
         attempt.index = index
+        attempt.frame_key = FrameKey(job.id, layer.index, index)
         layer.waiting.discard(index)
         layer.live[index] = attempt
     for name, numbers in resting.items():

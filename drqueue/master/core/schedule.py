@@ -8,6 +8,8 @@ for as long as there is another that could ever run it.
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, auto
 
+from msgspec import structs
+
 from drqueue.master.core.amounts import Ask, plain
 from drqueue.master.core.attempt import Attempt
 from drqueue.master.core.lanes import Lane
@@ -275,15 +277,35 @@ def _dispatch(
 
 def order(attempt: Attempt) -> RunOrder:
     """All that the slave needs to run this attempt."""
-    layer, ask = attempt.layer, attempt.ask
-    job, spec = layer.job, layer.spec
-    members = attempt.members
-    start, end, step = layer.told
-    return RunOrder(
+    layer, ask, members = attempt.layer, attempt.ask, attempt.members
+    if layer.order_blank is None:
+        layer.order_blank = _blank(layer)
+    # A copy takes a fraction of the time of making it from all its fields.
+    made = structs.replace(
+        layer.order_blank,
         key=attempt.key,
         start=members[0],
         step=members[1] - members[0] if len(members) > 1 else 1,
         count=len(members),
+        cores=attempt.cores,
+        memory_mb=ask.memory_mb,
+        lease_s=attempt.lease_s,
+        on_unreachable=attempt.on_unreachable,
+        slot=attempt.slot,
+    )
+    if ask.gpus or ask.disk_mb or ask.amounts:
+        amounts = {name: plain(amount) for name, amount in ask.amounts}
+        made = structs.replace(made, gpus=attempt.gpus, disk_mb=ask.disk_mb, amounts=amounts)
+    return made
+
+
+def _blank(layer: Layer) -> RunOrder:
+    """What all orders of a layer have in common."""
+    job, spec = layer.job, layer.spec
+    start, end, step = layer.told
+    return RunOrder(
+        key=AttemptKey(job.id, layer.index, 0, 0),
+        start=start,
         argv=spec.argv,
         shell=spec.shell,
         cwd=spec.cwd,
@@ -291,10 +313,6 @@ def order(attempt: Attempt) -> RunOrder:
         outputs=spec.outputs,
         progress=spec.progress,
         timeout_s=spec.timeout_s,
-        cores=attempt.cores,
-        memory_mb=ask.memory_mb,
-        lease_s=attempt.lease_s,
-        on_unreachable=attempt.on_unreachable,
         job_name=job.spec.name,
         owner=job.spec.owner,
         submitter=job.submitter,
@@ -305,9 +323,5 @@ def order(attempt: Attempt) -> RunOrder:
         range_step=step,
         block=spec.chunk,
         pad=spec.pad,
-        slot=attempt.slot,
         success_exit_codes=spec.success_exit_codes,
-        gpus=attempt.gpus,
-        disk_mb=ask.disk_mb,
-        amounts={name: plain(amount) for name, amount in ask.amounts} if ask.amounts else {},
     )

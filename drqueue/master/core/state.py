@@ -408,6 +408,6 @@ class FarmState:
 
     def touch(self, attempt: Attempt) -> None:
         """Whoever watches this attempt's frame, job or slave wants to know."""
-        self.changed_frames.add(FrameKey(attempt.key.job, attempt.key.layer, attempt.index))
+        self.changed_frames.add(attempt.frame_key)
         self.changed_jobs.add(attempt.key.job)
         self.changed_slaves.add(attempt.slave.id)
