@@ -74,8 +74,8 @@ def _show(rounds: list[dict[str, Any]], tls: bool) -> None:
         rounds,
         [
             Row("raw spawn rate (C vfork)", lambda x: x["raw_per_s"], "/s"),
-            *_rate(f"{rounds[0]['frames']:,.0f} frames"),
-            *(_rate("by TLS", "tls") if tls else ()),
+            *_rate(f"end to end, {rounds[0]['frames']:,.0f} frames", ""),
+            *(_rate("end to end, TLS", ", TLS", "tls") if tls else ()),
             Row("submit of 1,000,000 frames", _finder("submit_million_ms", "median"), "ms", 1),
             *(
                 Row(f"resident, {name}, {when}", _finder(when, kind, "resident_mb"), "MB", 1)
@@ -87,17 +87,17 @@ def _show(rounds: list[dict[str, Any]], tls: bool) -> None:
     )
 
 
-def _rate(what: str, *at: str) -> list[Row]:
+def _rate(title: str, suffix: str, *at: str) -> list[Row]:
     """The figures of one way to link, which stand at these keys."""
     return [
-        Row(f"end to end, {what}", _finder(*at, "frames_per_s"), "/s"),
-        Row("ratio to raw", _finder(*at, "ratio"), "", 2),
+        Row(title, _finder(*at, "frames_per_s"), "/s"),
+        Row(f"ratio to raw{suffix}", _finder(*at, "ratio"), "", 2),
         *(
-            Row(f"CPU a frame, {kind}", _finder(*at, "cpu_us_per_frame", kind), "us")
+            Row(f"CPU a frame, {kind}{suffix}", _finder(*at, "cpu_us_per_frame", kind), "us")
             for kind in ("master", "slaves", "keepers")
         ),
-        Row("one frame, submit to done, median", _finder(*at, "latency_ms", "median"), "ms", 1),
-        Row("one frame, submit to done, p99", _finder(*at, "latency_ms", "p99"), "ms", 1),
+        Row(f"one frame, submit to done, median{suffix}", _finder(*at, "latency_ms", "median"), "ms", 1),
+        Row(f"one frame, submit to done, p99{suffix}", _finder(*at, "latency_ms", "p99"), "ms", 1),
     ]
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import trio
@@ -52,6 +52,10 @@ class Sleeper:
         trio.lowlevel.spawn_system_task(self._tell)
         return await do(*args)
 
+    async def alone(self) -> None:
+        """Nap for ever."""
+        await self.beside(trio.sleep_forever)
+
     async def _nap(self) -> None:
         while True:
             due = time.perf_counter() + NAP_S
@@ -87,10 +91,11 @@ def main() -> None:
     if sys.argv[2:]:
         from drqueue.master import cli
 
-        setattr(trio, "run", partial(trio.run, sleeper.beside))  # noqa: B010
+        run: Any = trio.run
+        setattr(trio, "run", partial(run, sleeper.beside))  # noqa: B010
         cli.main(sys.argv[3:])
     else:
-        trio.run(partial(sleeper.beside, trio.sleep_forever))
+        trio.run(sleeper.alone)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,6 @@ async def _linked(admin: AsyncClient, count: int) -> None:
     async with admin.watch(slaves=True) as changes:
         while True:
             views = await admin.slaves()
-            print([(v.name, v.linked, v.control) for v in views], file=sys.stderr)
             if sum(view.linked and not view.control.startswith("unix:") for view in views) == count:
                 return
             await anext(changes)

@@ -53,7 +53,11 @@ FRAME_STATES = {
 }
 JOB_STATES = (
     ("FINISHED", "no frame is WAITING, ASSIGNED or RUNNING (some may be FAILED or CANCELLED)"),
-    ("STOPPED", "it was stopped (`drqueue stop`, `hard-stop`, or submitted `--stopped`)"),
+    (
+        "STOPPED",
+        "it was stopped (`drqueue stop`, `hard-stop`, or submitted `--stopped`), or it stopped by itself "
+        "(`max_failures`)",
+    ),
     ("ACTIVE", "at least one frame is ASSIGNED or RUNNING"),
     ("WAITING", "none of the above"),
 )
@@ -129,9 +133,8 @@ bug and raises.
         )
     }
 
-`BLOCKED` is shown instead of `WAITING` where the frame waits for others, its layer for another layer, or its job
-for another job.
-It is derived, never stored.
+`BLOCKED` is shown instead of `WAITING` where the frame waits for others, its layer for another layer, or
+its job for another job. It is derived, never stored.
 
 ## Jobs
 
@@ -177,6 +180,11 @@ The master's history then says of the attempt:
             ((f"`{o}`" if o else "(none)", OUTCOMES[o]) for o in get_args(records.Outcome)),
         )
     }
+
+Of each attempt four times are kept: since when its frame was *eligible* (it waited for nothing but room and
+its turn: not for others, a start time or the end of a back-off), when it was *assigned* to a slave, when the
+command *started* and when it *ended*. From eligible to assigned is what `drqueue pool list` shows as waiting;
+who is assigned first and where says [scheduling](scheduling.md).
 
 ## Slaves
 

@@ -30,7 +30,7 @@ def picture(state: FarmState) -> dict[str, Any]:
         "jobs": {
             j.id: (
                 *(j.spec, j.token, j.submitter, j.stopped, j.deleted, j.finished, j.waits_for),
-                *(j.live, j.on_slave),
+                *(j.live, j.on_slave, j.user, j.failures, j.stopped_for),
             )
             for j in state.jobs.values()
         },
@@ -39,7 +39,7 @@ def picture(state: FarmState) -> dict[str, Any]:
             for key, a in state.attempts.items()
         },
         "slaves": {
-            s.id: (s.name, s.identity, s.account, s.limits, s.wish, sorted(s.live))
+            s.id: (s.name, s.identity, s.account, s.limits, s.wish, s.sick, sorted(s.live))
             for s in state.slaves.values()
         },
         "ways in": (

@@ -5,7 +5,7 @@ the struct that has a field of that name; a mistake in an example is an error, n
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from msgspec import Struct, structs
@@ -82,7 +82,10 @@ class Told:
         self._links[name] = self._farm.link(name, machine=machine, offers=offers, limits=limits, **own)
 
     def job(self, name: str, frames: str = "1-9", **given: Any) -> None:
-        """Submit a job, of one layer where no `layers` are given; what the farm says to it is printed."""
+        """Submit a job, of one layer where no `layers` are given; what the farm says to it is printed.
+
+        Where there is no slave yet, it would say that of every job.
+        """
         who = Who(name=given.pop("user", "anna"), role=given.pop("role", "artist"))
         waits = [self._depend(text) for text in given.pop("depends", "").split()]
         own = [each for each in waits if isinstance(each, LayerDepend)]
@@ -100,7 +103,7 @@ class Told:
         answer = self._farm.ask(Submit(rq=0, token=f"example-{name}", spec=spec), who)
         if isinstance(answer, Taken):
             self._jobs[name] = answer.job
-            for text in answer.warnings:
+            for text in answer.warnings if self._links else ():
                 print(f"warning: {text}")
         else:
             self._say(answer)
@@ -205,8 +208,9 @@ class Told:
 
     def given(self, frame: str) -> None:
         """What a frame that runs was given."""
-        taken: Mapping[str, Any] = self._attempt(frame).taken
-        print(", ".join(f"{name} {value}" for name, value in taken.items() if value))
+        attempt = self._attempt(frame)
+        gpus = f", GPU {' '.join(map(str, attempt.gpus))}" if attempt.gpus else ""
+        print(f"cores {attempt.cores:g}{gpus}")
 
     def state(self, name: str, layer: str = "") -> None:
         """The states of a job's frames."""

@@ -135,6 +135,27 @@ async def test_a_cancelled_commit_has_nothing_done(rig: Rig, autojump_clock: Moc
     assert rig.story == [("commit", "a")]
 
 
+async def test_others_have_their_turn_amid_what_concerns_a_whole_farm(
+    rig: Rig, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """All of it is done, in order, also where the engine is cancelled meanwhile."""
+    for number in range(1000):
+        rig.inbox.put(number)
+
+    async def look() -> None:
+        while ("do", 0) not in rig.story:
+            await trio.lowlevel.checkpoint()
+        rig.story.append("others")
+        scope.cancel()
+
+    nursery.start_soon(look)
+    with trio.CancelScope() as scope:
+        await rig.run()
+    done = [entry for entry in rig.story[2:] if entry != "others"]
+    assert done == [*(("do", number) for number in range(1000)), "flush"]
+    assert 100 <= rig.story.index("others") < 500
+
+
 async def test_without_records_nothing_is_committed(
     rig: Rig, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:

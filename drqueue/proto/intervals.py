@@ -129,7 +129,13 @@ class IntervalSet:
 
     def add(self, member: int) -> None:
         """Put `member` in; raises ValueError where it is out of bounds."""
-        self.add_range(member, member + 1)
+        ends = self._ends
+        if ends and ends[-1] == member < MAX_POSITION:
+            # What ends in order makes the last stretch longer.
+            ends[-1] = member + 1
+            self._count += 1
+        else:
+            self.add_range(member, member + 1)
 
     def add_range(self, start: int, end: int) -> None:
         """Put start .. end-1 in (none where end <= start); raises ValueError where they are out of bounds."""
@@ -147,7 +153,13 @@ class IntervalSet:
 
     def discard(self, member: int) -> None:
         """Take `member` out, if it is in."""
-        self.discard_range(member, member + 1)
+        head = self._head
+        if self._count and self._starts[head] == member and self._ends[head] - member > 1:
+            # What begins in order makes the first stretch shorter.
+            self._starts[head] = member + 1
+            self._count -= 1
+        else:
+            self.discard_range(member, member + 1)
 
     def discard_range(self, start: int, end: int) -> None:
         """Take out whatever is in of start .. end-1."""

@@ -323,6 +323,9 @@ class Chunks:
 
     def members(self, chunk: int) -> range:
         """The chunk's frame numbers in order; raises IndexError."""
+        if self.size == 1 and chunk >= 0:
+            first = self.frames[chunk]
+            return range(first, first + 1)
         start = self.position_of(chunk)
         stop = self._cuts.position_of(chunk + 1) if chunk + 1 < self._cuts.total else len(self.frames)
         first = self.frames[start]

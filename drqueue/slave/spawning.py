@@ -153,7 +153,7 @@ def spawn_as(
     pipe = pid = -1
     try:
         pipe, writing = os.pipe()
-        # No handler of the keeper's may run in the child, which shares its wake-up socket.
+        # The child must be nobody's to interrupt before it is what it is to be.
         masked = signal.pthread_sigmask(signal.SIG_SETMASK, DEFAULT_SIGNALS)
         try:
             before = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // _TICK_NS

@@ -117,6 +117,9 @@ async def test_a_log_is_found_by_frame_and_attempt(rig: Rig) -> None:
         (key,) = [order.key for orders in rig.orders for order in orders.run]
         slave.send(Report(exited=(Exited(key, well()),)))
         await trio.testing.wait_all_tasks_blocked()
+        quiet = await ask(client, FindLog(rq=1, job=job, number=5))
+        assert isinstance(quiet, LogPlace)
+        assert quiet.kept == LogEnds(size=0)
         rig.disk.storage.commit([LogRecord(key, LogEnds(size=3, head=b"abc"))])
         place = await ask(client, FindLog(rq=1, job=job, number=5))
         assert isinstance(place, LogPlace)

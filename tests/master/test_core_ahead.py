@@ -43,7 +43,7 @@ def test_brief_frames_wait_at_a_full_slave_and_take_nothing_of_it() -> None:
     (slave,) = farm.core.state.slaves.values()
     assert len(held) == 4
     assert ahead(farm) == [order.key for order in held[2:]]
-    assert (slave.used_cores, slave.cores_offered) == (2, 2)
+    assert (slave.cores_used, slave.cores_offered) == (2, 2)
 
 
 def test_the_first_that_waits_takes_the_place_that_comes_free() -> None:

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drqueue.proto import codec
 from drqueue.proto.codec import MAX_BODY, decode, encode
 from drqueue.proto.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
-from drqueue.proto.link_messages import Beat, Message
+from drqueue.proto.link_messages import Beat, Grant, Message
 from drqueue.proto.messages import LogPart, Refusal, Submit
 from tests.proto.examples import EXAMPLES
 
@@ -41,6 +42,25 @@ def test_damaged_messages_are_harmless(example: Message, data: st.DataObject) ->
         body[at] = data.draw(st.integers(0, 255))
     message = harmless(bytes(body[: data.draw(st.integers(0, len(body)))]))
     assert message is None or decode(encode(message)) == message
+
+
+@given(st.sampled_from(EXAMPLES), st.data())
+def test_both_ways_of_reading_mean_the_same(example: Message, data: st.DataObject) -> None:
+    """Small bodies are read in one go; whatever that takes, the careful way takes alike, or refuses."""
+    body = bytearray(encode(example))
+    for _ in range(data.draw(st.integers(0, 3))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        careful = codec._decode_carefully(body)
+    except RemoteProtocolError:
+        return
+    assert decode(body) == careful
+
+
+def test_what_one_go_cannot_read_is_read_carefully() -> None:
+    """The last of two tags counts, wherever the first stands."""
+    assert decode(b"\x83\xa1t\xa4beat\xa1t\xa5grant\xa7lease_s\x05") == Grant(lease_s=5)
+    assert decode(b"\x82\xa7lease_s\x05\xa1t\xa5grant") == Grant(lease_s=5)
 
 
 values = st.recursive(

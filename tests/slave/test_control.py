@@ -41,7 +41,7 @@ KEY = AttemptKey(1, 0, 3, 1)
 
 
 class Port:
-    """A control port in a folder; `over` holds the attempts that are over."""
+    """A control port in a folder; `over` holds attempts that are over, `silent` those that wrote nothing."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -49,7 +49,14 @@ class Port:
         self.over: set[AttemptKey] = set()
         self.path = str(folder / "control.sock")
         self.log = Path(logs.log_path(str(folder), KEY, create=True))
-        requests = Requests(str(folder), self.inbox, self.view, lambda key: key in self.over)
+        self.silent: set[AttemptKey] = set()
+        requests = Requests(
+            str(folder),
+            self.inbox,
+            self.view,
+            lambda key: key in self.over,
+            wrote_nothing=lambda key: key in self.silent,
+        )
         self.control = Control(bind_unix(self.path), requests, "test")
 
     def view(self) -> SlaveView:
@@ -236,6 +243,14 @@ async def test_a_log_that_never_was_is_refused(port: Port) -> None:
         answer = await ask(client, ReadLog(rq=1, key=KEY))
         assert isinstance(answer, Refusal)
         assert (answer.code, "1/0/3/1" in answer.text) == ("no-log", True)
+
+
+async def test_a_log_that_was_used_again_is_empty(port: Port) -> None:
+    port.over.add(KEY)
+    port.silent.add(KEY)
+    async with port.client() as client:
+        told = await ask(client, ReadLog(rq=1, key=KEY, offset=0))
+        assert told == LogPart(rq=1, data=b"", next=0, size=0, over=True)
 
 
 async def test_an_offset_past_the_end_goes_back_to_it(port: Port) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -312,18 +312,18 @@ async def test_a_full_disk_holds_back_reports_but_no_kill(
     tmp_path: Path, master: ScriptedMaster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is told that is not kept; the frame that fills the disk can still be stopped."""
-    append = Spool.append
+    append = Spool.append_encoded
     full = False
     tries = 0
 
-    def appended(self: Spool, records: list[object]) -> None:
+    def appended(self: Spool, records: Iterable[bytes]) -> None:
         nonlocal tries
         if full:
             tries += 1
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         append(self, records)
 
-    monkeypatch.setattr(Spool, "append", appended)
+    monkeypatch.setattr(Spool, "append_encoded", appended)
     monkeypatch.setattr("drqueue.slave.daemon.RETRY_S", 0.05)
     order = an_order(argv=("sleep", "1000"))
     other = an_order(1, argv=("true",))

@@ -294,3 +294,22 @@ def test_json_without_a_placeholders_name_survives(value: object) -> None:
     text = json.dumps(value)
     if not any(name in text for name in ("frame", "start", "end", "step", "attempt", "threads")):
         assert words("x", text) == ("x", text)
+
+
+def test_orders_of_several_layers_by_turns() -> None:
+    """What the frames of a layer have in common is made once, and is no other layer's, job's or node's."""
+    other_node = NODE._replace(basis={**NODE.basis, "HOME": "/elsewhere"})
+    orders = [
+        an_order(),
+        an_order(layer_name="comp"),
+        an_order(cores=2),
+        an_order(env={"A": "1"}),
+        an_order(key=AttemptKey(8, 1, 3, 2)),
+        an_order(amounts={"licence": 1}),
+    ]
+    apart = [command(order, node).env for order in orders for node in (NODE, other_node)]
+    assert apart == [command(order, node).env for order in orders for node in (NODE, other_node)]
+    assert len({tuple(sorted(env.items())) for env in apart}) == len(apart)
+    first, second = command(orders[0], NODE), command(an_order(start=10), NODE)
+    assert first.layer_env is second.layer_env
+    assert (first.env["DRQUEUE_FRAME"], second.env["DRQUEUE_FRAME"]) == ("8", "10")

@@ -11,6 +11,7 @@ from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any, TypeVar
 
+import msgspec
 import pytest
 import trio
 
@@ -355,3 +356,37 @@ async def test_a_keeper_that_drops_the_daemon_is_found_again(ward: Ward) -> None
                     await daemon.news.wait()
         (ward.work / "go").touch()
         assert (await daemon.wait(ProcessEnded, K1)).code == 6
+
+
+async def test_what_launches_have_in_common_is_told_again_on_each_connection(ward: Ward) -> None:
+    """Their own goes over it, and a keeper that somebody else spoke to is told all of it anew."""
+    common = {**ward.env(K1), "OF_LAYER": "layer", "OF_FRAME": "none"}
+    keys = [AttemptKey(3, 0, number, 1) for number in range(4)]
+    hold = "while [ ! -e go ]; do sleep 0.02; done"
+
+    def launch(daemon: Daemon, key: AttemptKey, script: str, **more: Any) -> None:
+        order = daemon.order(key, "/bin/sh", "-c", f"{script}; echo $OF_LAYER $OF_FRAME; umask", **more)
+        daemon.supervisor.launch(
+            msgspec.structs.replace(order, base_env=common, env={"OF_FRAME": f"{key.frame}"})
+        )
+        daemon.supervisor.flush()
+
+    async with passing(ward) as daemon:
+        launch(daemon, keys[0], hold)
+        await daemon.wait(ProcessStarted, keys[0])
+        launch(daemon, keys[1], "true", umask=0o077)
+        launch(daemon, keys[2], "true")
+        await daemon.wait(ProcessEnded, keys[2])
+        told = len(daemon.events)
+        with socket.socket(socket.AF_UNIX) as other:
+            other.connect(str(ward.state / "keeper.sock"))
+            other.sendall(b'{"v":1}\n')
+            with trio.fail_after(30):
+                while len(daemon.events) == told:
+                    await daemon.news.wait()
+        launch(daemon, keys[3], "true")
+        (ward.work / "go").touch()
+        for key in keys:
+            assert (await daemon.wait(ProcessEnded, key)).code == 0
+    said = [ward.log(key).read_text().split() for key in keys]
+    assert said == [["layer", f"{n}", "0077" if n == 1 else "0022"] for n in range(4)]

@@ -13,6 +13,7 @@ from drqueue.proto.expressions import parse
 from drqueue.proto.model import Needs
 
 if TYPE_CHECKING:
+    from drqueue.master.core.rooms import Group
     from drqueue.master.core.slave import Slave
 
 Key = tuple[str, bytes]
@@ -21,7 +22,7 @@ Key = tuple[str, bytes]
 class Demand:
     """The needs of layers of one pool."""
 
-    __slots__ = ("_os", "_tags", "_where", "able", "asks", "key", "needs", "pool", "users")
+    __slots__ = ("_os", "_tags", "_where", "able", "asks", "groups", "key", "needs", "pool", "users")
 
     def __init__(self, key: Key, needs: Needs) -> None:
         self.key = key
@@ -33,6 +34,8 @@ class Demand:
         self._where = parse(needs.where) if needs.where else None
         #: Slaves that could run it, were they free and enabled.
         self.able: dict[int, Slave] = {}
+        #: The groups of rooms that these stand in, and how many groups there were when they were looked for.
+        self.groups: tuple[int, list[Group]] | None = None
         #: How many layers ask for it.
         self.users = 0
 
@@ -114,10 +117,10 @@ class Demands:
         key = (pool, msgpack.encode(needs))
         demand = self.by_key.get(key)
         if demand is None:
+            if len(self.by_key) >= self._KEPT:
+                self._forget_unused()
             demand = self.by_key[key] = Demand(key, needs)
             demand.able = {s.id: s for s in self._slaves.values() if demand.never(s) is None}
-            if len(self.by_key) > self._KEPT:
-                self._forget_unused()
         demand.users += 1
         return demand
 
@@ -132,6 +135,7 @@ class Demands:
     def look_again(self, slave: "Slave") -> None:
         """What a slave is, or has at all, changed."""
         for demand in self.by_key.values():
+            demand.groups = None
             if demand.never(slave) is None:
                 demand.able[slave.id] = slave
             else:

@@ -54,7 +54,8 @@ def why(turn: Turn, job: Job, layer: Layer | None, index: int | None) -> list[Re
         if free is not None and not one.blocked and str(key) not in told and len(told) < _DEMANDS_MOST:
             told.add(str(key))
             where = f"layer {one.spec.name}: " if several and layer is None else ""
-            found += [_prefixed(where, reason) for reason in _of_place(turn, one, free)]
+            count = 1 if index is not None else len(one.waiting)
+            found += [_prefixed(where, reason) for reason in _of_place(turn, one, free, count)]
         reasons += found
     return reasons
 
@@ -262,15 +263,15 @@ def _free_frame(layer: Layer, index: int | None) -> int | None:
     return found
 
 
-def _of_place(turn: Turn, layer: Layer, index: int) -> Iterator[Reason]:
-    """Limits that are reached, and slaves, where none would take the frame."""
+def _of_place(turn: Turn, layer: Layer, index: int, count: int) -> Iterator[Reason]:
+    """Limits that are reached, and slaves, where none would take the frame; `count` wait like it."""
     state = turn.state
     asks = layer.demand.asks
     claims = state.limits.of(layer)
     left = [ask for ask in asks if all(_leaves(claim, ask) for claim in claims)]
     for claim in claims:
         if not all(_leaves(claim, ask) for ask in asks) and not left:
-            yield _of_limit(layer, claim, asks[0])
+            yield _of_limit(claim, asks[0], count)
     before, text = _before(state, layer.job)
     found = of_slaves(state, layer, index, left or asks, f"; {text}" if before else "")
     if found is not None:
@@ -288,9 +289,9 @@ def _leaves(claim: Claim, ask: Ask) -> bool:
     return counter.has(counter.units(ask, claim.each))
 
 
-def _of_limit(layer: Layer, claim: Claim, ask: Ask) -> Reason:
+def _of_limit(claim: Claim, ask: Ask, count: int) -> Reason:
     counter = claim.counter
-    name, count = counter.name, len(layer.waiting)
+    name = counter.name
     if counter.amount is None:
         text = f"limit {name} was never set: frames wait until it is"
         return Reason(code="limit-unset", text=text, count=count, name=name)

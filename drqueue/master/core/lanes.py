@@ -70,7 +70,7 @@ class Level:
 class Lane:
     """Layers with the same demand and limits."""
 
-    __slots__ = ("_aside", "demand", "key", "levels", "number", "pool", "waiting")
+    __slots__ = ("_aside", "demand", "key", "levels", "number", "over", "pool", "waiting")
 
     def __init__(self, key: LaneKey, number: int, demand: Demand, pool: Pool) -> None:
         self.key = key
@@ -78,6 +78,8 @@ class Lane:
         self.demand = demand
         self.pool = pool
         self.waiting = 0
+        #: The last pass in which nothing could be done for it any more.
+        self.over = -1
         #: By negated priority.
         self.levels: dict[int, Level] = {}
         self._aside: list[Layer] = []
@@ -99,10 +101,11 @@ class Lane:
             assert layer.parties is not None
             project, user = layer.parties
             bench = level.benches.get(project.name)
-            if bench is None:
+            if bench is None or bench.party is not project:
+                # An idle party is forgotten while its bench may stand here still, empty.
                 bench = level.benches[project.name] = Bench(project)
             seat = bench.seats.get(user.name)
-            if seat is None:
+            if seat is None or seat.party is not user:
                 seat = bench.seats[user.name] = Seat(user)
             queue, served = seat.queue, job.served
         if layer.queue is not queue:

@@ -11,6 +11,7 @@ The reconcile table, for each attempt when a slave says Hello:
 | anything                     | ended, not noted   | its report follows: apply if current, note   |
 """
 
+from math import inf
 from typing import cast
 
 from msgspec import structs
@@ -231,6 +232,7 @@ def _unlinked(turn: Turn, slave: Slave) -> None:
     slave.may_keep.clear()
     slave.heard_at = turn.state.wall(slave.heard)
     turn.state.silent[slave.id] = slave
+    turn.state.silent_due = min(turn.state.silent_due, _next_due(turn, slave))
     turn.state.rooms.grew(slave)
     turn.state.want_schedule = True
     turn.state.save.append(slave.record())
@@ -256,8 +258,8 @@ def on_said(turn: Turn, event: SlaveSaid) -> None:
         case Status(load=load):
             if slave.loaded(load, turn.now):
                 turn.state.rooms.grew(slave)
+                turn.state.want_schedule = True
             turn.state.changed_slaves.add(slave.id)
-            turn.state.want_schedule = True
         case LimitsNow(limits=limits):
             _limits(turn, slave, limits)
         case LogKept(key=key, ends=ends):
@@ -356,17 +358,28 @@ def _over(turn: Turn, attempt: Attempt, result: Exit) -> None:
 
 def pass_deadlines(turn: Turn) -> None:
     """Give up attempts whose lease is over."""
-    for slave in list(turn.state.silent.values()):
+    state = turn.state
+    if turn.now < state.silent_due:
+        return
+    for slave in list(state.silent.values()):
         if not slave.live:
-            del turn.state.silent[slave.id]
+            del state.silent[slave.id]
             continue
         for attempt in list(slave.live.values()):
-            due = give_up_at(turn.state, attempt, turn.policy.requeue_fast_s)
+            due = give_up_at(state, attempt, turn.policy.requeue_fast_s)
             if due is not None and due <= turn.now:
                 slave.lost = True
-                turn.state.changed_slaves.add(slave.id)
+                state.changed_slaves.add(slave.id)
                 _over(turn, attempt, Exit(reason="lost", text=f"slave {slave.name} was silent too long"))
                 end_grant(turn)
+    state.silent_due = min((_next_due(turn, slave) for slave in state.silent.values()), default=inf)
+
+
+def _next_due(turn: Turn, slave: Slave) -> float:
+    """When the first of a silent slave's attempts is given up."""
+    fast = turn.policy.requeue_fast_s
+    dues = [give_up_at(turn.state, attempt, fast) for attempt in slave.live.values()]
+    return min((due for due in dues if due is not None), default=inf)
 
 
 def end_grant(turn: Turn) -> None:
@@ -374,18 +387,14 @@ def end_grant(turn: Turn) -> None:
     state = turn.state
     if state.granted_s and not any(slave.live and not slave.greeted for slave in state.slaves.values()):
         state.granted_s = 0.0
+        state.silent_due = -inf
         state.save.append(MetaRecord("lease_grant", "0"))
 
 
 def next_deadline(turn: Turn) -> float | None:
-    """The earliest lease end of an unreachable slave."""
-    dues = [
-        due
-        for slave in turn.state.silent.values()
-        for attempt in slave.live.values()
-        if (due := give_up_at(turn.state, attempt, turn.policy.requeue_fast_s)) is not None
-    ]
-    return min(dues, default=None)
+    """When the lease of an unreachable slave may end: not before that."""
+    due = turn.state.silent_due
+    return None if due == inf else due
 
 
 def declare_dead(turn: Turn, slave: Slave) -> int:

@@ -127,10 +127,10 @@ class Rooms:
             return min(fit, key=rank, default=None)
         best: Slave | None = None
         best_level: Level | None = None
-        pool, cores, least = demand.pool, ask.cores, (ask.gpus, ask.cores)
-        for group in self._groups.values():
+        cores, least = ask.cores, (ask.gpus, ask.cores)
+        for group in self._groups_of(demand):
             levels = group.levels
-            if not levels or pool not in group.traits[0]:
+            if not levels:
                 continue
             for at in range(bisect_left(levels, least), len(levels)):
                 level = levels[at]
@@ -144,6 +144,15 @@ class Rooms:
                         best, best_level = slave, level
                     break
         return best
+
+    def _groups_of(self, demand: Demand) -> list[Group]:
+        """Groups of slaves that are able to run it."""
+        known = demand.groups
+        if known is None or known[0] != len(self._groups):
+            traits = {slave.traits for slave in demand.able.values()}
+            some = [group for key, group in self._groups.items() if key in traits]
+            known = demand.groups = (len(self._groups), some)
+        return known[1]
 
     def _in_room(
         self,

@@ -4,6 +4,7 @@ Nothing here decides anything; it counts, and keeps every index true. What frame
 `layer`; what the current step gathers (rows to save, keys that changed) is on FarmState, too.
 """
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from drqueue.master.core.attempt import Attempt
@@ -209,6 +210,8 @@ class FarmState:
         self.dependents: dict[int, set[int]] = {}
         #: Unlinked slaves that may still run something.
         self.silent: dict[int, Slave] = {}
+        #: No lease of theirs ends before this, on the core's clock.
+        self.silent_due = -inf
         #: (when, job, layer, position) of frames in back-off, as a heap; stale entries are skipped.
         self.delays: list[tuple[float, int, int, int]] = []
         #: (when, job, slave) of jobs that avoid a slave until then, as a heap; stale entries are skipped.

@@ -23,15 +23,20 @@ if TYPE_CHECKING:
     from drqueue.master.core.layer import Layer
 
 
-class _Tier:
-    """All lanes of one pool that have layers of one priority, and their projects by load."""
+#: Whether no project is below its minimum, the negated priority, when it was last served, its name.
+_PoolKey = tuple[bool, int, int, str]
 
-    __slots__ = ("below", "heap", "lanes")
+
+class _Tier:
+    """All lanes of one pool that have layers of one priority; who is in them, by project, by load."""
+
+    __slots__ = ("below", "benches", "heap", "lanes")
 
     def __init__(self, below: int) -> None:
         #: The negated priority.
         self.below = below
         self.lanes: list[tuple[Lane, Level]] = []
+        self.benches: dict[str, list[tuple[Lane, Level, Bench]]] = {}
         self.heap: list[tuple[bool, float, str, Project]] | None = None
 
 
@@ -71,7 +76,7 @@ class Turns:
     def __init__(self, lanes: Iterable[Lane], number: int) -> None:
         self.number = number
         #: By pool, the highest priority last.
-        self._pools: dict[Pool, list[_Tier]] = {}
+        tiers: dict[Pool, list[_Tier]] = {}
         found: dict[tuple[Pool, int], _Tier] = {}
         for lane in lanes:
             for below, level in lane.levels.items():
@@ -79,51 +84,61 @@ class Turns:
                 tier = found.get(key)
                 if tier is None:
                     tier = found[key] = _Tier(below)
-                    self._pools.setdefault(lane.pool, []).append(tier)
+                    tiers.setdefault(lane.pool, []).append(tier)
                 tier.lanes.append((lane, level))
-        for tiers in self._pools.values():
-            tiers.sort(key=lambda tier: -tier.below)
+        self._pools: list[tuple[_PoolKey, Pool, list[_Tier]]] = []
+        for pool, some in tiers.items():
+            some.sort(key=lambda tier: -tier.below)
+            self._pools.append((self._key(pool, some)[0], pool, some))
+        heapify(self._pools)
 
     def next(self) -> Pick | None:
         """Whose turn it is; None when nothing can be done for anybody any more."""
-        while self._pools:
-            best: tuple[bool, int, int, str] | None = None
-            chosen: tuple[Pool, list[_Tier], _Tier] | None = None
-            for pool, tiers in self._pools.items():
-                tier, above = tiers[-1], True
-                if pool.guarantees and (short := self._below_minimum(pool, tiers)) is not None:
-                    tier, above = short, False
-                key = (above, tier.below, pool.turn, pool.name)
-                if best is None or key < best:
-                    best, chosen = key, (pool, tiers, tier)
-            assert chosen is not None
-            pool, tiers, tier = chosen
-            pick = self._plain(tier) if pool.policy == "fifo" else self._fair(tier)
+        pools = self._pools
+        while pools:
+            before, pool, tiers = pools[0]
+            key, tier = self._key(pool, tiers)
+            if key != before:
+                heapreplace(pools, (key, pool, tiers))
+                continue
+            short = not key[0]
+            pick = self._plain(tier) if pool.policy == "fifo" else self._fair(tier, short=short)
             if pick is not None:
                 return pick
+            if short:
+                # Those below their minimum can have nothing; the others have no turn before their own.
+                continue
             tiers.remove(tier)
             if not tiers:
-                del self._pools[pool]
+                heappop(pools)
         return None
 
     def pass_lane(self, lane: Lane) -> None:
         """Nothing can be done for a lane in this pass any more."""
-        for tier in self._pools.get(lane.pool, ()):
-            tier.lanes = [other for other in tier.lanes if other[0] is not lane]
+        lane.over = self.number
 
-    def _below_minimum(self, pool: Pool, tiers: list[_Tier]) -> _Tier | None:
-        """The tier of the highest priority in which a project is below its guaranteed minimum."""
-        if pool.policy == "fair" and any(project.below for project in pool.guarantees):
+    def _key(self, pool: Pool, tiers: list[_Tier]) -> tuple[_PoolKey, _Tier]:
+        """Where a pool stands among others, and which of its tiers is to be served first."""
+        if pool.guarantees and pool.policy == "fair" and any(p.below for p in pool.guarantees):
             for tier in reversed(tiers):
                 heap = self._heap(tier)
                 if heap and not self._top(heap)[0]:
-                    return tier
-        return None
+                    return (False, tier.below, pool.turn, pool.name), tier
+        tier = tiers[-1]
+        return (True, tier.below, pool.turn, pool.name), tier
 
     def _heap(self, tier: _Tier) -> list[tuple[bool, float, str, Project]]:
         if tier.heap is None:
-            projects = {name: bench.party for _, level in tier.lanes for name, bench in level.benches.items()}
-            tier.heap = [(not p.below, p.load, name, p) for name, p in projects.items()]
+            benches = tier.benches
+            for lane, level in tier.lanes:
+                for name, bench in level.benches.items():
+                    some = benches.get(name)
+                    if some is None:
+                        benches[name] = [(lane, level, bench)]
+                    else:
+                        some.append((lane, level, bench))
+            projects = [some[0][2].party for some in benches.values()]
+            tier.heap = [(not p.below, p.load, p.name, p) for p in projects]
             heapify(tier.heap)
         return tier.heap
 
@@ -135,20 +150,21 @@ class Turns:
                 return heap[0]
             heapreplace(heap, (not project.below, now, name, project))
 
-    def _fair(self, tier: _Tier) -> Pick | None:
+    def _fair(self, tier: _Tier, *, short: bool) -> Pick | None:
         heap, number = self._heap(tier), self.number
         while heap:
-            name = self._top(heap)[2]
+            above, _, name, _ = self._top(heap)
+            if short and above:
+                return None
             best: tuple[float, str, int, int, int] | None = None
             where: tuple[Lane, Entry, Seat, Bench] | None = None
-            for lane, level in tier.lanes:
-                bench = level.benches.get(name)
-                if bench is None or bench.over == number:
+            for lane, level, bench in tier.benches[name]:
+                if lane.over == number or bench.over == number:
                     continue
                 found = self._of_bench(bench)
                 if found is None:
                     if not bench.seats:
-                        del level.benches[name]
+                        level.benches.pop(name, None)
                     continue
                 load, seat, entry = found
                 key = (load, seat.party.name, entry[0], entry[1], entry[2])
@@ -182,9 +198,10 @@ class Turns:
     def _plain(self, tier: _Tier) -> Pick | None:
         best: tuple[Lane, Entry, Queue] | None = None
         for lane, level in tier.lanes:
-            entry = _first(level.plain, served=False)
-            if entry is not None and (best is None or entry[1:3] < best[1][1:3]):
-                best = lane, entry, level.plain
+            if lane.over != self.number:
+                entry = _first(level.plain, served=False)
+                if entry is not None and (best is None or entry[1:3] < best[1][1:3]):
+                    best = lane, entry, level.plain
         return None if best is None else Pick(*best, None)
 
 
