@@ -53,11 +53,7 @@ FRAME_STATES = {
 }
 JOB_STATES = (
     ("FINISHED", "no frame is WAITING, ASSIGNED or RUNNING (some may be FAILED or CANCELLED)"),
-    (
-        "STOPPED",
-        "it was stopped (`drqueue stop`, `hard-stop`, or submitted `--stopped`), or it stopped by itself "
-        "(`max_failures`)",
-    ),
+    ("STOPPED", "it was stopped, or submitted so (`drqueue stop`), or stopped by itself (`max_failures`)"),
     ("ACTIVE", "at least one frame is ASSIGNED or RUNNING"),
     ("WAITING", "none of the above"),
 )

@@ -11,6 +11,7 @@ The reconcile table, for each attempt when a slave says Hello:
 | anything                     | ended, not noted   | its report follows: apply if current, note   |
 """
 
+from heapq import heappop, heappush, heapreplace
 from math import inf
 from typing import cast
 
@@ -232,7 +233,7 @@ def _unlinked(turn: Turn, slave: Slave) -> None:
     slave.may_keep.clear()
     slave.heard_at = turn.state.wall(slave.heard)
     turn.state.silent[slave.id] = slave
-    turn.state.silent_due = min(turn.state.silent_due, _next_due(turn, slave))
+    heappush(turn.state.silent_dues, (_next_due(turn, slave), slave.id))
     turn.state.rooms.grew(slave)
     turn.state.want_schedule = True
     turn.state.save.append(slave.record())
@@ -359,12 +360,8 @@ def _over(turn: Turn, attempt: Attempt, result: Exit) -> None:
 def pass_deadlines(turn: Turn) -> None:
     """Give up attempts whose lease is over."""
     state = turn.state
-    if turn.now < state.silent_due:
-        return
-    for slave in list(state.silent.values()):
-        if not slave.live:
-            del state.silent[slave.id]
-            continue
+    while (due := next_deadline(turn)) is not None and due <= turn.now:
+        slave = state.slaves[heappop(state.silent_dues)[1]]
         for attempt in list(slave.live.values()):
             due = give_up_at(state, attempt, turn.policy.requeue_fast_s)
             if due is not None and due <= turn.now:
@@ -372,7 +369,7 @@ def pass_deadlines(turn: Turn) -> None:
                 state.changed_slaves.add(slave.id)
                 _over(turn, attempt, Exit(reason="lost", text=f"slave {slave.name} was silent too long"))
                 end_grant(turn)
-    state.silent_due = min((_next_due(turn, slave) for slave in state.silent.values()), default=inf)
+        heappush(state.silent_dues, (_next_due(turn, slave), slave.id))
 
 
 def _next_due(turn: Turn, slave: Slave) -> float:
@@ -387,14 +384,26 @@ def end_grant(turn: Turn) -> None:
     state = turn.state
     if state.granted_s and not any(slave.live and not slave.greeted for slave in state.slaves.values()):
         state.granted_s = 0.0
-        state.silent_due = -inf
         state.save.append(MetaRecord("lease_grant", "0"))
 
 
 def next_deadline(turn: Turn) -> float | None:
-    """When the lease of an unreachable slave may end: not before that."""
-    due = turn.state.silent_due
-    return None if due == inf else due
+    """The earliest lease end of an unreachable slave."""
+    dues, silent = turn.state.silent_dues, turn.state.silent
+    while dues:
+        # Slaves come back, and frames end, without a word to this heap.
+        due, number = dues[0]
+        slave = silent.get(number)
+        if slave is not None and not slave.live:
+            del silent[number]
+        now_due = inf if slave is None else _next_due(turn, slave)
+        if now_due == inf:
+            heappop(dues)
+        elif now_due != due:
+            heapreplace(dues, (now_due, number))
+        else:
+            return due
+    return None
 
 
 def declare_dead(turn: Turn, slave: Slave) -> int:

@@ -3,6 +3,9 @@
 Absent slaves get their full lease from the master's start on before their frames go elsewhere.
 """
 
+from heapq import heappush
+from math import inf
+
 from drqueue.master.core import depends
 from drqueue.master.core.amounts import Ask, milli
 from drqueue.master.core.attempt import Attempt, History
@@ -69,6 +72,7 @@ def restore(state: FarmState, saved: Saved, now: float, wall: float) -> None:
         slave.heard = now
         if slave.live:
             state.silent[slave.id] = slave
+            heappush(state.silent_dues, (-inf, slave.id))
     for job in state.jobs.values():
         if not job.deleted:
             depends.wire(state, job)

@@ -4,7 +4,6 @@ Nothing here decides anything; it counts, and keeps every index true. What frame
 `layer`; what the current step gathers (rows to save, keys that changed) is on FarmState, too.
 """
 
-from math import inf
 from typing import TYPE_CHECKING
 
 from drqueue.master.core.attempt import Attempt
@@ -210,8 +209,8 @@ class FarmState:
         self.dependents: dict[int, set[int]] = {}
         #: Unlinked slaves that may still run something.
         self.silent: dict[int, Slave] = {}
-        #: No lease of theirs ends before this, on the core's clock.
-        self.silent_due = -inf
+        #: (when a lease of theirs may end first, slave) on the core's clock, as a heap.
+        self.silent_dues: list[tuple[float, int]] = []
         #: (when, job, layer, position) of frames in back-off, as a heap; stale entries are skipped.
         self.delays: list[tuple[float, int, int, int]] = []
         #: (when, job, slave) of jobs that avoid a slave until then, as a heap; stale entries are skipped.
