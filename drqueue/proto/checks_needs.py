@@ -91,8 +91,8 @@ def check_offers(offers: Offers) -> str | None:
 def _offers_problems(offers: Offers) -> Iterator[str]:
     if repeated(list(map(str, offers.gpus))) is not None:
         yield "a GPU is offered twice"
-    if len(offers.gpus) > MAX_GPUS:
-        yield f"{len(offers.gpus)} GPUs are offered, {MAX_GPUS} are allowed"
+    if max(offers.gpus, default=0) >= MAX_GPUS:
+        yield f"GPU {max(offers.gpus):,} is offered: their numbers are 0 to {MAX_GPUS - 1:,}"
     yield from amount_problems("disk in MiB", offers.disk_mb)
     yield from _named_problems("", offers.amounts)
     yield from _tags_problems("the offer", offers.tags)

@@ -123,6 +123,25 @@ def test_who_had_little_of_late_goes_first() -> None:
     assert Counter(order.owner for _link, order in ends.running)["late"] >= 7
 
 
+@pytest.mark.parametrize("stopped_well", [True, False])
+def test_what_was_survives_a_restart(stopped_well: bool) -> None:
+    farm = CoreFarm()
+    farm.submit(a_job("1-500", owner="greedy", project="film"))
+    farm.link(cores=8)
+    farm.wait(3600)
+    farm.read_clock()
+    before = {(u.name, round(u.remembered(farm.now, 3600))) for _p, _q, u in farm.core.state.sharing.all()}
+    assert before == {("greedy", 4000)}
+    if stopped_well:
+        farm.stop_well()
+    else:
+        farm.restart()
+    after = {(u.name, round(u.remembered(farm.now, 3600))) for _p, _q, u in farm.core.state.sharing.all()}
+    assert before <= after
+    (project,) = farm.core.state.sharing.pool("Default").projects.values()
+    assert round(project.remembered(farm.now, 3600)) == 4000
+
+
 def test_what_was_is_forgotten() -> None:
     farm = CoreFarm(Policy(farm="farm", memory_half_life_s=600))
     farm.submit(a_job("1-8", owner="greedy"))

@@ -9,7 +9,7 @@ from drqueue.client.cli.output import Cell
 from drqueue.client.cli.words import bad_ending, many
 
 if TYPE_CHECKING:
-    from drqueue.proto.model import Depend, JobSpec, LayerSpec, Needs
+    from drqueue.proto.model import Alternative, JobSpec, LayerSpec, Needs
     from drqueue.proto.views import JobView, LayerView
 
 #: In place of a command.
@@ -26,6 +26,7 @@ _VARIABLE_WIDTH = 40
 
 def job_lines(view: "JobView", spec: "JobSpec | None", failed: list[str]) -> list[str]:
     """A job; `failed`: what there is to say about frames that failed; without `spec` what anybody may see."""
+    from drqueue.client.depend_text import depend_text
     from drqueue.proto.model import GENERAL
 
     kind = view.kind if spec is None else spec.kind
@@ -43,6 +44,7 @@ def job_lines(view: "JobView", spec: "JobSpec | None", failed: list[str]) -> lis
                 ("" if number else "failed", Cell(line, "red", below=True))
                 for number, line in enumerate(failed)
             ),
+            ("stopped for", Cell(view.stopped_for, below=True)),
             ("priority", str(view.priority)),
             ("pool", view.pool),
             ("progress", f"{output.bar(output.part(view), 20)} {output.percent(output.part(view))}"),
@@ -54,7 +56,8 @@ def job_lines(view: "JobView", spec: "JobSpec | None", failed: list[str]) -> lis
             ("started", output.moment(view.started_at)),
             ("finished", output.moment(view.finished_at)),
             ("not before", output.moment(view.not_before)),
-            ("depends on", ", ".join(map(_depend, view.depends))),
+            ("depends on", ", ".join(map(depend_text, view.depends))),
+            ("max failures", f"{view.max_failures} ({view.failures} so far)" if view.max_failures else ""),
             ("max running", str(view.max_running or "")),
             ("max per slave", str(view.max_per_slave or "")),
             ("blocked on", ", ".join(view.blocked_hosts)),
@@ -80,6 +83,7 @@ def _given(spec: "JobSpec | None") -> list[tuple[str, str | Cell]]:
 
 def layer_lines(layer: "LayerView", spec: "LayerSpec | None") -> list[str]:
     """A layer of a job; without `spec` what anybody may see."""
+    from drqueue.client.depend_text import depend_text
     from drqueue.proto.model import NODE_HOME, LayerSpec
 
     cwd = f"{NODE_HOME} (home of the slave's user)" if layer.cwd == NODE_HOME else layer.cwd
@@ -90,6 +94,11 @@ def layer_lines(layer: "LayerView", spec: "LayerSpec | None") -> list[str]:
             ("range", f"{layer.frames}{f' in chunks of {layer.chunk}' if layer.chunk > 1 else ''}"),
             ("frames", counts_text(layer.counts)),
             ("needs", ", ".join(_needs(layer.needs))),
+            *(("or", ", ".join(amounts_text(other))) for other in layer.needs.alternatives),
+            ("where", layer.needs.where),
+            ("limits", ", ".join(f"{name} {count}" for name, count in layer.limits.items())),
+            ("order", layer.order if layer.order != "forward" else ""),
+            ("next", layer.next),
             ("retries", str(layer.retries)),
             ("time limit", output.duration(layer.timeout_s) if layer.timeout_s else ""),
             ("success", _success(spec) if spec else ""),
@@ -97,7 +106,7 @@ def layer_lines(layer: "LayerView", spec: "LayerSpec | None") -> list[str]:
             ("cwd", cwd),
             ("environment", _environment(spec.env) if spec else ""),
             ("outputs", ", ".join(layer.outputs)),
-            ("after", ", ".join(layer.after)),
+            ("after", ", ".join((*layer.after, *map(depend_text, layer.depends)))),
         )
     )
 
@@ -114,23 +123,30 @@ def _state(view: "JobView") -> Cell:
     return output.state(f"FINISHED, but {bad}" if bad else view.state, bad=bool(bad))
 
 
-def _depend(depend: "Depend") -> str:
-    return str(depend.job) if depend.until == "done" else f"{depend.job} (until it has ended)"
-
-
 def _at_its_end(spec: "JobSpec") -> list[str]:
     parts = [f"mail to {spec.email or spec.owner}"] if spec.mail_when_finished else []
     return [*parts, "deleted when finished"] if spec.delete_when_finished else parts
 
 
 def _needs(needs: "Needs") -> list[str]:
-    parts = [many(needs.cores, "core")]
-    if needs.memory_mb:
-        parts.append(output.memory(needs.memory_mb))
+    parts = amounts_text(needs)
     if needs.machine_memory_mb:
         mb = needs.machine_memory_mb
         parts.append(f"{f'{mb / 1024:.4g} GB' if mb >= 1024 else f'{mb} MB'} machine")
-    return [*parts, *needs.os]
+    return [*parts, *needs.os, *(f"tag {tag}" for tag in needs.tags)]
+
+
+def amounts_text(amounts: "Needs | Alternative") -> list[str]:
+    """`2 cores`, `8 GB`, `1 GPU with 12 GB`, `3 seats`."""
+    parts = [many(amounts.cores, "core")]
+    if amounts.memory_mb:
+        parts.append(output.memory(amounts.memory_mb))
+    if amounts.gpus:
+        each = f" with {output.memory(amounts.gpu_memory_mb)}" if amounts.gpu_memory_mb else ""
+        parts.append(f"{many(amounts.gpus, 'GPU')}{each}")
+    if amounts.disk_mb:
+        parts.append(f"{output.memory(amounts.disk_mb)} disk")
+    return parts + [f"{amount:g} {name}" for name, amount in amounts.amounts.items()]
 
 
 def _success(spec: "LayerSpec") -> str:

@@ -40,6 +40,8 @@ from drqueue.proto.roles import Who
 
 #: At most this many finished jobs are purged in one step.
 _PURGE_AT_ONCE: Final = 10
+#: What users and projects had of late is saved so often, in seconds.
+_KEEP_USAGE_S: Final = 600.0
 
 
 class Core:
@@ -152,6 +154,8 @@ class Core:
         drop_old(self._turn)
         state.limits.prune()
         state.sharing.forget_idle(self._turn.now)
+        if state.sharing.pools and self._turn.now - state.sharing.kept_at >= _KEEP_USAGE_S:
+            self._keep_usage()
         state.audit.flush(self._turn.now, state.save)
         for number in sorted(state.timed):
             depends.recheck(self._turn, state.jobs[number])
@@ -170,8 +174,13 @@ class Core:
         state = self._turn.state
         # Whoever has not been heard of in this life may still rely on what the former one granted.
         state.save.append(MetaRecord("lease_grant", str(max(event.grant_s, state.granted_s))))
+        self._keep_usage()
         for link in self._turn.state.links:
             self._turn.tell(link, Grant(lease_s=event.grant_s))
+
+    def _keep_usage(self) -> None:
+        state = self._turn.state
+        state.save.append(MetaRecord("usage", state.sharing.kept(self._turn.now, self._turn.wall)))
 
     def _end_delays(self) -> None:
         state, now = self._turn.state, self._turn.now

@@ -15,11 +15,11 @@ _BEGIN = -2
 _WHOLE = -1
 
 
-def dangling(state: FarmState, spec: JobSpec, own: int | None = None) -> tuple[str, str] | None:
+def dangling(state: FarmState, spec: JobSpec) -> tuple[str, str] | None:
     """A code and a sentence on the first job, or layer of another job, that a job depends on in vain."""
     named: list[Depend | LayerDepend] = [*spec.depends, *(d for layer in spec.layers for d in layer.depends)]
     for depend in named:
-        if depend.job is None or depend.job == own:
+        if depend.job is None:
             continue
         parent = state.jobs.get(depend.job)
         if parent is None or parent.deleted:

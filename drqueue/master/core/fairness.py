@@ -4,11 +4,15 @@ Rules of this file:
 1. A party's load is (cores that it runs + cores that it ran on the average of late) / weight; who has least
    goes first. The average is an exponential one: after a half-life, half of what was is forgotten.
 2. A project that runs fewer cores than its guaranteed minimum goes before all others, whatever their
-priority. 3. Pools that share slaves take turns.
+   priority. Pools that share slaves take turns.
+3. What is remembered is saved now and then, so that a restart forgets no more than a few minutes of it.
 """
 
 from collections.abc import Iterator
+from math import inf
 from typing import Final
+
+from msgspec import json
 
 from drqueue.master.core.amounts import THOUSAND, milli
 from drqueue.proto.model import PoolPolicy, Share, Sharer
@@ -55,6 +59,11 @@ class Party:
         self.running += cores
         self.load = (self.running + self._remembered) / self.weight
 
+    def recall(self, remembered: float, now: float) -> None:
+        """So much was remembered of it."""
+        self._remembered, self._at = remembered, now
+        self.load = (self.running + remembered) / self.weight
+
     @property
     def below(self) -> bool:
         """Whether it has less than its guaranteed minimum."""
@@ -100,6 +109,8 @@ class Sharing:
         self.policies: dict[str, PoolPolicy] = {}
         #: By (of, name, pool).
         self.given: dict[tuple[Sharer, str, str], Share] = {}
+        #: When what is remembered was last saved.
+        self.kept_at = -inf
         #: When all loads were last looked at, and how often that is done, in seconds.
         self._looked = 0.0
         self._every_s = half_life_s / _LOOKS
@@ -167,6 +178,27 @@ class Sharing:
                 guarantees.append(party)
             elif not party.minimum and party in guarantees:
                 guarantees.remove(party)
+
+    def kept(self, now: float, wall: float) -> str:
+        """What is remembered, as a text that `recall` takes."""
+        rows = [
+            (pool.name, project.name, user and user.name, round(found))
+            for pool in self.pools.values()
+            for project in pool.projects.values()
+            for user in (None, *project.users.values())
+            if (found := (user or project).remembered(now, self.half_life_s)) >= _NOTHING
+        ]
+        self.kept_at = now
+        return json.encode((wall, rows)).decode()
+
+    def recall(self, text: str, now: float, wall: float) -> None:
+        """Remember what `kept` wrote at another time. ValueError where it is damaged."""
+        then, rows = json.decode(text, type=tuple[float, list[tuple[str, str, str | None, float]]])
+        gone = 0.5 ** (max(0.0, wall - then) / self.half_life_s)
+        for pool_name, project_name, user_name, remembered in rows:
+            project, user = self.parties(self.pool(pool_name), project_name, user_name or "", now)
+            (project if user_name is None else user).recall(remembered * gone, now)
+        self.kept_at = now
 
     def forget_idle(self, now: float) -> None:
         """Drop whoever has nothing, wants nothing and had nothing of late."""

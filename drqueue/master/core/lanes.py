@@ -6,8 +6,7 @@ Rules of this file:
 2. Whose turn it is among them, `turns` says. A layer that leaves its lane leaves a trace in a queue, which is
    met, and dropped, when it comes to the top.
 3. A lane that was tried in vain rests until a slave that is able to run it has more room, a limit that it
-waits
-   for gives something back, or a layer enters it.
+   waits for gives something back, or a layer enters it.
 """
 
 from collections.abc import Iterable
@@ -70,7 +69,7 @@ class Level:
 class Lane:
     """Layers with the same demand and limits."""
 
-    __slots__ = ("_aside", "demand", "key", "levels", "number", "over", "pool", "waiting")
+    __slots__ = ("_aside", "counters", "demand", "key", "levels", "number", "over", "pool", "waiting")
 
     def __init__(self, key: LaneKey, number: int, demand: Demand, pool: Pool) -> None:
         self.key = key
@@ -82,6 +81,8 @@ class Lane:
         self.over = -1
         #: By negated priority.
         self.levels: dict[int, Level] = {}
+        #: Limits that it waits for.
+        self.counters: dict[Counter, None] = {}
         self._aside: list[Layer] = []
 
     def add(self, layer: "Layer") -> None:
@@ -192,7 +193,7 @@ class Lanes:
             self.ready.pop(lane, None)
             self.resting.pop(lane, None)
             self.brief.pop(lane, None)
-            for counter in self._limits.counters.values():
+            for counter in lane.counters:
                 counter.lanes.pop(lane, None)
 
     def rest(self, lane: Lane, *, closed: bool = False) -> None:
@@ -203,12 +204,13 @@ class Lanes:
 
     def wait_for(self, lane: Lane, counter: Counter) -> None:
         """It is worth a try once the counter gives something back."""
-        counter.lanes[lane] = None
+        counter.lanes[lane] = lane.counters[counter] = None
 
     def wake(self, rooms: Rooms) -> None:
         """Make ready what may have a chance since the last pass."""
         for counter in self._limits.freed:
             for lane in counter.lanes:
+                del lane.counters[counter]
                 self._ready(lane)
             counter.lanes.clear()
         self._limits.freed.clear()

@@ -4,9 +4,8 @@ Rules of this file:
 1. An attempt takes of all its counters in the step in which it is booked, and gives back what it took, of the
    very same counters, when it is over: whatever became of its job or of the limits meanwhile.
 2. A counter may stand above its amount (that was lowered): then nothing is taken of it until it is below.
-3. `user:NAME`, `project:NAME` and `pool:NAME` count by themselves, with the amount of `user:*` and so on
-where
-   they have none of their own. `burst:PROJECT@POOL` is what a share says. Other names count what names them.
+3. `user:NAME`, `project:NAME` and `pool:NAME` count by themselves, with the amount of `user:*` and so on,
+   where they have none of their own. `burst:PROJECT@POOL` is what a share says. Others count what names them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -43,7 +42,12 @@ class Counter:
     @property
     def open_ended(self) -> bool:
         """Whether it holds nothing back: one that counts by itself, and has no amount."""
-        return self.amount is None and self.name.partition(":")[0] in (*BY_ITSELF, "burst")
+        return self.amount is None and self.kind in (*BY_ITSELF, "burst")
+
+    @property
+    def kind(self) -> str:
+        """`user`, `project`, `pool` or `burst`, where it counts by itself; else its name."""
+        return self.name.partition(":")[0]
 
     def units(self, ask: Ask, count: int) -> int:
         """What an attempt takes of it, in thousandths."""
@@ -100,8 +104,9 @@ class Limits:
 
     def put(self, limit: Limit, attempts: Iterable["Attempt"]) -> None:
         """Set a limit; `attempts`: all that live, which are counted anew where it counts by itself."""
+        new = self._limit(limit.name) is None
         self.set_to[limit.name] = limit
-        self._changed(limit.name, attempts)
+        self._changed(limit.name, attempts, new=new)
 
     def drop(self, name: str, attempts: Iterable["Attempt"]) -> None:
         """Forget a limit that was set."""
@@ -111,35 +116,42 @@ class Limits:
     def burst(self, project: str, pool: str, cores: float | None, attempts: Iterable["Attempt"]) -> None:
         """A project never has more cores of a pool (None: no limit)."""
         name = f"burst:{project}@{pool}"
-        if cores is None:
-            self.set_to.pop(name, None)
-        else:
-            self.set_to[name] = Limit(name=name, amount=cores, scope="cores")
-        self._changed(name, attempts)
+        if cores is not None:
+            self.put(Limit(name=name, amount=cores, scope="cores"), attempts)
+        elif name in self.set_to:
+            self.drop(name, attempts)
 
-    def _changed(self, name: str, attempts: Iterable["Attempt"]) -> None:
-        """Count anew: what counts by itself counts what runs already, too, and units may be others."""
+    def _changed(self, name: str, attempts: Iterable["Attempt"], *, new: bool = False) -> None:
+        """`new`: nothing was counted so far. What counts by itself counts what runs already, too."""
         self.generation += 1
-        every = [(attempt, {c.name: n for c, n in attempt.held}) for attempt in attempts if not attempt.ahead]
-        for attempt, _held in every:
-            self._give(attempt)
-        kind, _, rest = name.partition(":")
+        kind, colon, rest = name.partition(":")
         if rest == "*" and kind in BY_ITSELF:
             touched = [name for name in self.counters if name.startswith(f"{kind}:")]
         else:
             touched = [name]
+        others: dict[Counter, LimitScope] = {}
         for one in touched:
             counter, limit = self._counter(one), self._limit(one)
             counter.amount = None if limit is None else milli(limit.amount)
-            counter.scope = "attempts" if limit is None else limit.scope
             self.freed[counter] = None
+            if limit is not None and limit.scope != counter.scope:
+                others[counter] = limit.scope
+        if others or (new and colon):
+            self._count_anew(attempts, others)
+
+    def _count_anew(self, attempts: Iterable["Attempt"], scopes: Mapping[Counter, LimitScope]) -> None:
+        every = [(attempt, {c.name: n for c, n in attempt.held}) for attempt in attempts if not attempt.ahead]
+        for attempt, _held in every:
+            self._give(attempt)
+        for counter, scope in scopes.items():
+            counter.scope = scope
         for attempt, held in every:
-            self.take_again(attempt, {c.counter.name: c.each for c in self.of(attempt.layer)} | held)
+            self.take_again(attempt, held)
 
     def prune(self) -> None:
-        """Forget counters that nobody set, holds or waits for."""
+        """Forget counters that nobody set (for themselves), holds or waits for."""
         for counter in list(self.counters.values()):
-            if counter.amount is None and not counter.used and not counter.lanes:
+            if counter.name not in self.set_to and not counter.used and not counter.lanes:
                 del self.counters[counter.name]
                 # What layers remember of it would count apart from its successor.
                 self.generation += 1
@@ -186,9 +198,14 @@ class Limits:
             self._take(attempt, tuple((claim.counter, claim.each) for claim in claims))
 
     def take_again(self, attempt: "Attempt", held: Mapping[str, int]) -> None:
-        """An attempt that lives holds so much of these, whatever its layer takes now."""
+        """An attempt that lives holds so much of these, whatever its layer takes now, and what counts by
+        itself since it was booked."""
         self._give(attempt)
-        self._take(attempt, tuple((self._counter(name), count) for name, count in sorted(held.items())))
+        kinds = {name.partition(":")[0] for name in held if ":" in name}
+        claims = [claim for claim in self.of(attempt.layer) if claim.of != "lane"]
+        by_itself = {c.counter.name: c.each for c in claims if c.counter.kind not in kinds}
+        every = sorted({**by_itself, **held}.items())
+        self._take(attempt, tuple((self._counter(name), count) for name, count in every))
 
     def _take(self, attempt: "Attempt", held: tuple[tuple[Counter, int], ...]) -> None:
         attempt.held = held

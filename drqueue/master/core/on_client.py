@@ -5,6 +5,7 @@ from contextlib import suppress
 from msgspec import UNSET, UnsetType, structs
 
 from drqueue.master.core import cancelling, cycles, depends, jobs, on_slave, queries
+from drqueue.master.core.ahead import ask_back
 from drqueue.master.core.events import ClientAsked
 from drqueue.master.core.impossible import impossible
 from drqueue.master.core.layer import ROWS_MOST, Layer
@@ -315,6 +316,7 @@ def _change(turn: Turn, client: int, request: ChangeJob) -> None:
     if (frames, chunk) != (layer_spec.frames, layer_spec.chunk):
         rerange(turn, layer, frames, chunk)
     depends.recheck(turn, job)
+    ask_back(turn, job=job)
     turn.state.changed_jobs.add(job.id)
     strangers = [host for host in change.block if not queries.find_hosts(turn.state, host)]
     notes = [f"no slave is called {' or '.join(strangers)} so far"] if strangers else []
@@ -330,7 +332,7 @@ def _with_layer(spec: JobSpec, index: int, layer: LayerSpec) -> JobSpec:
 def _check_depends(turn: Turn, job: Job, spec: JobSpec) -> None:
     if depends.asked(spec) == depends.asked(job.spec):
         return
-    in_vain = cycles.dangling(turn.state, spec, job.id)
+    in_vain = cycles.dangling(turn.state, spec)
     if in_vain is not None:
         raise Refused(*in_vain)
     ring = cycles.cycle(turn.state, job.id, spec)

@@ -7,6 +7,7 @@ hardly can be meant (a user, a project or a pool that nobody has heard of) is do
 from difflib import get_close_matches
 from typing import Final
 
+from drqueue.master.core.ahead import ask_back
 from drqueue.master.core.amounts import milli, plain
 from drqueue.master.core.limits import BY_ITSELF, Counter
 from drqueue.master.core.records import (
@@ -36,6 +37,7 @@ Change = PutLimit | DropLimit | PutShare | DropShare | PutPool
 def change_sharing(turn: Turn, request: Change) -> Done:
     """Do it; what is worth saying stands in the answer."""
     notes = _change(turn, request)
+    ask_back(turn)
     turn.state.want_schedule = True
     return Done(rq=request.rq, count=1, note="; ".join(note for note in notes if note))
 

@@ -17,6 +17,7 @@ from typing import cast
 
 from msgspec import structs
 
+from drqueue.master.core.ahead import ask_back
 from drqueue.master.core.attempt import Attempt
 from drqueue.master.core.attempts import end
 from drqueue.master.core.events import SlaveLinked, SlaveSaid, SlaveUnlinked
@@ -26,6 +27,7 @@ from drqueue.master.core.rights import current
 from drqueue.master.core.slave import Slave
 from drqueue.master.core.trouble import ended, heal
 from drqueue.master.core.turn import Turn
+from drqueue.proto.checks_needs import check_offers
 from drqueue.proto.link_messages import (
     Acted,
     Beat,
@@ -65,6 +67,12 @@ def on_linked(turn: Turn, event: SlaveLinked) -> None:
             text = "this node's access was revoked: join again with a new line: drqueue-slave join LINE"
         turn.unlink(event.link, "revoked", text, retry=False)
         turn.noticed(event.who, f"link slave {hello.name}", "revoked", text)
+        return
+    problem = check_offers(hello.offers)
+    if problem is not None:
+        text = f"what slave {hello.name} offers cannot be so: {problem}"
+        turn.unlink(event.link, "bad-offers", text, retry=False)
+        turn.noticed(who, f"link slave {hello.name}", "bad-offers", text)
         return
     slave = state.identities.get(hello.identity)
     if slave is not None and not _may_be(slave, who, hello):
@@ -149,6 +157,7 @@ def on_linked(turn: Turn, event: SlaveLinked) -> None:
     if slave.wish is not None:
         turn.tell(event.link, SetLimits(rq=0, change=needed(hello.limits, slave.wish)))
     _reconcile(turn, slave, event)
+    ask_back(turn, [slave])
     end_grant(turn)
     state.want_schedule = True
 
@@ -340,9 +349,7 @@ def _progressed(turn: Turn, slave: Slave, news: Progressed) -> None:
 def _limits(turn: Turn, slave: Slave, limits: SlaveLimits) -> None:
     slave.limits = limits
     turn.state.remeasure(slave)
-    if not limits.enabled:
-        for attempt in slave.ahead.values():
-            turn.take_back(attempt)
+    ask_back(turn, [slave])
     if slave.wish is not None and changed(limits, slave.wish) == limits:
         slave.wish = None
     turn.state.save.append(slave.record())

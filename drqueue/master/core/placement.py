@@ -1,5 +1,4 @@
-"""Why a slave may not have a frame: what places frames and what explains their waiting, in one order of
-reasons.
+"""Why a slave may not have a frame: for what places frames and what explains their waiting.
 
 The numbers are judged in `demand`; here stand the reasons that have to do with the very job and frame.
 """

@@ -32,6 +32,8 @@ def restore(state: FarmState, saved: Saved, now: float, wall: float) -> None:
         state.register.lines[line.token_hash] = line
     state.audit.last = saved.audited
     _restore_sharing(state, saved)
+    if usage := saved.meta.get("usage"):
+        state.sharing.recall(usage, now, wall)
     for slave_record in saved.slaves:
         if slave_record.account and slave_record.account not in state.register.accounts:
             raise ValueError(f"slave {slave_record.name} belongs to an account that is not known")
@@ -142,11 +144,9 @@ def _restore_attempt(state: FarmState, live: AttemptRecord) -> None:
     attempt.running = live.started_at > 0
     attempt.orphan = live.orphan or index is None
     layer.top = max(layer.top, live.attempt)
-    attempt.machine = slave.machine_name
-    # What counts by itself may have been set after this row was written.
-    by_itself = {c.counter.name: c.each for c in state.limits.of(layer) if c.of != "lane"}
-    state.limits.take_again(attempt, {**by_itself, **live.limits})
     state.book(attempt)
+    # Its layer may name others by now.
+    state.limits.take_again(attempt, live.limits)
     if attempt.orphan:
         layer.dying[attempt.key] = attempt.members
     else:

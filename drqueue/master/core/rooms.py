@@ -1,10 +1,8 @@
-"""Where there is room: open slaves, ordered by what they have free, so that the tightest fit is found at
-once.
+"""Where there is room: open slaves by what they have free, so that the tightest fit is found at once.
 
 Rules of this file:
 1. Best fit: of slaves that can take a frame, the one with the fewest free GPUs, then the fewest free cores,
-then
-   the least free memory, then the lowest id. Big holes stay for big frames, and runs replay.
+   then the least free memory, then the lowest id. Big holes stay for big frames, and runs replay.
 2. Slaves alike in pools, os and tags stand in one group; a group holds a sorted list of (free memory, id) for
    each (free GPUs, free cores) that occurs. A lookup and a change cost the same however many slaves there
    are, but for the moving of a few kB.

@@ -1,6 +1,6 @@
 """One scheduling pass: which waiting frame goes next, and where.
 
-Whose turn it is say `lanes` and `fairness`; which of a layer's frames, its order; which slave, `rooms` (best
+Whose turn it is say `turns` and `fairness`; which of a layer's frames, its order; which slave, `rooms` (best
 fit), asked for what `demand` and `placement` judge. A frame that failed on a slave goes to another one first,
 for as long as there is another that could ever run it.
 """
@@ -12,6 +12,7 @@ from msgspec import structs
 
 from drqueue.master.core.amounts import Ask, plain
 from drqueue.master.core.attempt import Attempt
+from drqueue.master.core.demand import Demand
 from drqueue.master.core.lanes import Lane
 from drqueue.master.core.layer import Layer
 from drqueue.master.core.limits import Claim
@@ -123,10 +124,10 @@ def _place(
         if past is None or not past.avoid:
             # What goes for this frame goes for all but those that avoid even more slaves.
             break
-    seats = seats_only(state, layer)
-    for counter in seats:
-        state.lanes.wait_for(lane, counter)
-    open_to_all = acceptor_of_seats(seats)
+    for claim in claims:
+        if claim.counter.scope == "slaves":
+            state.lanes.wait_for(lane, claim.counter)
+    open_to_all = acceptor_of_seats(seats_only(state, layer))
     if len(asks) == len(demand.asks) and not any(rooms.find(demand, ask, open_to_all) for ask in asks):
         return _Found.NO_ROOM
     return _Found.NOT_LAYER
@@ -182,7 +183,7 @@ def _send_ahead(state: FarmState, touched: list[Slave], now: float, lease_s: flo
                 return
             lane, layer = pick.lane, pick.layer
             index = layer.order.first(layer.waiting)
-            if not _may_wait_ahead(state, layer) or index is None or index in layer.history or layer.dying:
+            if not may_wait_ahead(state, layer) or index is None or index in layer.history or layer.dying:
                 pick.pass_layer()
                 lane.end_pass()
                 turns.pass_lane(lane)
@@ -193,7 +194,7 @@ def _send_ahead(state: FarmState, touched: list[Slave], now: float, lease_s: flo
                 room -= 1
 
 
-def _may_wait_ahead(state: FarmState, layer: Layer) -> bool:
+def may_wait_ahead(state: FarmState, layer: Layer) -> bool:
     """Whether frames of the layer are brief, and nothing but cores and memory holds them back."""
     job, asks = layer.job, layer.demand.asks
     if not layer.brief or len(asks) > 1 or asks[0].gpus or asks[0].disk_mb or asks[0].amounts:
@@ -204,10 +205,16 @@ def _may_wait_ahead(state: FarmState, layer: Layer) -> bool:
 def _take_back(state: FarmState, take_back: Callable[[Attempt], None]) -> None:
     """Where places are free and nothing waits for them, frames that wait ahead at full slaves may come."""
     room: dict[int, int] = {}
+    full: set[tuple[Demand, Ask]] = set()
     for slave in list(state.with_ahead.values()):
-        for attempt in reversed(list(slave.ahead.values())):
-            found = state.rooms.find(attempt.layer.demand, attempt.ask, _elsewhere(attempt, room))
+        for attempt in reversed(slave.ahead.values()):
+            asked = (attempt.layer.demand, attempt.ask)
+            if asked in full:
+                break
+            found = state.rooms.find(*asked, _elsewhere(attempt, room))
             if found is None:
+                if state.rooms.find(*asked) is None:
+                    full.add(asked)
                 break
             room[found.id] = room.get(found.id, 0) + attempt.ask.cores
             take_back(attempt)
@@ -258,7 +265,9 @@ def _dispatch(
         returned=past.returned if past is not None else 0,
     )
     attempt.ahead = ahead
-    attempt.pool, attempt.parties = pool, layer.parties
+    if not ahead:
+        # Whoever only waits may be forgotten until it takes a place.
+        attempt.pool, attempt.parties = pool, layer.parties
     attempt.eligible_at = layer.eligible.take(index, wall)
     state.waits.note(pool.name, wall - attempt.eligible_at)
     state.served += 1

@@ -83,9 +83,9 @@ def _limit_views(state: FarmState) -> list[LimitView]:
         if name.startswith(_OF_SHARES):
             continue
         counter, limit = limits.counters.get(name), limits.set_to.get(name)
-        if counter is None and limit is None and ":" in name:
-            continue
         rule = limit or limits.set_to.get(f"{name.partition(':')[0]}:*")
+        if counter is None and rule is None and ":" in name:
+            continue
         views.append(
             LimitView(
                 name=name,

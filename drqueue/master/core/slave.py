@@ -51,6 +51,7 @@ class Slave:
         "free_cores",
         "generation",
         "gpu_bits",
+        "gpus",
         "greeted",
         "heard",
         "heard_at",
@@ -151,7 +152,12 @@ class Slave:
         """Reckon anew what it offers, after its limits, its hardware or its offers changed."""
         #: Cores that the farm may use, in thousandths.
         self.cores_most = self.cores_offered * THOUSAND
-        self.gpu_bits = sum(1 << index for index in set(self.offers.gpus))
+        offered = set(self.offers.gpus)
+        #: Devices that it offers, as (memory, index), the smallest first; and as the bits of a number.
+        self.gpus = sorted(
+            {g.index: (g.memory_mb, g.index) for g in self.machine.gpus if g.index in offered}.values()
+        )
+        self.gpu_bits = sum(1 << index for _memory_mb, index in self.gpus)
         self.amounts = {name: milli(amount) for name, amount in self.offers.amounts.items()}
         self.attributes = attributes_of(
             self.machine,
@@ -197,10 +203,7 @@ class Slave:
 
     def gpus_with(self, memory_mb: int) -> list[int]:
         """Devices that it offers with at least so much memory each, the smallest first."""
-        gpus = [gpu for gpu in self.machine.gpus if self.gpu_bits >> gpu.index & 1]
-        return [
-            g.index for g in sorted(gpus, key=lambda g: (g.memory_mb, g.index)) if g.memory_mb >= memory_mb
-        ]
+        return [index for has_mb, index in self.gpus if has_mb >= memory_mb]
 
     def free_gpus_with(self, memory_mb: int) -> list[int]:
         """Those of them that no attempt has."""

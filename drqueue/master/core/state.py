@@ -289,6 +289,7 @@ class FarmState:
         slave.measure()
         self.demands.look_again(slave)
         self.rooms.grew(slave)
+        self._promote(slave)
         # What keeps away from others for as long as there was this one may go there now.
         self.lanes.wake_lanes(lane for lane in able if slave.id not in lane.demand.able)
 
@@ -306,6 +307,8 @@ class FarmState:
     def drop_slave(self, slave: Slave) -> None:
         """Forget a slave without live attempts."""
         del self.slaves[slave.id]
+        # What keeps away from others for as long as there was this one may go there now.
+        self.lanes.wake_lanes([lane for lane in self.lanes.resting if slave.id in lane.demand.able])
         self.demands.gone(slave)
         self.rooms.gone(slave)
         self.silent.pop(slave.id, None)

@@ -2,13 +2,12 @@
 
 Rules of this file:
 1. First come projects below their guaranteed minimum; then priority; then the pool that was served longest
-ago. 2. In a pool that is `fair`: the project with the least load (`fairness`), of its users the one with the
-least,
-   of theirs the job that was served longest ago. In one that is `fifo`, and where all that is equal: the
-   job's number, the layer's place in it. No two layers ever stand equal.
+   ago.
+2. In a pool that is `fair`: the project with the least load (`fairness`), of its users the one with the
+   least, of theirs the job that was served longest ago. In one that is `fifo`, and where all that is equal:
+   the job's number, the layer's place in it. No two layers ever stand equal.
 3. Within a pass nothing ends, so loads only grow. A heap may hold one that is too small, and what is on top
-is
-   looked at again before it counts. What was built for a pass bears its number, and is built anew in the
+   is looked at again before it counts. What was built for a pass bears its number, and is built anew in the
    next.
 """
 
