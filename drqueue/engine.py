@@ -3,11 +3,13 @@
 It is the only caller a core has, and so its only owner. What a step wants saved is committed before
 anything it wants done is done: durable before visible is the shape of this loop, not a rule to
 remember. Events that come in while a commit is under way make up the next batch, so the slower the
-disk, the bigger the batch.
+disk, the bigger the batch. Where a commit waits for nobody, whoever brought the events has their whole turn
+done on the spot, as long as the loop waits for nothing but events: that spares waking another task.
 """
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from math import inf
 from typing import Generic, Protocol, TypeVar
 
@@ -49,6 +51,9 @@ class Inbox(Generic[EventT]):
         self._taker: trio.lowlevel.Task | None = None
         self._room: trio.Event | None = None
         self._closed = False
+        self._together = 0
+        #: Does the turn of what is queued, while the taker is parked.
+        self.serve: Callable[[], None] | None = None
 
     def __len__(self) -> int:
         return len(self._events)
@@ -56,7 +61,7 @@ class Inbox(Generic[EventT]):
     def put(self, event: EventT) -> None:
         """Queue an event."""
         self._events.append(event)
-        if self._taker is not None:
+        if self._taker is not None and not self._together:
             self.nudge()
 
     def put_if_room(self, event: EventT) -> bool:
@@ -65,6 +70,18 @@ class Inbox(Generic[EventT]):
             return False
         self.put(event)
         return True
+
+    def __enter__(self) -> None:
+        """What is put from now on is one batch; it is served at the end, in place, where that can be."""
+        self._together += 1
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._together -= 1
+        if self._events and self._taker is not None and not self._together:
+            if self.serve is not None and kind is None and not self._closed:
+                self.serve()
+            else:
+                self.nudge()
 
     def nudge(self) -> None:
         """Let whoever waits in `take` go on, with nothing."""
@@ -98,6 +115,10 @@ class Inbox(Generic[EventT]):
                 await self._park()
         if not self._events and self._closed:
             return None
+        return self.drain()
+
+    def drain(self) -> list[EventT]:
+        """All queued events, at once."""
         batch = list(self._events)
         self._events.clear()
         if self._room is not None:
@@ -141,6 +162,91 @@ class _Alarm:
             self._ring()
 
 
+class _Loop(Generic[EventT, RecordT, EffectT]):
+    """What `run` does; see there."""
+
+    def __init__(
+        self,
+        core: Core[EventT, RecordT, EffectT],
+        inbox: Inbox[EventT],
+        perform: Callable[[EffectT], None],
+        flush: Callable[[], None],
+        clock: Callable[[], float],
+        longest_nap_s: float,
+    ) -> None:
+        self._core = core
+        self._inbox = inbox
+        self._perform = perform
+        self._flush = flush
+        self._clock = clock
+        self._longest_nap_s = longest_nap_s
+        self._alarm = _Alarm(inbox.nudge)
+        #: A turn done on the spot that needs the loop after all, and whether it is committed.
+        self._begun: tuple[Outcome[RecordT, EffectT], bool] | None = None
+        self._failure: BaseException | None = None
+
+    async def run(self, commit: Callable[[Sequence[RecordT]], Awaitable[None]]) -> None:
+        """Turn after turn, until the inbox is closed."""
+        inbox = self._inbox
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._alarm.run)
+            while True:
+                batch = await inbox.take(inf if self._may_nap() else 0)
+                if self._failure is not None:
+                    raise self._failure
+                if self._begun is not None:
+                    # First, for the core knows of it already.
+                    (outcome, committed), self._begun = self._begun, None
+                    await self._end_turn(outcome, None if committed else commit)
+                    if not batch:
+                        continue
+                if batch is None:
+                    break
+                await self._end_turn(self._core.step(batch, self._clock()), commit)
+            nursery.cancel_scope.cancel()
+
+    async def _end_turn(
+        self,
+        outcome: Outcome[RecordT, EffectT],
+        commit: Callable[[Sequence[RecordT]], Awaitable[None]] | None,
+    ) -> None:
+        if outcome.save and commit is not None:
+            await commit(outcome.save)
+        for done, effect in enumerate(outcome.do, start=1):
+            self._perform(effect)
+            if done % _IN_A_ROW == 0:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+        self._flush()
+
+    def serve(self, commit_now: Callable[[Sequence[RecordT]], bool]) -> None:
+        """A turn on the spot, or its beginning; whatever goes wrong in it goes wrong in the loop."""
+        inbox = self._inbox
+        try:
+            outcome = self._core.step(inbox.drain(), self._clock())
+            committed = not outcome.save or commit_now(outcome.save)
+            if not committed or len(outcome.do) > _IN_A_ROW:
+                self._begun = outcome, committed
+                inbox.nudge()
+                return
+            for effect in outcome.do:
+                self._perform(effect)
+            self._flush()
+            if len(inbox) or not self._may_nap():
+                inbox.nudge()
+        except BaseException as error:  # noqa: BLE001 - it is raised again where it belongs
+            self._failure = error
+            inbox.nudge()
+
+    def _may_nap(self) -> bool:
+        """Whether there is nothing to do before the next event; the alarm is set for what comes then."""
+        wake = self._core.next_wakeup()
+        nap = self._longest_nap_s if wake is None else min(wake - self._clock(), self._longest_nap_s)
+        if nap > 0:
+            self._alarm.set(trio.current_time() + nap)
+            return True
+        return False
+
+
 async def run(
     core: Core[EventT, RecordT, EffectT],
     inbox: Inbox[EventT],
@@ -150,31 +256,18 @@ async def run(
     clock: Callable[[], float] = trio.current_time,
     flush: Callable[[], None] = lambda: None,
     longest_nap_s: float = inf,
+    commit_now: Callable[[Sequence[RecordT]], bool] | None = None,
 ) -> None:
     """Feed `core` until `inbox` is closed.
 
     `perform` is sync, so that it cannot wait for anyone; `flush` comes after a batch of effects.
     `longest_nap_s` bounds one wait, for clocks that go on while trio's stands still (suspend).
+    `commit_now` commits where that waits for nobody, and says whether it did.
     """
-    alarm = _Alarm(inbox.nudge)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(alarm.run)
-        while True:
-            wake = core.next_wakeup()
-            nap = longest_nap_s if wake is None else min(wake - clock(), longest_nap_s)
-            if nap > 0:
-                alarm.set(trio.current_time() + nap)
-                batch = await inbox.take()
-            else:
-                batch = await inbox.take(0)
-            if batch is None:
-                break
-            outcome = core.step(batch, clock())
-            if outcome.save:
-                await commit(outcome.save)
-            for done, effect in enumerate(outcome.do, start=1):
-                perform(effect)
-                if done % _IN_A_ROW == 0:
-                    await trio.lowlevel.cancel_shielded_checkpoint()
-            flush()
-        nursery.cancel_scope.cancel()
+    loop = _Loop(core, inbox, perform, flush, clock, longest_nap_s)
+    if commit_now is not None:
+        inbox.serve = partial(loop.serve, commit_now)
+    try:
+        await loop.run(commit)
+    finally:
+        inbox.serve = None

@@ -55,7 +55,8 @@ def test_long_words_come_back_as_they_were(size: int) -> None:
     said = os.urandom(size)
     sealed = far.seal(said)
     assert near.unseal(sealed) == said
-    assert said[:16] not in sealed
+    # A byte or two may well occur by chance.
+    assert size < 16 or said[:16] not in sealed
 
 
 def test_first_words_may_come_with_the_end_of_the_handshake() -> None:

@@ -39,7 +39,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from drqueue.client.depend_text import DependTextError, parse_depend, parse_layer_depend
-from drqueue.client.specs import program_of
+from drqueue.client.specs import fault, program_of
 from drqueue.proto.model import SCRATCH, Alternative, Depend, JobSpec, LayerDepend, LayerSpec, Needs
 from drqueue.proto.placeholders import escaped
 
@@ -234,7 +234,7 @@ def _converted(table: Mapping[str, Any], kind: type[T], where: str) -> T:
     try:
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
-        # msgspec writes: Expected `int`, got `str` - at `$.priority`
-        text, _, place = str(error).partition(" - at `$")
-        field = place.rstrip("`").removeprefix(".")
-        raise JobFileError(f"{where}: {field + ': ' if field else ''}{text[:1].lower()}{text[1:]}") from None
+        place, text = fault(error, kind)
+        # What is needed are keys of the layer itself.
+        field = place.removeprefix("needs.")
+        raise JobFileError(f"{where}: {field + ': ' if field else ''}{text}") from None

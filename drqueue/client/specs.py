@@ -5,7 +5,9 @@ Python checks no field of a struct that is made by hand; the wire does, and woul
 
 import os
 import re
-from typing import TypeVar
+import types
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -15,6 +17,8 @@ from drqueue.proto.model import JobSpec
 from drqueue.proto.placeholders import escaped
 
 T = TypeVar("T")
+
+_BOUND = re.compile(r"Expected `(?:int|float)` ([<>]=?) ([0-9.]+)")
 
 
 def prepared(spec: JobSpec) -> JobSpec:
@@ -45,10 +49,64 @@ def typed(value: T, code: str) -> T:
     try:
         return msgspec.convert(msgspec.to_builtins(value), type(value))
     except (msgspec.ValidationError, TypeError, ValueError) as error:
-        # msgspec writes: Expected `int`, got `str` - at `$.layers[0].chunk`
-        text, _, place = str(error).partition(" - at `$")
-        field = place.rstrip("`").removeprefix(".")
-        raise BadRequest(code, f"{field + ': ' if field else ''}{text[:1].lower()}{text[1:]}") from None
+        place, text = fault(error, type(value))
+        raise BadRequest(code, f"{place + ': ' if place else ''}{text}") from None
+
+
+def fault(error: Exception, kind: Any) -> tuple[str, str]:
+    """The place in a value of that type ("" for all of it), and what is wrong there.
+
+    msgspec names the place well, but of a number that is too small it tells one of several bounds, and of a
+    word that is none of those allowed not which they are.
+    """
+    # msgspec writes: Expected `int`, got `str` - at `$.layers[0].chunk`
+    text, _, place = str(error).partition(" - at `$")
+    place = place.rstrip("`").removeprefix(".")
+    if bound := _BOUND.fullmatch(text):
+        limit = float(bound[2])
+        if bound[1].startswith("<"):
+            return place, f"a number {'up to' if bound[1] == '<=' else 'below'} {limit:,.12g} is expected"
+        # Where fractions are allowed, too, the first bound is 1: that of whole numbers.
+        above = bound[1] == ">" or limit == 1
+        return place, f"a number {'above 0' if above else f'from {limit:g} on'} is expected"
+    if text.startswith("Invalid enum value ") and (words := _words(kind, place)):
+        return place, f"{text.removeprefix('Invalid enum value ')} is none of {', '.join(words)}"
+    return place, f"{text[:1].lower()}{text[1:]}"
+
+
+def _words(kind: Any, place: str) -> list[str]:
+    """The words that are allowed at that place."""
+    kinds = [kind]
+    for name in re.findall(r"\w+(?=[.\[]|$)|\[", re.sub(r"\[[^]]*\]", "[", place)):
+        kinds = [inner for each in kinds for inner in _inside(each, name)]
+    return [
+        str(word)
+        for each in kinds
+        for one in _plain(each)
+        if get_origin(one) is Literal
+        for word in get_args(one)
+    ]
+
+
+def _inside(kind: Any, name: str) -> Iterator[Any]:
+    """Types of a struct's field, or ("[") of what a tuple, a list or the values of a dict hold."""
+    for one in _plain(kind):
+        if name == "[":
+            inner = [arg for arg in get_args(one) if arg is not Ellipsis]
+            yield from inner[-1:] if get_origin(one) in (tuple, list, dict) else ()
+        elif isinstance(one, type) and issubclass(one, msgspec.Struct):
+            yield from (field.type for field in msgspec.structs.fields(one) if field.name == name)
+
+
+def _plain(kind: Any) -> Iterator[Any]:
+    """The types that a union, or one with bounds, is made of."""
+    if get_origin(kind) is Annotated:
+        yield from _plain(get_args(kind)[0])
+    elif get_origin(kind) in (Union, types.UnionType):
+        for one in get_args(kind):
+            yield from _plain(one)
+    else:
+        yield kind
 
 
 def program_of(command: str) -> str:

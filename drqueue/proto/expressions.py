@@ -299,6 +299,12 @@ class _Parser:
         return Comparison(name, op, (self._value("a number, or a text in quotes,"),))
 
     def _list(self, name: str) -> Iterator[Value]:
+        token = self._next
+        if token.kind == "name" and not token.word:
+            hint = f'a text stands in quotes, as "{name}" in {token.text[:40]}'
+            raise ExpressionError(
+                token.column, f"'(' after {name} in is expected, not {token.text[:40]}: {hint}"
+            )
         self._need("(", f"{name} in")
         yield self._value("a number, or a text in quotes,")
         while not self._took(")"):

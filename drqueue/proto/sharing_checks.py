@@ -71,7 +71,7 @@ def _name_problem(kind: str, name: str) -> str | None:
 
 def _amount_problem(what: str, amount: float, *, fractions: bool) -> str | None:
     if amount > AMOUNT_MOST:
-        return f"{what}: {amount:g} is too much, {AMOUNT_MOST:,} is the most"
+        return f"{what}: {amount:,} is too much, {AMOUNT_MOST:,} is the most"
     if not fractions and amount != int(amount):
         return f"{what}: {amount:g} is no whole number; only cores may be counted in fractions"
     if round(amount * 1000) != round(amount * 1000, 6):

@@ -35,7 +35,6 @@ from drqueue.slave.control import SOCKET, Control
 from drqueue.slave.core.core import Core
 from drqueue.slave.core.effects import KeepLog
 from drqueue.slave.core.events import Event, LeaveAsked, Ping
-from drqueue.slave.core.processes import ProcessEvent
 from drqueue.slave.core.restore import known, restore, snapshot
 from drqueue.slave.core.state import Phase
 from drqueue.slave.environment import Node, node_basis
@@ -167,7 +166,7 @@ class Daemon:
             on_registered=self._on_registered,
             on_ticket_key=self._tickets.take,
         )
-        self._supervisor = Supervisor(self._state_dir, self._deliver)
+        self._supervisor = Supervisor(self._state_dir, self._inbox.put, together=self._inbox)
         self._loads = LoadReports(self._state_dir, settings.report_s, self._tell)
         self._progress = ProgressWatch(self._state_dir, state, self._tell)
         self._log_sender = LogSender(self._state_dir, self._send_log, lambda: self._link.queued)
@@ -303,9 +302,6 @@ class Daemon:
 
     # -- what goes between the parts -------------------------------------------------------------
 
-    def _deliver(self, event: ProcessEvent) -> None:
-        self._inbox.put(event)
-
     def _tell(self, message: Message) -> bool:
         """Send news that need no spool; whether there is a master to hear them."""
         if not self._link.registered:
@@ -382,7 +378,7 @@ class Daemon:
             link=self._link,
             supervisor=self._supervisor,
             nursery=nursery,
-            whole=lambda: self._journal.whole,
+            unwritten=self._journal.unwritten,
             keep_log=self._keep_log,
             alive=self._watchdog,
             all_ended=self._frames_ended.set,
@@ -418,6 +414,7 @@ class Daemon:
             clock=now,
             flush=performer.flush,
             longest_nap_s=LONGEST_NAP_S,
+            commit_now=self._journal.commit_now,
         )
         self._engine_ended.set()
 

@@ -78,18 +78,14 @@ def node_basis(
 
 def command(order: RunOrder, node: Node) -> Command:
     """What an order comes to on this node; raises BadOrderError."""
-    argv = (SHELL, "-c", order.shell) if order.shell else order.argv
-    if not argv or not argv[0]:
-        raise BadOrderError("the command is empty")
-    text = "".join(argv)
-    if "\0" in text:
-        raise BadOrderError("the command holds a NUL character")
-    if "{" in text:
+    layer = _layers.of(order, node)
+    argv, cwd = layer.argv, layer.cwd
+    if layer.filled:
         fields = _Fields(order)
         argv = tuple([fields.fill(word) for word in argv])
-    scratch = order.cwd == SCRATCH
-    cwd = working_directory(order, node)
-    return Command(argv, _layers.environment(order, node), _frame_environment(order, cwd), cwd, scratch)
+    if not cwd:
+        cwd = working_directory(order, node)
+    return Command(argv, layer.env, _frame_environment(order, cwd), cwd, layer.scratch)
 
 
 def working_directory(order: RunOrder, node: Node) -> str:
@@ -131,28 +127,51 @@ def members_text(order: RunOrder) -> str:
 
 
 _of_layer = attrgetter(
-    "key.job", "env", "range_start", "range_end", "range_step", "block", "job_name", "owner", "pool",
-    "layer_name", "cores", "memory_mb", "disk_mb", "amounts",
+    "key.job", "argv", "env", "range_start", "range_end", "range_step", "block", "job_name", "owner", "pool",
+    "layer_name", "cores", "memory_mb", "disk_mb", "amounts", "cwd", "shell",
 )  # fmt: skip
 
 
+class _Layer(NamedTuple):
+    """What a layer's orders come to alike. `filled`: argv has placeholders; `cwd` "": each has its own."""
+
+    argv: tuple[str, ...]
+    filled: bool
+    cwd: str
+    scratch: bool
+    env: dict[str, str]
+
+
 class _Layers:
-    """The environment made last, for nearly always the next order is of the same layer."""
+    """The layer made last, for nearly always the next order is of the same one."""
 
     def __init__(self) -> None:
         self._node: Node | None = None
         self._made_of: object = None
-        self._env: dict[str, str] = {}
+        self._layer = _Layer((), False, "", False, {})
 
-    def environment(self, order: RunOrder, node: Node) -> dict[str, str]:
+    def of(self, order: RunOrder, node: Node) -> _Layer:
+        """The order's layer; raises BadOrderError."""
         made_of = _of_layer(order)
         if node is not self._node or made_of != self._made_of:
-            self._env = _layer_environment(order, node)
+            self._layer = _layer(order, node)
             self._node, self._made_of = node, made_of
-        return self._env
+        return self._layer
 
 
 _layers = _Layers()
+
+
+def _layer(order: RunOrder, node: Node) -> _Layer:
+    argv = (SHELL, "-c", order.shell) if order.shell else order.argv
+    if not argv or not argv[0]:
+        raise BadOrderError("the command is empty")
+    text = "".join(argv)
+    if "\0" in text:
+        raise BadOrderError("the command holds a NUL character")
+    scratch = order.cwd == SCRATCH
+    cwd = "" if scratch or "{" in order.cwd else working_directory(order, node)
+    return _Layer(argv, "{" in text, cwd, scratch, _layer_environment(order, node))
 
 
 def _layer_environment(order: RunOrder, node: Node) -> dict[str, str]:
@@ -189,8 +208,9 @@ def _frame_environment(order: RunOrder, cwd: str) -> dict[str, str]:
         padded = " ".join([_pad(number, order.pad) for number in members(order)])
         if len(padded) <= MAX_TEXT:
             env["DRQUEUE_PADFRAMES"] = padded
-    env["DRQUEUE_GPUS"] = gpus = ",".join(map(str, order.gpus))
-    if gpus:
+    env["DRQUEUE_GPUS"] = ""
+    if order.gpus:
+        env["DRQUEUE_GPUS"] = gpus = ",".join(map(str, order.gpus))
         env["CUDA_VISIBLE_DEVICES"] = env["ROCR_VISIBLE_DEVICES"] = gpus
         # Else CUDA counts from the fastest device on, and the driver's indexes mean others.
         env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"

@@ -7,7 +7,7 @@ written, `whole` is False and nobody may be told of it. Frames go on meanwhile.
 import os
 import secrets
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import trio
 from msgspec import structs
@@ -31,6 +31,7 @@ from drqueue.statefile import StateError
 
 SPOOL = "spool"
 _Special = FarmLeft | MasterSeen | LimitsSet
+_SPECIAL = frozenset((FarmLeft, MasterSeen, LimitsSet))
 
 
 class Journal:
@@ -52,7 +53,8 @@ class Journal:
         """
         self._state_dir = state_dir
         self._boot_id = boot_id
-        self._waiting: deque[Record] = deque()
+        #: What is not written yet, in order.
+        self.unwritten: deque[Record] = deque()
         self._failing = False
         self._draining = trio.Lock()
         self.snapshot: Callable[[], list[SpoolRecord]] | None = None
@@ -71,7 +73,7 @@ class Journal:
     @property
     def whole(self) -> bool:
         """Whether everything is written."""
-        return not self._waiting
+        return not self.unwritten
 
     def load(self) -> list[SpoolRecord]:
         """What the spool holds; raises StateError for what is not understood, or OSError."""
@@ -89,15 +91,24 @@ class Journal:
 
     async def commit(self, records: Sequence[Record]) -> None:
         """Write records, or keep them for `retry`."""
-        self._waiting.extend(records)
+        self.unwritten.extend(records)
         try:
             await self._drain()
         except (OSError, StateError) as error:
-            if not self._failing:
-                log.error(
-                    "the state directory cannot be written: frames go on, nothing is told", error=_why(error)
-                )
-            self._failing = True
+            self._cannot(error)
+
+    def commit_now(self, records: Sequence[Record]) -> bool:
+        """The same for records that go to the spool, while nothing waits; False for all others."""
+        if self.unwritten or not _SPECIAL.isdisjoint(map(type, records)):
+            return False
+        try:
+            self._append(records)  # type: ignore[arg-type]
+        except OSError as error:
+            self.unwritten.extend(records)
+            self._cannot(error)
+        else:
+            self._compact_if_wanted()
+        return True
 
     async def retry(self) -> bool:
         """Try again to write what waits; whether all is written now."""
@@ -111,13 +122,18 @@ class Journal:
         self._failing = False
         return True
 
+    def _cannot(self, error: OSError | StateError) -> None:
+        if not self._failing:
+            log.error(
+                "the state directory cannot be written: frames go on, nothing is told", error=_why(error)
+            )
+        self._failing = True
+
     async def _drain(self) -> None:
         """Write what waits, in order; OSError or StateError, and the rest goes on waiting."""
-        waiting = self._waiting
-        plain = [record for record in waiting if not isinstance(record, _Special)]
-        if len(plain) == len(waiting):
-            # The hot path: nothing here waits for anybody.
-            self._append(plain)
+        waiting = self.unwritten
+        if _SPECIAL.isdisjoint(map(type, waiting)):
+            self._append(waiting)  # type: ignore[arg-type]
             waiting.clear()
         else:
             async with self._draining:
@@ -127,6 +143,9 @@ class Journal:
                     else:
                         self._append([waiting[0]])
                     waiting.popleft()
+        self._compact_if_wanted()
+
+    def _compact_if_wanted(self) -> None:
         if self._spool.wants_compaction and self.snapshot is not None:
             self._compact([to_plain(record) for record in self.snapshot()])
 
@@ -136,7 +155,7 @@ class Journal:
         except OSError as error:
             log.error("the spool cannot be compacted", error=error.strerror)
 
-    def _append(self, batch: Sequence[SpoolRecord]) -> None:
+    def _append(self, batch: Iterable[SpoolRecord]) -> None:
         self._spool.append_encoded(map(to_bytes, batch))
 
     async def _write_special(self, record: FarmLeft | MasterSeen | LimitsSet) -> None:

@@ -4,6 +4,7 @@ Standard library only, without `typing`; keeper.py, which describes the protocol
 """
 
 import json
+import json.scanner
 import os
 import resource
 import select
@@ -36,8 +37,12 @@ READ_SIZE = 1 << 16
 SIGNAL_SIZE = 128  # of one signalfd_siginfo, which begins with the number
 
 Message = dict[str, object]
+Common = tuple[list[str], str, int, int, bool, bool]
+BRIEF = {"do", "key", "env", "log"}  # all that a launch says where the base says the rest
+FS_ENCODING, FS_ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-_decode = json.JSONDecoder().decode
+# Without `decode`, which looks for white space around a value with two regular expressions.
+_scan = json.scanner.make_scanner(json.JSONDecoder())
 
 
 class BadMessageError(Exception):
@@ -47,7 +52,7 @@ class BadMessageError(Exception):
 class Caller:
     """A connection; it becomes the daemon's by greeting."""
 
-    __slots__ = ("base", "base_bytes", "base_env", "out", "received", "sock", "watched")
+    __slots__ = ("base", "base_bytes", "base_env", "common", "out", "received", "sock", "watched")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -56,6 +61,7 @@ class Caller:
         self.base: Message = {}  # what launches leave out
         self.base_env: dict[str, str] = {}  # under their environments, as text and encoded
         self.base_bytes: dict[bytes, bytes] = {}
+        self.common: Common | None = None  # of the base, once it was looked at
         self.watched = False  # for room to write
 
 
@@ -193,9 +199,12 @@ class Keeper:
 
     def obey(self, caller: Caller, line: bytes) -> None:
         try:
-            message = _decode(line.decode())
-        except (ValueError, RecursionError) as error:
+            text = line.decode()
+            message, end = _scan(text, 0)
+        except (ValueError, RecursionError, StopIteration) as error:
             raise BadMessageError(f"not JSON: {error}") from None
+        if end != len(text):
+            raise BadMessageError("more than one value in a line")
         if type(message) is not dict:
             raise BadMessageError("not an object")
         if caller is not self.daemon:
@@ -209,7 +218,7 @@ class Keeper:
         elif do == "launch-as":
             self.launch(caller, message, user_of(message))
         elif do == "base":
-            caller.base, caller.base_env = message, environment_of(message)
+            caller.base, caller.base_env, caller.common = message, environment_of(message), None
             caller.base_bytes = encoded(caller.base_env)
         elif do == "remove-as":
             self.remove(message, user_of(message))
@@ -280,8 +289,16 @@ class Keeper:
         if known is not None:
             self.tell(line_of(known))
             return
-        message = {**caller.base, **message}
-        argv, env, cwd, log, cap, umask = launch_fields(message)
+        env, log = environment_of(message if "env" in message else caller.base), message.get("log")
+        if not isinstance(log, str):
+            raise BadMessageError("bad path")
+        if user is None and len(message) == len(BRIEF) and message.keys() == BRIEF:
+            if caller.common is None:
+                caller.common = common_of(caller.base)
+            common = caller.common
+        else:
+            common = common_of({**caller.base, **message})
+        argv, cwd, cap, umask, scratch, again = common
         whole = caller.base_bytes | encoded(env) if user is None else {}
         attempt = self.attempts[key] = frames.Attempt(key, cap, user)
         try:
@@ -291,9 +308,8 @@ class Keeper:
                 raise spawning.LaunchError(spawning.SPAWN_FAILED, "the keeper holds too many frames")
             attempt.log, attempt.path = self.logs.open(log), log
             # Another user's frame may have handed its log to somebody who is still there.
-            attempt.again = user is None and message.get("again") is True
+            attempt.again = user is None and again
             attempt.start = time.time()
-            scratch = message.get("scratch") is True
             if user is None:
                 attempt.pid, attempt.birth = spawning.spawn(argv, whole, cwd, attempt.log, umask, scratch)
             else:
@@ -396,20 +412,24 @@ def environment_of(message: Message) -> dict[str, str]:
 
 
 def encoded(env: dict[str, str]) -> dict[bytes, bytes]:
-    """As the system takes it; text would be encoded anew at each start."""
+    """As the system takes it, which is as os.fsencode has it; text would be encoded anew at each start."""
     try:
-        return {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
+        return {
+            name.encode(FS_ENCODING, FS_ERRORS): value.encode(FS_ENCODING, FS_ERRORS)
+            for name, value in env.items()
+        }
     except UnicodeEncodeError:
         raise BadMessageError("bad env") from None
 
 
-def launch_fields(message: Message) -> tuple[list[str], dict[str, str], str, str, int, int]:
-    argv, env = message.get("argv"), environment_of(message)
-    cwd, log, cap, umask = (message.get(name) for name in ("cwd", "log", "cap", "umask"))
+def common_of(message: Message) -> Common:
+    """What launches of one layer have in common: argv, cwd, cap, umask, scratch, again."""
+    argv = message.get("argv")
+    cwd, cap, umask = (message.get(name) for name in ("cwd", "cap", "umask"))
     if not isinstance(argv, list) or set(map(type, argv)) != {str}:
         raise BadMessageError("bad argv")
-    if not isinstance(cwd, str) or not isinstance(log, str):
+    if not isinstance(cwd, str):
         raise BadMessageError("bad path")
     if not isinstance(cap, int) or not isinstance(umask, int) or cap <= 0 or not 0 <= umask <= 0o777:
         raise BadMessageError("bad cap or umask")
-    return argv, env, cwd, log, cap, umask
+    return argv, cwd, cap, umask, message.get("scratch") is True, message.get("again") is True

@@ -356,12 +356,13 @@ class _Reader:
         while True:
             message: Message | None = await channel.receive()
             self._refuse_old_news()
-            heard = False
-            while message is not None:
-                heard = self._take(message) or heard
-                message = channel.receive_nowait()
-            if heard:
-                inbox.put(Heard())
+            with inbox:
+                heard = False
+                while message is not None:
+                    heard = self._take(message) or heard
+                    message = channel.receive_nowait()
+                if heard:
+                    inbox.put(Heard())
             await inbox.wait_room()
 
     def _refuse_old_news(self) -> None:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from drqueue.address import SettingsError
+from drqueue.proto.checks_text import MAX_AMOUNT
 from drqueue.proto.model import MachineInfo, Offers
 from drqueue.settings import SlaveSettings
 
@@ -25,17 +26,25 @@ def offer_of(settings: SlaveSettings, machine: MachineInfo, disk_free_mb: int) -
         for name in settings.attributes:
             if name.casefold() in ATTRIBUTES | WORDS:
                 raise SettingsError(f"attributes cannot hold {name!r}: every slave has that of its own")
+    offers = Offers(
+        gpus=_gpus(settings, machine),
+        disk_mb=min(disk_free_mb, MAX_AMOUNT) if settings.disk_mb is None else settings.disk_mb,
+        amounts=settings.amounts,
+        tags=settings.tags,
+        attributes=settings.attributes,
+    )
+    if settings.amounts or settings.tags or settings.attributes:
+        from drqueue.proto.checks_needs import check_offers
+
+        # The master would turn this slave away.
+        problem = check_offers(offers)
+        if problem is not None:
+            raise SettingsError(problem)
     return Offer(
         machine,
         settings.cores or max(1, machine.cores_logical),
         settings.memory_mb or machine.memory_mb,
-        Offers(
-            gpus=_gpus(settings, machine),
-            disk_mb=disk_free_mb if settings.disk_mb is None else settings.disk_mb,
-            amounts=settings.amounts,
-            tags=settings.tags,
-            attributes=settings.attributes,
-        ),
+        offers,
     )
 
 

@@ -7,7 +7,7 @@ order, so that nobody is told of what is not kept.
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
 import trio
@@ -34,7 +34,6 @@ from drqueue.slave.core.processes import ForgetProcess, Launch, LaunchFailed, Si
 from drqueue.slave.core.records import Before
 from drqueue.slave.environment import (
     BadOrderError,
-    Command,
     Node,
     command,
     members,
@@ -59,7 +58,7 @@ class Performer:
     """Performs effects.
 
     `node` is asked anew for each start, with the frame's user (None: the slave's own): what the master calls
-    this slave may change.
+    this slave may change. `unwritten` is what the journal lacks.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class Performer:
         link: Link,
         supervisor: Supervisor,
         nursery: trio.Nursery,
-        whole: Callable[[], bool],
+        unwritten: Sized,
         keep_log: Callable[[KeepLog], None],
         alive: Callable[[], None],
         all_ended: Callable[[], None],
@@ -92,7 +91,7 @@ class Performer:
         self._link = link
         self._supervisor = supervisor
         self._nursery = nursery
-        self._whole = whole
+        self._unwritten = unwritten
         self._started = started
         self._copy_log = copy_log
         self._reuse_logs = reuse_logs
@@ -118,14 +117,14 @@ class Performer:
 
     def perform(self, effect: Effect) -> None:
         """Do one thing, or keep it until the journal is whole."""
-        if (self._held_back or not self._whole()) and not isinstance(effect, _ALWAYS):
+        if (self._held_back or self._unwritten) and not isinstance(effect, _ALWAYS):
             self._held_back.append(effect)
         else:
             self._performers[type(effect)](effect)
 
     def flush(self) -> None:
         """After a batch: one write to each peer."""
-        if self._held_back and self._whole():
+        if self._held_back and not self._unwritten:
             held_back, self._held_back = self._held_back, deque()
             for effect in held_back:
                 self._performers[type(effect)](effect)
@@ -139,7 +138,7 @@ class Performer:
         key = order.key
         try:
             user = self._run_as.user(order.submitter)
-            made = command(order, self._node(user))
+            argv, layer_env, frame_env, cwd, scratch = command(order, self._node(user))
             if key.job != self._log_job:
                 path = logs.log_path(self._state_dir, key, create=True)
                 self._log_job, self._log_folder = key.job, os.path.dirname(path)
@@ -155,25 +154,22 @@ class Performer:
             self._inbox.put(LaunchFailed(key, "spawn-failed", f"no room for its log: {error.strerror}"))
             return
         self._copy_log(order)
-        self._launch(order, made, path, user)
-        self._started()
-
-    def _launch(self, order: RunOrder, made: Command, path: str, user: User | None) -> None:
         self._supervisor.launch(
             Launch(
-                key=order.key,
-                argv=made.argv,
-                env=made.frame_env,
-                base_env=made.layer_env,
-                cwd=made.cwd,
+                key=key,
+                argv=argv,
+                env=frame_env,
+                base_env=layer_env,
+                cwd=cwd,
                 log_path=path,
                 log_cap=self._log_cap,
                 umask=self._umask,
-                scratch=made.scratch,
+                scratch=scratch,
                 user=None if user is None else user.ids,
                 reuse_log=self._reuse_logs,
             )
         )
+        self._started()
 
     # -- outputs ---------------------------------------------------------------------------------
 

@@ -10,8 +10,9 @@ directory's lock sees to that).
 
 import os
 import struct
-import zlib
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from zlib import crc32
 
 import msgpack
 
@@ -35,17 +36,25 @@ def encode(record: object) -> bytes:
         body: bytes = msgpack.packb(record)
     except (TypeError, OverflowError) as error:
         raise ValueError(f"not a record: {error}") from error
-    framed = frame(body)
+    framed = framed_all((body,))
     _decode(body)
     return framed
 
 
-def frame(body: bytes) -> bytes:
-    """A record, encoded already, as it stands in the file; raises ValueError for one that is too large."""
-    size = len(body)
-    if size > MAX_RECORD:
-        raise ValueError(f"a record of {size} bytes is larger than {MAX_RECORD}")
-    return _PREFIX.pack(size, _checksum(body)) + body
+def framed_all(bodies: Iterable[bytes]) -> bytes:
+    """Records, encoded already, as they stand in the file; raises ValueError where one is too large."""
+    parts: list[bytes] = []
+    for body in bodies:
+        size = len(body)
+        if size > MAX_RECORD:
+            raise ValueError(f"a record of {size} bytes is larger than {MAX_RECORD}")
+        parts += (_PREFIX.pack(size, crc32(body, _checksum_of(size))), body)
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=4096)
+def _checksum_of(size: int) -> int:
+    return crc32(_LENGTH.pack(size))
 
 
 def _decode(body: bytes) -> object:
@@ -64,7 +73,7 @@ def _decode(body: bytes) -> object:
 
 
 def _checksum(body: bytes) -> int:
-    return zlib.crc32(body, zlib.crc32(_LENGTH.pack(len(body))))
+    return crc32(body, _checksum_of(len(body)))
 
 
 class Spool:
@@ -141,7 +150,7 @@ class Spool:
 
     def append_encoded(self, bodies: Iterable[bytes]) -> None:
         """The same for what is msgpack already, and is known to be readable."""
-        self._append(b"".join(map(frame, bodies)))
+        self._append(framed_all(bodies))
 
     def _append(self, data: bytes) -> None:
         if not data:

@@ -14,6 +14,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from operator import attrgetter
 
 import msgspec
@@ -66,14 +67,21 @@ _encoder = msgspec.json.Encoder()
 class Supervisor:
     """One slave's frames, whoever holds them: the keeper, or nobody any more.
 
-    `linger_s` is how long a keeper outlives its last frame without a daemon.
+    `linger_s` is how long a keeper outlives its last frame without a daemon. Events that came together are
+    delivered within `together`.
     """
 
     def __init__(
-        self, state_dir: str, deliver: Callable[[ProcessEvent], None], *, linger_s: float = 60.0
+        self,
+        state_dir: str,
+        deliver: Callable[[ProcessEvent], None],
+        *,
+        linger_s: float = 60.0,
+        together: AbstractContextManager[None] | None = None,
     ) -> None:
         self._state_dir = os.path.abspath(state_dir)
         self._deliver = deliver
+        self._together = nullcontext() if together is None else together
         self._linger_s = linger_s
         self._sock: socket.socket | None = None
         self._out = bytearray()
@@ -148,16 +156,19 @@ class Supervisor:
             "env": order.env,
             "log": order.log_path,
         }
-        if not self._keeps_bases:
+        if self._keeps_bases:
+            if order.base_env is not self._base_env:
+                self._base_env, self._base = order.base_env, common
+                self._order({"do": "base", "env": order.base_env} | dict(zip(COMMON, common, strict=True)))
+            elif common != self._base:
+                both = zip(COMMON, common, self._base, strict=True)
+                message |= [(name, value) for name, value, its in both if value != its]
+        else:
             message |= zip(COMMON, common, strict=True)
             message["env"] = {**order.base_env, **order.env}
-        elif order.base_env is not self._base_env:
-            self._base_env, self._base = order.base_env, common
-            self._order({"do": "base", "env": order.base_env} | dict(zip(COMMON, common, strict=True)))
-        elif common != self._base:
-            both = zip(COMMON, common, self._base, strict=True)
-            message |= [(name, value) for name, value, its in both if value != its]
-        self._order(message if order.user is None else {**message, "do": "launch-as", "as": order.user})
+        if order.user is not None:
+            message |= {"do": "launch-as", "as": order.user}
+        self._order(message)
 
     def remove_as(self, paths: list[str], user: tuple[int, int, tuple[int, ...]]) -> None:
         """Have trees removed as another user, sometime; nothing tells when, or whether that worked."""
@@ -320,13 +331,14 @@ class Supervisor:
             if not data:
                 return
             *lines, received = (received + data).split(b"\n")
-            for line in lines:
-                try:
-                    report = _decoder.decode(line)
-                except msgspec.DecodeError as error:
-                    log.error("the keeper said something unknown: %s", error)
-                    continue
-                self._report(report)
+            with self._together:
+                for line in lines:
+                    try:
+                        report = _decoder.decode(line)
+                    except msgspec.DecodeError as error:
+                        log.error("the keeper said something unknown: %s", error)
+                        continue
+                    self._report(report)
 
     def _report(self, report: _Report) -> None:
         match report:

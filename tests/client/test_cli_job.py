@@ -88,7 +88,7 @@ def test_everything_that_was_given_is_shown(master: Peer, drqueue: Command) -> N
     )
     known(master, spec, depends=(Depend(job=11), Depend(job=12, until="ended")))
     text = drqueue("job", "7").out
-    assert field(text, "depends on") == ["11, 12 (until it has ended)"]
+    assert field(text, "depends on") == ["11, 12:ended"]
     assert field(text, "at its end") == ["mail to ann, deleted when finished"]
     assert field(text, "lease") == ["1m30s"]
     first, of_layer = text.split("\n\n")

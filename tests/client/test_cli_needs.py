@@ -77,7 +77,7 @@ def test_whole_cores_stay_whole_numbers(master: Peer, drqueue: Command) -> None:
         ("--need a=b", "'a=b' is not of the form NAME=AMOUNT"),
         ("--need memory=2", "no amount may be called 'memory'"),
         ("--limit nuke=0.5", "'nuke=0.5' is not of the form NAME or NAME=N"),
-        ("--limit nuke=0", "limits[...]: expected `int` >= 1"),
+        ("--limit nuke=0", "--limit nuke=0 takes nothing: leave it out"),
         ("--limit user:ann", "the limit 'user:ann' counts by itself"),
         ("--or cores", "'' is no number of cores"),
         ("--or cores=2,cores=3", "says cores twice"),

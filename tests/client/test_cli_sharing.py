@@ -145,6 +145,8 @@ def test_what_is_done_is_said_where_somebody_looks(
     assert (
         drqueue("limit", "set", "user:*", "100", "--scope", "cores").err == "limit user:* is 100 cores now\n"
     )
+    assert drqueue("limit", "set", "x", "1", "--scope", "attempts").err == "limit x is 1 attempt now\n"
+    assert drqueue("limit", "set", "x", "--scope", "cores").err == "limit x counts cores now\n"
     assert drqueue("limit", "drop", "nuke").err == "limit nuke is dropped; job 7 names it\n"
     assert drqueue("share", "set", "user:bob", "--weight", "4").err == (
         "user:bob has weight 4 in all pools now\n"
@@ -244,6 +246,20 @@ def test_a_share_keeps_what_is_left_out(
 ) -> None:
     assert drqueue("share", "set", *words) == (0, "", "")
     assert last(farm, PutShare).share == wanted
+
+
+def test_a_new_share_of_one_pool_keeps_the_weight_of_all(farm: Peer, drqueue: Command) -> None:
+    """It takes the other's place there: a minimum alone must not cost the weight."""
+    everywhere = Share(of="project", name="film", weight=4)
+    view = ShareView(of="project", name="film", pool="", share=everywhere)
+    here = ShareView(of="project", name="film", pool="Default", share=everywhere, cores=2)
+    farm.on[sharing_messages.ListShares] = lambda _, asked: sharing_messages.Shares(
+        rq=asked.rq, shares=(view, here)
+    )
+    drqueue("share", "set", "project:film", "--pool", "Default", "--minimum", "10")
+    assert last(farm, PutShare).share == Share(
+        of="project", name="film", pool="Default", weight=4, minimum=10
+    )
 
 
 def test_dropping_a_share(farm: Peer, drqueue: Command) -> None:

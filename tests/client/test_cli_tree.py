@@ -66,7 +66,7 @@ def test_what_a_job_waits_for_and_who_waits_for_it(master: Peer, drqueue: Comman
         "│  └─ job 11 sim  ACTIVE  10: 3 done, 2 running",
         "│     └─ layer main  10: 3 done, 7 blocked",
         "├─ layer main  20: 3 done, 17 blocked",
-        "│  └─ each frame after the one 1 earlier of job 11: 3 of 10 done",
+        "│  └─ each frame n after n-1 of job 11: 3 of 10 done",
         "├─ layer comp  10: 3 done, 7 blocked",
         "│  ├─ after main: 3 of 20 done",
         "│  └─ after 33.4% of main: 3 of 7 done",
@@ -90,6 +90,7 @@ def test_the_same_for_programs(master: Peer, drqueue: Command) -> None:
     assert whole == {
         "depend": "11", "job": 11, "layer": "", "frames": "all", "offset": 0, "percent": 100, "until": "done",
         "over": 3, "wanted": 10, "total": 10, "lost": 0, "met": False, "never": False,
+        "chunks": False,
     }  # fmt: skip
     main, comp, encode = root["layers"]
     assert [(d["depend"], d["met"], "of" in d) for d in main["depends"]] == [("11:each-1", None, False)]
@@ -116,6 +117,15 @@ def test_what_will_not_be_met_by_itself(master: Peer, drqueue: Command) -> None:
         "after 41% of sim: 4 of 5 done, 6 failed or cancelled",
         "after sim: met",
     ]
+
+
+def test_chunks_are_called_so_where_they_are_counted(master: Peer, drqueue: Command) -> None:
+    chunked = structs.replace(
+        layer("sim"), chunk=5, chunk_counts=Counts(total=2, done=1), counts=Counts(total=10, done=5)
+    )
+    have(master, (job_view(7), (chunked, layer("a", LayerDepend(layer="sim", frames="each", offset=2)))))
+    text = drqueue("job", "7", "--tree").out
+    assert "each frame n after n+2 of sim: 1 of 2 chunks done" in text
 
 
 def test_jobs_that_went_meanwhile_and_jobs_in_a_ring(master: Peer, drqueue: Command) -> None:

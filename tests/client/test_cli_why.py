@@ -36,7 +36,7 @@ def waiting(master: Peer) -> Peer:
 
 
 def test_a_pipe_gets_a_line_for_each_reason(waiting: Peer, drqueue: Command) -> None:
-    said = drqueue("why", "3")
+    said = drqueue("why", "3", "--each")
     assert said.status == 0
     assert said.out.splitlines() == [
         REASONS[0].text,
@@ -48,12 +48,18 @@ def test_a_pipe_gets_a_line_for_each_reason(waiting: Peer, drqueue: Command) -> 
     ]
 
 
+def test_what_a_summary_counts_is_told_one_by_one_only_when_asked_for(
+    waiting: Peer, drqueue: Command
+) -> None:
+    assert drqueue("why", "3").out.splitlines() == [REASONS[0].text, REASONS[1].text, REASONS[5].text]
+
+
 def test_a_terminal_gets_lines_that_fit(
     waiting: Peer, drqueue: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    lines = drqueue("why", "3", "comp:7").out.splitlines()
+    lines = drqueue("why", "3", "comp:7", "--each").out.splitlines()
     assert all(cells(line) <= 80 for line in lines)
     assert [line for line in lines if not line.startswith("  ")] == [
         "limit nuke 20/20",

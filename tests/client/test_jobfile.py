@@ -198,7 +198,7 @@ def test_a_scratch_folder_is_no_path(tmp_path: Path) -> None:
             "[job]\npriority = 'high'\n[[layer]]\ncommand = 'x'",
             "[job]: priority: expected `int`, got `str`",
         ),
-        ("[[layer]]\ncommand = 'x'\ncores = 0", "needs.cores: expected `int` >= 1"),
+        ("[[layer]]\ncommand = 'x'\ncores = 0", "number 1: cores: a number above 0 is expected"),
         ("[job]\ndepends = ['x']\n[[layer]]\ncommand = 'x'", "[job]: depends: 'x' is no dependency: ID"),
         (
             "[job]\ndepends = ['1:each']\n[[layer]]\ncommand = 'x'",
@@ -228,7 +228,11 @@ def test_a_scratch_folder_is_no_path(tmp_path: Path) -> None:
             "[[layer]]\ncommand = 'x'\ngpu = 2",
             "unknown key 'gpu' in [[layer]] number 1: did you mean 'gpus'?",
         ),
-        ("[[layer]]\ncommand = 'x'\nlimits = { a = 0 }", "limits[...]: expected `int` >= 1"),
+        (
+            "[[layer]]\ncommand = 'x'\ndepends = [{ layer = 'a', frames = 'some' }]",
+            "depends[0].frames: 'some' is none of all, any, percent, each, previous",
+        ),
+        ("[[layer]]\ncommand = 'x'\nlimits = { a = 0 }", "limits[...]: a number above 0 is expected"),
         ("layer = 3", "it needs at least one [[layer]] table"),
         ("job = 3\n[[layer]]\ncommand = 'x'", "[job] must be a table"),
         ("[job", "is not TOML: "),

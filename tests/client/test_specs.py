@@ -9,6 +9,7 @@ import pytest
 
 from drqueue.client import BadRequest, JobChange, JobSpec, LayerSpec, LimitsChange, Needs
 from drqueue.client.specs import prepared, typed
+from drqueue.proto.model import LayerDepend
 from drqueue.proto.placeholders import fill
 
 
@@ -52,6 +53,13 @@ def test_a_list_serves_for_a_tuple() -> None:
         (job(chunk="2"), "layers[0].chunk: expected `int`, got `str`"),
         (job(frames=(1, 2)), "layers[0].frames: expected `str`, got `array`"),
         (job(needs={"cores": "x"}), "layers[0].needs.cores: expected `int | float`, got `str`"),
+        (job(needs=Needs(cores=-1)), "layers[0].needs.cores: a number above 0 is expected"),
+        (job(pad=10**9), "layers[0].pad: a number up to 99 is expected"),
+        (job(retries=-1), "layers[0].retries: a number from 0 on is expected"),
+        (
+            job(depends=(LayerDepend(layer="a", until="never"),)),  # type: ignore[arg-type]
+            "layers[0].depends[0].until: 'never' is none of done, ended",
+        ),
         (job(env={"A": 1}), "layers[0].env[...]: expected `str`, got `int`"),
         (job(timeout_s=object()), "encoding objects of type object is unsupported"),
         (JobSpec(name=3, layers=()), "name: expected `str`, got `int`"),  # type: ignore[arg-type]

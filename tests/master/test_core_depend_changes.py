@@ -234,3 +234,12 @@ def test_frames_that_go_next_and_are_too_many_together(farm: CoreFarm) -> None:
     new = ",".join(map(str, range(2, 60_000, 3)))
     farm.frame(0, "next", new)
     assert farm.layers(0)[0].next.startswith("2")
+
+
+def test_a_layer_that_its_own_job_has_not_is_refused_also_where_the_job_is_named() -> None:
+    farm = CoreFarm()
+    job = farm.submit(a_job(layers=(a_layer("1-2", name="a"), a_layer("1-2", name="b"))))
+    change = JobChange(layer="b", layer_depends=(LayerDepend(job=job, layer="typo"),))
+    refusal = farm.refusal(ChangeJob(rq=0, job=job, change=change))
+    assert refusal.code == "no-such-layer"
+    assert refusal.text == f"it depends on layer 'typo' of job {job}, which has only a, b"

@@ -13,7 +13,7 @@ from drqueue.master.core.records import (
     ShareRecord,
 )
 from drqueue.proto.messages import Done, Refusal, Request
-from drqueue.proto.model import Limit, Share, SlaveLimits
+from drqueue.proto.model import Limit, MachineInfo, Share, SlaveLimits
 from drqueue.proto.roles import Who
 from drqueue.proto.sharing_messages import (
     DropLimit,
@@ -128,7 +128,7 @@ def test_a_limit_for_everybody_names_who_is_above_it(farm: CoreFarm) -> None:
     farm.link()
     farm.submit_as(ANNA, a_job("1-2"))
     farm.submit_as(BOB, a_job("1"))
-    assert put(farm, "user:*", 1, "cores") == "above it now: anna; that goes down as frames end"
+    assert put(farm, "user:*", 1, "cores") == "above it now: user:anna; that goes down as frames end"
     found = limits(farm)
     assert {name: (view.amount, view.used) for name, view in found.items()} == {
         "user:*": (1, 0), "user:anna": (1, 2), "user:bob": (1, 1),
@@ -152,7 +152,7 @@ def test_what_jobs_name_in_vain_is_listed(farm: CoreFarm) -> None:
     assert note(farm, DropLimit(rq=0, name="nuke")) == told
     farm.verb(1, "delete")
     put(farm, "nuke", 1)
-    told = "job 0 names it: their frames wait until it is set again"
+    told = "job 0 names it: its frames wait until it is set again"
     assert note(farm, DropLimit(rq=0, name="nuke")) == told
 
 
@@ -164,6 +164,30 @@ def test_seats_name_the_machines_that_have_them(farm: CoreFarm) -> None:
     view = limits(farm)["nuke"]
     assert (view.used, view.waiting_jobs) == (1, 1)
     assert view.held_by in (("s1",), ("s2",))
+
+
+def test_a_machine_that_has_a_seat_is_called_by_its_host_name(farm: CoreFarm) -> None:
+    machine = MachineInfo(hostname="host7", os="linux", boot_id="boot-1")
+    farm.link("s1", machine=machine, fingerprint="f" * 64)
+    put(farm, "nuke", 1, "slaves")
+    farm.submit(a_job("1-9", layer={"limits": {"nuke": 1}}))
+    assert limits(farm)["nuke"].held_by == ("host7",)
+
+
+def test_what_is_left_of_a_limit_that_was_dropped_is_not_listed(farm: CoreFarm) -> None:
+    """Frames that hold some of it still run, but nobody waits for it to be set."""
+    farm.link()
+    farm.submit_as(ANNA, a_job("1-9"))
+    for name in ("user:anna", "user:*"):
+        put(farm, name, 9)
+        note(farm, DropLimit(rq=0, name=name))
+    assert limits(farm) == {}
+
+
+def test_jobs_without_a_project_are_called_so(farm: CoreFarm) -> None:
+    farm.link("s1")
+    farm.submit(a_job("1-9"))
+    assert put(farm, "project:*", 2) == "above it now: project:; that goes down as frames end"
 
 
 def test_whom_nobody_has_heard_of_is_said(farm: CoreFarm) -> None:
@@ -277,6 +301,14 @@ def test_a_burst_below_what_runs_is_said_and_holds_back(farm: CoreFarm) -> None:
     assert farm.orders(link) == []
     share(farm, "project", "robots", pool="Default")
     assert len(farm.orders(link)) == 2
+
+
+def test_a_minimum_of_a_pool_that_is_fifo_is_said_to_count_for_nothing(farm: CoreFarm) -> None:
+    farm.link()
+    farm.submit(a_job("1", project="a"))
+    farm.ask(PutPool(rq=0, name="Default", policy="fifo"))
+    told = share(farm, "project", "a", pool="Default", minimum=3)
+    assert told == "pool Default is fifo: the minimum counts once it is fair"
 
 
 def test_more_guaranteed_than_there_is_is_said(farm: CoreFarm) -> None:

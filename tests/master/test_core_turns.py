@@ -89,7 +89,8 @@ def test_shares_are_as_the_weights_say_over_a_thousand_placements(
     farm = CoreFarm(check_every=50)
     for number, weight in enumerate(weights):
         share(farm, of, f"n{number}", weight=weight)
-        farm.submit(a_job("1-5000", **{"owner" if of == "user" else "project": f"n{number}"}))
+        whose: dict[str, Any] = {"owner" if of == "user" else "project": f"n{number}"}
+        farm.submit(a_job("1-5000", **whose))
     ends = Ends(farm, [farm.link(f"s{n}", cores=25) for n in range(2)])
     while len(ends.placed) < 1000:
         ends.one()
@@ -272,3 +273,31 @@ def test_a_frame_that_has_room_is_placed_at_once_and_all_are_done_in_the_end(
     for number, job in enumerate(jobs):
         able = [n for n in range(slaves) if job["pool"] in pools[n] and f"s{n}" not in job["blocked"]]
         assert farm.job(number).counts.done == (job["frames"] if able else 0)
+
+
+def test_who_is_below_the_minimum_and_can_have_nothing_takes_nobody_along() -> None:
+    farm = CoreFarm()
+    share(farm, "project", "short", pool="Default", minimum=4)
+    farm.submit(a_job("1", project="short", priority=100, blocked=("s1",)))
+    farm.submit(a_job("1", project="other", priority=100))
+    farm.submit(a_job("1", project="urgent", priority=900))
+    link = farm.link("s1", cores=1)
+    assert farm.order(link).key.job == 2
+
+
+def test_a_project_that_was_forgotten_and_comes_back_has_no_better_turn_than_others() -> None:
+    farm = CoreFarm()
+    link = farm.link(cores=1)
+    farm.submit(a_job("1-100", project="stays"))
+    gone = farm.submit(a_job("1-100", project="returns"))
+    order = farm.order(link)
+    farm.verb(gone, "delete")
+    farm.read_clock()
+    farm.submit(a_job("1-100", project="returns"))
+    jobs: Counter[int] = Counter()
+    for _ in range(20):
+        farm.now += 60
+        farm.exited(link, order.key)
+        order = farm.order(link)
+        jobs[order.key.job] += 1
+    assert jobs[0] == jobs[2] == 10

@@ -171,7 +171,15 @@ def test_back_off(farm: CoreFarm) -> None:
     reason = only(farm, 0, 1)
     assert (reason.code, reason.until_at) == ("back-off", pytest.approx(farm.core.turn.wall + 60))
     assert reason.text == "it failed, and is tried again in 60 s"
-    assert farm.codes() == ["back-off"]
+    assert only(farm).text == "frame 1 failed, and is tried again in 60 s"
+
+
+def test_back_off_of_several(farm: CoreFarm) -> None:
+    link = farm.link(cores=2)
+    farm.submit(a_job("1-3"))
+    farm.fail_all(link)
+    (reason,) = [reason for reason in farm.why() if reason.code == "back-off"]
+    assert (reason.text, reason.count) == ("2 frames failed, and are tried again, the first in 60 s", 2)
 
 
 def test_an_attempt_that_is_still_being_stopped(farm: CoreFarm) -> None:
@@ -223,6 +231,13 @@ def test_a_limit_that_is_too_small_for_ever(farm: CoreFarm) -> None:
     farm.link()
     farm.submit(a_job("1-9", layer={"limits": {"nuke": 2}}))
     assert only(farm).text == "limit nuke 0/1, and one attempt takes 2: it never runs"
+
+
+def test_a_limit_that_is_closed(farm: CoreFarm) -> None:
+    limit(farm, "nuke", 0)
+    farm.link()
+    farm.submit(a_job("1-9", layer={"limits": {"nuke": 1}}))
+    assert only(farm).text == "limit nuke 0/0: it is closed until somebody raises it"
 
 
 def test_a_limit_that_was_never_set(farm: CoreFarm) -> None:

@@ -1,4 +1,4 @@
-"""Why no slave takes a frame: one situation for each cause, and that alone is told; and warnings at once."""
+"""Why no slave takes a frame: one situation for each cause, and that alone is told."""
 
 from time import perf_counter
 from typing import Any
@@ -12,23 +12,17 @@ from drqueue.master.core.placement import why_not
 from drqueue.master.core.reasons import CODES, listed, megabytes, span
 from drqueue.master.core.turn import Policy
 from drqueue.proto.link_messages import Status
-from drqueue.proto.messages import Submit, Submitted
 from drqueue.proto.model import (
     Alternative,
     Gpu,
-    JobSpec,
-    LayerSpec,
-    Limit,
     MachineInfo,
     MachineLoad,
     Needs,
     Offers,
-    Share,
     SlaveLimits,
 )
-from drqueue.proto.sharing_messages import PutLimit, PutShare
 from drqueue.proto.views import Reason
-from tests.builders import ADMIN, CoreFarm, a_hello, a_job, a_layer, badly
+from tests.builders import CoreFarm, a_hello, a_job, a_layer
 
 GPUS = (Gpu(index=0, name="x", memory_mb=8192), Gpu(index=1, name="x", memory_mb=24576))
 MACHINE = MachineInfo(hostname="s1", os="linux", boot_id="boot-1", gpus=GPUS)
@@ -281,7 +275,7 @@ def test_alternatives_are_told_each(farm: CoreFarm) -> None:
     assert reason.code == "gpu"
     assert reason.text == (
         "slave s1, the only one of pool Default, lacks free GPUs (needs 1 GPU, the most free is 0); "
-        "in place of that, 4 cores: too little free cores (needs 4, the most free is 3)"
+        "in place of that, 4 cores: not enough free cores (needs 4, the most free is 3)"
     )
 
 
@@ -357,104 +351,6 @@ def test_causes_are_those_that_place_frames_and_their_counts_add_up(
         assert codes <= {reason.code for reason in causes}
 
 
-# -- warnings at once --------------------------------------------------------------------------------------
-
-
-def warned(farm: CoreFarm, spec: JobSpec) -> list[str]:
-    """What is said when this is submitted."""
-    answer = farm.ask(Submit(rq=0, token="a-token-of-its-own", spec=spec), ADMIN)
-    assert isinstance(answer, Submitted)
-    return list(answer.warnings)
-
-
-def a_comp(**fields: Any) -> LayerSpec:
-    return a_layer("1", name="comp", **fields)
-
-
-@pytest.mark.parametrize(
-    ("layer", "warning"),
-    [
-        (
-            a_comp(needs=Needs(cores=64)),
-            (
-                "layer comp can run nowhere: the only slave of pool Default lacks cores "
-                "(needs 64, the most offered is 4)"
-            ),
-        ),
-        (
-            a_comp(needs=Needs(tags=("x",))),
-            "layer comp can run nowhere: the only slave of pool Default is without tag x",
-        ),
-        (
-            a_comp(needs=Needs(where="has(shelf) or cores > 1")),
-            "no slave has an attribute shelf, which layer comp asks for",
-        ),
-        (
-            a_comp(limits={"nuke": 1}),
-            "limit nuke was never set: frames of layer comp wait until it is",
-        ),
-        (a_comp(limits={"few": 3}), "limit few is 2, and one attempt of layer comp takes 3"),
-        (
-            a_comp(limits={"cores": 1}, needs=Needs(cores=4)),
-            "limit cores is 3 cores, and one attempt of layer comp takes 4",
-        ),
-        (a_comp(limits={"closed": 1}), "limit closed is 0 machines, and one attempt of layer comp takes 1"),
-    ],
-)
-def test_what_cannot_run_is_said_at_once(farm: CoreFarm, layer: LayerSpec, warning: str) -> None:
-    linked(farm)
-    for limit in (
-        Limit(name="few", amount=2),
-        Limit(name="cores", amount=3, scope="cores"),
-        Limit(name="closed", amount=0, scope="slaves"),
-    ):
-        farm.ask(PutLimit(rq=0, name=limit.name, amount=limit.amount, scope=limit.scope))
-    assert warned(farm, a_job(layers=(layer,))) == [warning]
-
-
-def test_a_pool_without_slaves_and_a_burst_of_nothing_are_said(farm: CoreFarm) -> None:
-    linked(farm)
-    farm.ask(PutShare(rq=0, share=Share(of="project", name="film", pool="Default", burst=0)))
-    assert warned(farm, a_job(project="film")) == [
-        "project film may have 0 cores of pool Default at most, and one attempt of layer main takes 1"
-    ]
-
-
-def test_causes_that_no_slave_is_rid_of_are_counted(farm: CoreFarm) -> None:
-    linked(farm)
-    linked(farm, "s2", cores=99)
-    linked(farm, "s3", cores=2)
-    needs = Needs(cores=64, tags=("ssd",))
-    assert warned(farm, a_job(blocked=("s2",), layers=(a_comp(needs=needs),))) == [
-        (
-            "layer comp can run nowhere: of 3 slaves of pool Default, 2 lack cores "
-            "(needs 64, the most offered is 4), 1 blocked for this job"
-        )
-    ]
-
-
-def test_a_pool_that_no_slave_is_in_is_said_once(farm: CoreFarm) -> None:
-    linked(farm)
-    layers = tuple(a_layer("1", name=f"l{n}", needs=Needs(cores=n + 1)) for n in range(4))
-    text = "no slave is in pool night: the only one is in others"
-    assert warned(farm, a_job(pool="night", layers=layers)) == [text]
-
-
-def test_warnings_are_bounded(farm: CoreFarm) -> None:
-    linked(farm)
-    layers = tuple(a_layer("1", name=f"l{n}", limits={f"x{n}": 1}) for n in range(100))
-    assert len(warned(farm, a_job(layers=layers))) == 20
-
-
-def test_of_a_job_that_can_run_nothing_is_said_though_all_is_taken(farm: CoreFarm) -> None:
-    link = linked(farm)
-    farm.submit(a_job("1-99"))
-    needs = Needs(cores=4, gpus=1, tags=("ssd",), where='rack == "7"', alternatives=(Alternative(cores=1),))
-    assert warned(farm, a_job(layers=(a_comp(needs=needs),))) == []
-    farm.unlink(link)
-    farm.fail_all(link, badly())
-
-
 # -- words -------------------------------------------------------------------------------------------------
 
 
@@ -465,11 +361,15 @@ def test_of_a_job_that_can_run_nothing_is_said_though_all_is_taken(farm: CoreFar
         (megabytes(1023), "1023 MB"),
         (megabytes(1024), "1 GB"),
         (megabytes(1536), "1.5 GB"),
+        (megabytes(9998 * 1024), "9998 GB"),
+        (megabytes(100_000 * 1024), "97.7 TB"),
         (span(0.2), "1 s"),
         (span(-5), "0 s"),
         (span(119), "119 s"),
         (span(121), "3 min"),
         (span(7200), "2 h"),
+        (span(95 * 3600), "95 h"),
+        (span(97 * 3600), "5 days"),
         (listed(["a"]), "a"),
         (listed(["a", "b"], last="or"), "a or b"),
         (listed(["a", "b", "c", "d", "e"]), "a, b, c and 2 more"),

@@ -124,6 +124,11 @@ def test_empty_is_not_there_but_can_be_asked() -> None:
         ("a == 1 b", 8, "'and', 'or' or the end is expected, not b"),
         ("(a == 1", 8, "')' after what the parenthesis holds is expected, not the end"),
         ("host in 'a'", 9, "'(' after host in is expected, not 'a'"),
+        (
+            "ssd in tags",
+            8,
+            "'(' after ssd in is expected, not tags: a text stands in quotes, as \"ssd\" in tags",
+        ),
         ("host in ('a' 'b')", 14, "',' or ')' is expected, not 'b'"),
         ("host ~ 7", 8, "a pattern in quotes is expected, not 7"),
         ("gpus", 5, "a comparison of gpus is expected, not the end"),

@@ -289,7 +289,7 @@ class Amount(click.ParamType[float]):
 
     def __init__(self, none: str = "", *, above: bool = False) -> None:
         self._none, self._above = none, above
-        wanted = "a number above 0" if above else "a number from 0 on"
+        wanted = "a number above 0, as 4 or 0.5" if above else "a number from 0 on, as 20 or 2.5"
         self._wanted = f"{wanted}, or {none}" if none else wanted
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:

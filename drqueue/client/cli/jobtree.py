@@ -96,8 +96,8 @@ def _layer(known: "Known", job: int, layer: "LayerView", told: set[int]) -> dict
 def _wait(
     known: "Known", job: int, depend: "Depend | LayerDepend", told: set[int], own: "LayerView | None" = None
 ) -> dict[str, Any]:
-    """One dependency. `over` of its frames are, `wanted` must be; `met` is None where that differs from frame
-    to frame, or is not known; `never`: it will not be met by itself."""
+    """One dependency. `over` of its frames are, `wanted` must be (`chunks`: they are such); `met` is None
+    where that differs from frame to frame, or is not known; `never`: it will not be met by itself."""
     from drqueue.client.depend_text import depend_text
     from drqueue.proto.model import LayerDepend
     from drqueue.proto.rules import frames_wanted
@@ -115,13 +115,15 @@ def _wait(
     }
     found = known.get(number)
     layers: list[Counts] = []
+    wait["chunks"] = False
     if found is not None:
         name = own.name if depend.frames == "previous" and own is not None else depend.layer
         wait["layer"] = name
-        layers = [layer.chunk_counts for layer in found[1] if layer.name == name]
+        meant = [layer for layer in found[1] if layer.name == name]
         if not name:
-            layers = [layer.chunk_counts for layer in found[1]]
-            layers = layers if own is None else layers[:1]
+            meant = list(found[1] if own is None else found[1][:1])
+        layers = [layer.chunk_counts for layer in meant]
+        wait["chunks"] = any(layer.chunk > 1 for layer in meant)
     total = sum(counts.total for counts in layers)
     lost = sum(counts.failed + counts.cancelled for counts in layers)
     over = sum(counts.done for counts in layers) + (lost if depend.until == "ended" else 0)
@@ -211,13 +213,14 @@ def _wait_branch(wait: dict[str, Any], job: int) -> Branch:
         "any": f"after any frame of {who}",
         "percent": f"after {wait['percent']:g}% of {who}",
         "previous": "each frame after the one before it",
-        "each": f"each frame after {_same(wait['offset'])} of {who}",
+        "each": f"each frame {_same(wait['offset'])} of {who}",
     }
     text, style = words[wait["frames"]], ""
     if wait["met"]:
         text, style = f"{text}: met", "green"
     elif wait["total"]:
-        text += f": {wait['over']} of {wait['wanted']} {wait['until']}"
+        what = "chunks " if wait["chunks"] else ""
+        text += f": {wait['over']} of {wait['wanted']} {what}{wait['until']}"
         if wait["never"]:
             # For which it would take a requeue, or a finish.
             text, style = f"{text}, {wait['lost']} failed or cancelled", "red"
@@ -225,4 +228,4 @@ def _wait_branch(wait: dict[str, Any], job: int) -> Branch:
 
 
 def _same(offset: int) -> str:
-    return "the same" if not offset else f"the one {abs(offset)} {'later' if offset > 0 else 'earlier'}"
+    return f"n after n{offset:+d}" if offset else "after the same"

@@ -68,7 +68,7 @@ def _row(view: "LimitView") -> list[str | Cell]:
 @click.argument("name")
 @common
 def show(name: str) -> None:
-    """Show one limit, and who holds it."""
+    """Show one limit; of one that counts slaves, the machines that hold its seats, too."""
     from drqueue.client.errors import NoSuchLimit
 
     options = asked()
@@ -113,8 +113,11 @@ def set_(name: str, amount: float | None, scope: "LimitScope | None") -> None:
     if amount is None and scope is None:
         raise click.UsageError("say how much of it there is: drqueue limit set NAME AMOUNT")
     did = asked().talk(lambda farm: farm.set_limit(name, amount, scope))
-    what = amount_text(amount) if amount is not None else ""
-    told(did, f"limit {name} is {' '.join(part for part in (what, scope or '') if part)} now", name=name)
+    if amount is None:
+        what = f"counts {scope}"
+    else:
+        what = f"is {amount_text(amount) if scope is None else many(amount, scope.removesuffix('s'))}"
+    told(did, f"limit {name} {what} now", name=name)
 
 
 @limit.command("drop", short_help="Forget a limit.")

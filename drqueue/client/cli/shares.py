@@ -103,8 +103,8 @@ def set_(
 
     `project:` without a name are jobs without a project. A minimum and a burst are of one pool: name it.
     """
-    given: dict[str, Any] = {"weight": weight, "minimum": minimum, "burst": burst}
-    change = {name: value for name, value in given.items() if value is not None}
+    options: dict[str, Any] = {"weight": weight, "minimum": minimum, "burst": burst}
+    change = {name: value for name, value in options.items() if value is not None}
     if not change:
         raise click.UsageError("nothing was named: --weight, --minimum or --burst")
     if change.get("burst") == NO_BOUND:
@@ -117,10 +117,13 @@ def set_(
 
         from drqueue.proto.model import Share
 
-        former = Share(of=of, name=name, pool=pool)
-        for view in await farm.shares():
-            if (view.of, view.name, view.pool) == (of, name, pool) and view.share is not None:
-                former = structs.replace(view.share, pool=pool) if view.share.pool == pool else former
+        mine = [view.share for view in await farm.shares() if (view.of, view.name) == (of, name)]
+        given = {share.pool: share for share in mine if share is not None}
+        former = given.get(pool)
+        if former is None:
+            # A share of this pool takes the place of the one of all pools: the weight is to stay.
+            weight = given[""].weight if "" in given else 1
+            former = Share(of=of, name=name, pool=pool, weight=weight)
         made.append(structs.replace(former, **change))
         return await farm.set_share(made[0])
 

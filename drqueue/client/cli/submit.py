@@ -1,6 +1,7 @@
 """`drqueue submit`."""
 
 import os
+import sys
 from collections import Counter
 from typing import Any
 
@@ -140,7 +141,12 @@ def submit(command: tuple[str, ...], path: str | None, wait: bool, **given: Any)
 
 
 def _warn(text: str) -> None:
-    say(f"drqueue: warning: {text}")
+    from drqueue.client.cli.output import wrapped
+
+    line = f"drqueue: warning: {text}"
+    first, *rest = wrapped(line, "  ") if sys.stderr.isatty() else (line,)
+    for each in (first.lstrip(), *rest):
+        say(each)
 
 
 def _from_words(command: tuple[str, ...], given: dict[str, Any]) -> Any:
@@ -262,6 +268,8 @@ def _limits(given: tuple[tuple[str, int], ...]) -> dict[str, int]:
     """How much of each limit; one that is named twice is taken twice."""
     limits: Counter[str] = Counter()
     for name, units in given:
+        if not units:
+            raise click.UsageError(f"--limit {name}=0 takes nothing: leave it out")
         limits[name] += units
     return dict(limits)
 

@@ -20,8 +20,9 @@ _SUMMARY = "slaves"
 @click.command(short_help="Say why a job or a frame does not render.")
 @click.argument("job_id", metavar="ID", type=JOB_ID)
 @click.argument("name", metavar="[FRAME]", type=FRAME, required=False)
+@click.option("--each", is_flag=True, help="Tell each cause that slaves are counted by, with alternatives.")
 @common
-def why(job_id: int, name: tuple[str, int] | None) -> None:
+def why(job_id: int, name: tuple[str, int] | None, each: bool) -> None:
     """Say why a job, or one frame of it (N or LAYER:N), does not render, most telling reason first."""
     layer, number = name or ("", None)
     options = asked()
@@ -32,14 +33,17 @@ def why(job_id: int, name: tuple[str, int] | None) -> None:
     what = f"job {job_id}" if number is None else f"frame {number} of job {job_id}"
     if not reasons:
         print(f"{what} does not wait for anything")
-    output.show(_lines(reasons))
+    output.show(_lines(reasons, each=each))
 
 
-def _lines(reasons: "Iterable[Reason]") -> "Iterator[str]":
-    """One line for each reason; on a terminal as many as it takes."""
+def _lines(reasons: "Iterable[Reason]", *, each: bool) -> "Iterator[str]":
+    """One line for each reason; on a terminal as many as it takes. `each`: also for the parts of a summary."""
     left = 0
     for reason in reasons:
         indent = "  " if left > 0 else ""
+        if indent and not each:
+            left -= reason.count
+            continue
         left = reason.count if reason.code == _SUMMARY else left - reason.count
         until = f" (until {output.moment(reason.until_at)})" if reason.until_at else ""
         if sys.stdout.isatty():

@@ -1,12 +1,20 @@
-"""Frames that wait at slaves, after something changed that they were sent ahead by."""
+"""Which frames may wait at slaves, and which are asked back because they may no more."""
 
 from collections.abc import Iterable
 
+from drqueue.master.core.layer import Layer
 from drqueue.master.core.placement import is_blocked
-from drqueue.master.core.schedule import may_wait_ahead
 from drqueue.master.core.slave import Slave
-from drqueue.master.core.state import Job
+from drqueue.master.core.state import FarmState, Job
 from drqueue.master.core.turn import Turn
+
+
+def may_wait_ahead(state: FarmState, layer: Layer) -> bool:
+    """Whether frames of the layer are brief, and nothing but cores and memory holds them back."""
+    job, asks = layer.job, layer.demand.asks
+    if not layer.brief or len(asks) > 1 or asks[0].gpus or asks[0].disk_mb or asks[0].amounts:
+        return False
+    return not (job.spec.max_running or job.spec.max_per_slave or job.avoids or state.limits.of(layer))
 
 
 def ask_back(turn: Turn, slaves: Iterable[Slave] | None = None, job: Job | None = None) -> None:

@@ -6,6 +6,7 @@ retries makes the frame FAILED. Lost slaves, hard stops and reruns are nobody's 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from msgspec import structs
 
@@ -48,6 +49,10 @@ class Verdict:
     fresh: bool = False
 
 
+#: What nearly all attempts come to.
+_DONE: Final = Verdict("DONE", "done")
+
+
 def judge(attempt: Attempt, result: Exit) -> Verdict:
     """Facts (how it ended) against wishes (what was asked meanwhile)."""
     well = succeeded(result, attempt.layer.spec.success_exit_codes)
@@ -56,7 +61,7 @@ def judge(attempt: Attempt, result: Exit) -> Verdict:
     if attempt.again or attempt.stop == "requeue":
         return Verdict("WAITING", "requeued", fresh=True)
     if well:
-        return Verdict("DONE", "done")
+        return _DONE
     if attempt.stop == "hard-stop":
         return Verdict("WAITING", "killed")
     out_of_tries = attempt.requeued >= attempt.layer.spec.retries
@@ -136,6 +141,8 @@ def supersede(state: FarmState, attempt: Attempt, to: Resting, stop: str) -> Non
     state.save.append(layer.frame_record(attempt.index, to, past))
     state.save.append(attempt.record())
     state.touch(attempt)
+    # Its job runs one less: another may start.
+    state.want_schedule = True
 
 
 def ask_stop(state: FarmState, attempt: Attempt, stop: str, tell: Callable[[Attempt], None]) -> None:

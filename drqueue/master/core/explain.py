@@ -31,6 +31,12 @@ _NUMBERS_SHOWN: Final = 60
 #: Different demands of one job that slaves are asked for, and frames looked at for one that may go anywhere.
 _DEMANDS_MOST: Final = 4
 _FRAMES_MOST: Final = 64
+#: Why jobs go before another one, what counts most first.
+_BELOW: Final = "below its project's guaranteed minimum"
+_PRIOR: Final = "of higher priority"
+_SHARE: Final = "by share"
+_EARLIER: Final = "queued earlier"
+_BEFORE: Final = (_BELOW, _PRIOR, _SHARE, _EARLIER)
 
 
 def why(turn: Turn, job: Job, layer: Layer | None, index: int | None) -> list[Reason]:
@@ -182,12 +188,16 @@ def _of_layer(turn: Turn, layer: Layer, index: int | None) -> Iterator[Reason]:
         yield _held(layer, index if index is not None else layer.held.first(), index is not None)
     if layer.delayed and (index is None or index in layer.delayed):
         soonest = layer.delayed[index] if index is not None else min(layer.delayed.values())
-        yield Reason(
-            code="back-off",
-            text=f"it failed, and is tried again in {max(0.0, soonest - turn.now):.0f} s",
-            count=1 if index is not None else len(layer.delayed),
-            until_at=turn.state.wall(soonest),
-        )
+        seconds = f"in {max(0.0, soonest - turn.now):.0f} s"
+        count = 1 if index is not None else len(layer.delayed)
+        text = f"it failed, and is tried again {seconds}"
+        if index is None:
+            which = f"of layer {layer.spec.name} " if len(layer.job.layers) > 1 else ""
+            first = next(one for one, until in layer.delayed.items() if until == soonest)
+            text = f"frame {layer.chunks.first(first)} {which}failed, and is tried again {seconds}"
+            if count > 1:
+                text = f"{many(count, 'frame')} {which}failed, and are tried again, the first {seconds}"
+        yield Reason(code="back-off", text=text, count=count, until_at=turn.state.wall(soonest))
     if layer.dying:
         dying = layer.waiting_for_dying()
         if index in dying if index is not None else len(dying) == len(layer.waiting) > 0:
@@ -299,12 +309,17 @@ def _of_limit(claim: Claim, ask: Ask, count: int) -> Reason:
     what = {"cores": " cores", "slaves": " machines"}.get(counter.scope, "")
     if name.startswith("burst:"):
         project, _, pool = name.removeprefix("burst:").rpartition("@")
-        text = f"project {project} runs {used} of the {most} cores that it may have of pool {pool}"
+        who, they, run = (
+            (f"project {project}", "it", "runs") if project else ("jobs without a project", "they", "run")
+        )
+        text = f"{who} {run} {used} of the {most} cores that {they} may have of pool {pool}"
         code, name = "burst", project
     else:
         code = "limit" if claim.of == "lane" else f"limit-{claim.of}"
         text = f"limit {name} {used}/{most}{what}"
-    if units > counter.amount:
+    if not counter.amount:
+        text += ": it is closed until somebody raises it"
+    elif units > counter.amount:
         text += f", and one attempt takes {plain(units)}: it never runs"
     elif counter.used < counter.amount:
         text += f", and one attempt takes {plain(units)}"
@@ -320,14 +335,14 @@ def _before(state: FarmState, job: Job) -> tuple[int, str]:
             continue
         theirs = _standing(state, other)
         if theirs[0] < own[0]:
-            groups.setdefault("below its project's guaranteed minimum", []).append(other)
+            groups.setdefault(_BELOW, []).append(other)
         elif theirs[0] == own[0] and theirs[1] < own[1]:
-            groups.setdefault("of higher priority", []).append(other)
+            groups.setdefault(_PRIOR, []).append(other)
         elif theirs[:2] == own[:2] and other.spec.pool == job.spec.pool and theirs[2:] < own[2:]:
             fair = state.sharing.policies.get(job.spec.pool, "fair") == "fair"
-            groups.setdefault("by share" if fair else "queued earlier", []).append(other)
+            groups.setdefault(_SHARE if fair else _EARLIER, []).append(other)
     parts = []
-    for words, jobs in groups.items():
+    for words, jobs in sorted(groups.items(), key=lambda group: _BEFORE.index(group[0])):
         frames = sum(len(x.waiting) for one in jobs for x in one.layers if not x.blocked)
         parts.append(f"{many(len(jobs), 'job')} {words} ({many(frames, 'frame')})")
     total = sum(map(len, groups.values()))

@@ -137,16 +137,23 @@ class Limits:
             if limit is not None and limit.scope != counter.scope:
                 others[counter] = limit.scope
         if others or (new and colon):
-            self._count_anew(attempts, others)
+            self._count_anew(attempts, others, kind if new and colon else "")
 
-    def _count_anew(self, attempts: Iterable["Attempt"], scopes: Mapping[Counter, LimitScope]) -> None:
-        every = [(attempt, {c.name: n for c, n in attempt.held}) for attempt in attempts if not attempt.ahead]
-        for attempt, _held in every:
-            self._give(attempt)
+    def _count_anew(
+        self, attempts: Iterable["Attempt"], scopes: Mapping[Counter, LimitScope], kind: str
+    ) -> None:
+        """Counters get other scopes; of what counts by itself, `kind` counts from now on."""
         for counter, scope in scopes.items():
-            counter.scope = scope
-        for attempt, held in every:
-            self.take_again(attempt, held)
+            counter.scope, counter.used, counter.machines = scope, 0, {}
+        for attempt in attempts:
+            for counter, count in attempt.held:
+                if counter in scopes:
+                    counter.take(counter.units(attempt.ask, count), attempt.machine)
+            if kind and not attempt.ahead and all(counter.kind != kind for counter, _ in attempt.held):
+                for counter, count, _ in self.of(attempt.layer):
+                    if counter.kind == kind:
+                        counter.take(counter.units(attempt.ask, count), attempt.machine)
+                        attempt.held = (*attempt.held, (counter, count))
 
     def prune(self) -> None:
         """Forget counters that nobody set (for themselves), holds or waits for."""

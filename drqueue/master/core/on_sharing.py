@@ -103,7 +103,7 @@ def _above(turn: Turn, name: str) -> list[str]:
         return []
     if rest != "*":
         return [f"{in_use(over[0])}: it goes down as frames end"]
-    names = _listed([counter.name.partition(":")[2] for counter in over])
+    names = _listed([counter.name for counter in over])
     return [f"above it now: {names}; that goes down as frames end"]
 
 
@@ -130,8 +130,9 @@ def _drop_limit(turn: Turn, request: DropLimit) -> list[str]:
     jobs = [str(job.id) for job in naming_jobs(state, name)]
     if not jobs:
         return []
-    named = f"job {jobs[0]} names" if len(jobs) == 1 else f"jobs {_listed(jobs)} name"
-    return [f"{named} it: their frames wait until it is set again"]
+    if len(jobs) == 1:
+        return [f"job {jobs[0]} names it: its frames wait until it is set again"]
+    return [f"jobs {_listed(jobs)} name it: their frames wait until it is set again"]
 
 
 def _no_such_limit(turn: Turn, name: str) -> Refused:
@@ -175,6 +176,8 @@ def _promised(turn: Turn, share: Share) -> list[str]:
     if not share.minimum:
         return []
     pool = pool_of(turn.state, share.pool)
+    if pool.policy == "fifo":
+        return [f"pool {share.pool} is fifo: the minimum counts once it is fair"]
     promised = sum(
         milli(each.minimum) for each in turn.state.sharing.given.values() if each.pool == share.pool
     )

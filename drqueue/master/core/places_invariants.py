@@ -5,7 +5,6 @@ from collections import Counter
 
 from drqueue.master.core.demand import lacks
 from drqueue.master.core.layer import Layer
-from drqueue.master.core.limits import Limits
 from drqueue.master.core.placement import why_never
 from drqueue.master.core.slave import Slave
 from drqueue.master.core.state import FarmState
@@ -106,19 +105,38 @@ def check_settled(state: FarmState) -> None:
     """After a scheduling pass: nothing that waits could run somewhere now. A slow look at every pair."""
     for job in state.jobs.values():
         for layer in job.layers:
-            if layer.lane is None or layer.dying or layer.history or job.avoids:
-                continue
-            if _held_back(state.limits, layer):
-                continue
-            for slave in state.slaves.values():
-                if why_never(slave, layer) is None and job.spec.max_per_slave == 0:
-                    fits = any(lacks(slave, ask) is None for ask in layer.demand.asks)
-                    assert not fits, f"job {job.id} layer {layer.index} could run on {slave.name}"
+            if layer.waiting and not layer.blocked and job.open:
+                for avoid in _avoided(layer):
+                    for slave in state.slaves.values():
+                        where = f"job {job.id} layer {layer.index} could run on {slave.name}"
+                        assert not _could_run(state, layer, avoid, slave), where
 
 
-def _held_back(limits: Limits, layer: Layer) -> bool:
-    for claim in limits.of(layer):
-        units = min(claim.counter.units(ask, claim.each) for ask in layer.demand.asks)
-        if claim.counter.scope == "slaves" or not claim.counter.has(units):
-            return True
-    return False
+def _avoided(layer: Layer) -> set[frozenset[int]]:
+    """The sets of slaves that frames of a layer which wait for a place keep away from."""
+    dying, found = layer.waiting_for_dying(), set()
+    for index in layer.waiting:
+        if index not in dying:
+            past = layer.history.get(index)
+            avoid = frozenset((*(past.avoid if past is not None else ()), *layer.job.avoids))
+            others = [s for s in layer.job.state.slaves.values() if s.id not in avoid]
+            elsewhere = any(why_never(slave, layer) is None for slave in others)
+            found.add(avoid if elsewhere else frozenset())
+    return found
+
+
+def _could_run(state: FarmState, layer: Layer, avoid: frozenset[int], slave: Slave) -> bool:
+    job = layer.job
+    most = job.spec.max_per_slave
+    if slave.id in avoid or why_never(slave, layer) is not None:
+        return False
+    if most and job.on_slave.get(slave.id, 0) >= most:
+        return False
+    return any(
+        lacks(slave, ask) is None
+        and all(
+            claim.counter.has(claim.counter.units(ask, claim.each), slave.machine_name)
+            for claim in state.limits.of(layer)
+        )
+        for ask in layer.demand.asks
+    )

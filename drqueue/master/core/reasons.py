@@ -90,18 +90,19 @@ def many(count: float, what: str) -> str:
 
 
 def span(seconds: float) -> str:
-    """A time to wait in words, rounded up: `45 s`, `31 min`, `24 h`."""
+    """A time to wait in words, rounded up: `45 s`, `31 min`, `24 h`, `5 days`."""
     left = max(0, -int(-seconds // 1))
-    for size, word in ((7200, "h"), (120, "min")):
+    for size, word, unit in ((96 * 3600, "days", 24 * 3600), (7200, "h", 3600), (120, "min", 60)):
         if left >= size:
-            unit = 3600 if word == "h" else 60
             return f"{-(-left // unit)} {word}"
     return f"{left} s"
 
 
 def megabytes(count: int) -> str:
-    """`500 MB`, `24 GB`, `1.5 GB`."""
-    return f"{count} MB" if count < 1024 else f"{count / 1024:.4g} GB"
+    """`500 MB`, `24 GB`, `1.5 GB`, `97.7 TB`."""
+    if count < 1024:
+        return f"{count} MB"
+    return f"{count / 1024:.4g} GB" if count < 9999 * 1024 else f"{count / 1024**2:,.1f} TB"
 
 
 def asked(ask: Ask, *, machine_memory_mb: int = 0) -> str:

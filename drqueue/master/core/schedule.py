@@ -5,11 +5,12 @@ fit), asked for what `demand` and `placement` judge. A frame that failed on a sl
 for as long as there is another that could ever run it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
 
 from msgspec import structs
 
+from drqueue.master.core.ahead import may_wait_ahead
 from drqueue.master.core.amounts import Ask, plain
 from drqueue.master.core.attempt import Attempt
 from drqueue.master.core.demand import Demand
@@ -109,9 +110,7 @@ def _place(
             reached = _reached(state, lane, claims)
             if not asks:
                 return reached
-    for index in _in_order(layer):
-        if layer.dying and layer.is_dying(index):
-            continue
+    for nth, index in enumerate(_in_order(layer)):
         avoid = avoided(layer, index) if layer.history or layer.job.avoids else ()
         accept = acceptor(state, layer, avoid) if avoid or claims or layer.job.picky else None
         for ask in asks:
@@ -120,24 +119,47 @@ def _place(
                 _dispatch(state, layer, index, slave, ask, now, lease_s, run)
                 touched.append(slave)
                 return _Found.PLACED
-        past = layer.history.get(index) if avoid else None
-        if past is None or not past.avoid:
-            # What goes for this frame goes for all but those that avoid even more slaves.
+        if not avoid or (not nth and not _has_room(state, layer, asks)):
+            # What holds this one back holds back all of them.
             break
     for claim in claims:
         if claim.counter.scope == "slaves":
             state.lanes.wait_for(lane, claim.counter)
-    open_to_all = acceptor_of_seats(seats_only(state, layer))
-    if len(asks) == len(demand.asks) and not any(rooms.find(demand, ask, open_to_all) for ask in asks):
+    if len(asks) == len(demand.asks) and not _has_room(state, layer, asks):
         return _Found.NO_ROOM
     return _Found.NOT_LAYER
 
 
-def _in_order(layer: Layer) -> Iterable[int]:
-    if layer.history or layer.dying:
-        return layer.order.each(layer.waiting)
-    first = layer.order.first(layer.waiting)
-    return () if first is None else (first,)
+def _has_room(state: FarmState, layer: Layer, asks: Sequence[Ask]) -> bool:
+    """Whether some slave has room for frames of the layer's lane, be it this layer's or another's."""
+    open_to_all = acceptor_of_seats(seats_only(state, layer))
+    return any(state.rooms.find(layer.demand, ask, open_to_all) for ask in asks)
+
+
+def _in_order(layer: Layer) -> Iterator[int]:
+    """Frames that may be placed, in their order: the first of those that keep away from the same slaves."""
+    waiting, history = layer.waiting, layer.history
+    if not history and not layer.dying:
+        first = layer.order.first(waiting)
+        if first is not None:
+            yield first
+        return
+    told: set[tuple[int, ...]] = set()
+    for index in layer.order.each(waiting):
+        past = history.get(index)
+        avoid = past.avoid if past is not None else ()
+        if avoid in told or (layer.dying and layer.is_dying(index)):
+            continue
+        told.add(avoid)
+        yield index
+        if not avoid:
+            break
+    # Most frames have no past: there is no need to look at them all.
+    for index, past in history.items():
+        new = past.avoid and past.avoid not in told and index in waiting
+        if new and not (layer.dying and layer.is_dying(index)):
+            told.add(past.avoid)
+            yield index
 
 
 def _leaves(claim: Claim, ask: Ask) -> bool:
@@ -192,14 +214,6 @@ def _send_ahead(state: FarmState, touched: list[Slave], now: float, lease_s: flo
             else:
                 _dispatch(state, layer, index, slave, lane.demand.asks[0], now, lease_s, run, ahead=True)
                 room -= 1
-
-
-def may_wait_ahead(state: FarmState, layer: Layer) -> bool:
-    """Whether frames of the layer are brief, and nothing but cores and memory holds them back."""
-    job, asks = layer.job, layer.demand.asks
-    if not layer.brief or len(asks) > 1 or asks[0].gpus or asks[0].disk_mb or asks[0].amounts:
-        return False
-    return not (job.spec.max_running or job.spec.max_per_slave or job.avoids or state.limits.of(layer))
 
 
 def _take_back(state: FarmState, take_back: Callable[[Attempt], None]) -> None:

@@ -4,7 +4,7 @@ Rules: a list shows what was set, and beside that what nobody set but jobs name,
 that are stopped, or wait for others, have waiting frames, too.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from msgspec import Struct, msgpack
@@ -84,7 +84,8 @@ def _limit_views(state: FarmState) -> list[LimitView]:
             continue
         counter, limit = limits.counters.get(name), limits.set_to.get(name)
         rule = limit or limits.set_to.get(f"{name.partition(':')[0]}:*")
-        if counter is None and rule is None and ":" in name:
+        if rule is None and ":" in name:
+            # What is left of one that was dropped: it holds back nobody.
             continue
         views.append(
             LimitView(
@@ -93,10 +94,19 @@ def _limit_views(state: FarmState) -> list[LimitView]:
                 scope="attempts" if rule is None else rule.scope,
                 used=0 if counter is None else plain(counter.used),
                 waiting_jobs=wanted.get(name, 0),
-                held_by=() if counter is None else tuple(sorted(counter.machines)[:_MACHINES_MOST]),
+                held_by=() if counter is None else _hosts(state, counter.machines),
             )
         )
     return views
+
+
+def _hosts(state: FarmState, machines: Iterable[str]) -> tuple[str, ...]:
+    """What people call machines that hold seats: counters know them by their fingerprints."""
+    held = set(machines)
+    if not held:
+        return ()
+    names = {s.machine_name: s.machine.hostname or s.name for s in state.slaves.values()}
+    return tuple(sorted(names.get(machine, machine) for machine in held)[:_MACHINES_MOST])
 
 
 def _limits_of(state: FarmState, job: Job) -> set[str]:

@@ -205,7 +205,7 @@ class _Group:
                 parts.append(f"; in place of that, {asked(ask)}: they are loaded by others")
             elif code:
                 short = self._short_of(code, ask, self.slaves)
-                parts.append(f"; in place of that, {asked(ask)}: too little {short}")
+                parts.append(f"; in place of that, {asked(ask)}: not enough {short}")
         return "".join(parts)
 
     def _short_of(self, code: str, ask: Ask, slaves: Iterable[Slave]) -> str:

@@ -29,12 +29,14 @@ _PoolKey = tuple[bool, int, int, str]
 class _Tier:
     """All lanes of one pool that have layers of one priority; who is in them, by project, by load."""
 
-    __slots__ = ("below", "benches", "heap", "lanes")
+    __slots__ = ("below", "benches", "heap", "lanes", "left")
 
     def __init__(self, below: int) -> None:
         #: The negated priority.
         self.below = below
         self.lanes: list[tuple[Lane, Level]] = []
+        #: How many of them were not passed over yet.
+        self.left = 0
         self.benches: dict[str, list[tuple[Lane, Level, Bench]]] = {}
         self.heap: list[tuple[bool, float, str, Project]] | None = None
 
@@ -74,6 +76,7 @@ class Turns:
 
     def __init__(self, lanes: Iterable[Lane], number: int) -> None:
         self.number = number
+        self._tiers: dict[Lane, list[_Tier]] = {}
         #: By pool, the highest priority last.
         tiers: dict[Pool, list[_Tier]] = {}
         found: dict[tuple[Pool, int], _Tier] = {}
@@ -85,6 +88,8 @@ class Turns:
                     tier = found[key] = _Tier(below)
                     tiers.setdefault(lane.pool, []).append(tier)
                 tier.lanes.append((lane, level))
+                tier.left += 1
+                self._tiers.setdefault(lane, []).append(tier)
         self._pools: list[tuple[_PoolKey, Pool, list[_Tier]]] = []
         for pool, some in tiers.items():
             some.sort(key=lambda tier: -tier.below)
@@ -96,6 +101,11 @@ class Turns:
         pools = self._pools
         while pools:
             before, pool, tiers = pools[0]
+            if not tiers[-1].left:
+                tiers.pop()
+                if not tiers:
+                    heappop(pools)
+                continue
             key, tier = self._key(pool, tiers)
             if key != before:
                 heapreplace(pools, (key, pool, tiers))
@@ -115,6 +125,8 @@ class Turns:
     def pass_lane(self, lane: Lane) -> None:
         """Nothing can be done for a lane in this pass any more."""
         lane.over = self.number
+        for tier in self._tiers[lane]:
+            tier.left -= 1
 
     def _key(self, pool: Pool, tiers: list[_Tier]) -> tuple[_PoolKey, _Tier]:
         """Where a pool stands among others, and which of its tiers is to be served first."""
@@ -130,6 +142,8 @@ class Turns:
         if tier.heap is None:
             benches = tier.benches
             for lane, level in tier.lanes:
+                if lane.over == self.number:
+                    continue
                 for name, bench in level.benches.items():
                     some = benches.get(name)
                     if some is None:

@@ -8,6 +8,8 @@ THOUSAND = 1000
 
 def milli(amount: float) -> int:
     """An amount in thousandths; whatever is asked for at all is at least one."""
+    if type(amount) is int:
+        return amount * THOUSAND if amount > 0 else 0
     return max(1, round(amount * THOUSAND)) if amount > 0 else 0
 
 

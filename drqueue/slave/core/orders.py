@@ -72,7 +72,7 @@ class Work:
             # Read after a sleep: the master sent it before, and may have given it up by now.
             self.deny(order.key, "the order came too late: its lease was over")
             return
-        attempt = Attempt(order)
+        attempt = Attempt.of(order)
         state.held[order.key] = state.queued[order.key] = attempt
         self.save.append(Accepted(order))
         self._expect_lease_end(attempt)
@@ -200,12 +200,19 @@ class Work:
             return
         if attempt.phase not in ALIVE:
             return
+        reason, text = event.reason, ""
+        if attempt.stop_reason:
+            reason, text = attempt.stop_reason, attempt.stop_text
+        elif reason:
+            text = _REASON_TEXTS.get(reason, "")
+        started_at = event.started_at or attempt.started_at
         exit_ = Exit(
             code=event.code,
             signal=event.signal,
-            reason=attempt.stop_reason or event.reason,
-            text=attempt.stop_text if attempt.stop_reason else _REASON_TEXTS.get(event.reason, ""),
-            started_at=max(0.0, event.started_at or attempt.started_at),
+            reason=reason,
+            text=text,
+            # What the keeper says of a clock that was set meanwhile may be less.
+            started_at=max(0.0, started_at),
             ended_at=max(0.0, event.ended_at),
             cpu_s=max(0.0, event.cpu_s),
             peak_mb=event.peak_bytes / _MB,
@@ -286,15 +293,18 @@ class Work:
             self._terminate(attempt)
 
     def _expect_lease_end(self, attempt: Attempt) -> None:
-        self._lease_check_at = min(self._lease_check_at, self._lease_end(attempt))
+        end = self._lease_end(attempt)
+        if end < self._lease_check_at:
+            self._lease_check_at = end
 
     def _lease_end(self, attempt: Attempt) -> float:
-        if attempt.order.on_unreachable == "hold" or attempt.stop_reason:
+        order, phase, grant_s = attempt.order, attempt.phase, self.state.grant_s
+        if order.on_unreachable == "hold" or attempt.stop_reason:
             return inf
         # An attempt whose process is gone has nothing that could run twice.
-        if attempt.phase in (Phase.ENDED, Phase.VERIFYING):
+        if phase is Phase.ENDED or phase is Phase.VERIFYING:
             return inf
-        return self.state.heard_at + max(attempt.order.lease_s, self.state.grant_s)
+        return self.state.heard_at + (max(grant_s, order.lease_s))
 
     def _terminate(self, attempt: Attempt) -> None:
         self.do.append(SignalTree(attempt.key, kill=False))
@@ -314,20 +324,22 @@ class Work:
             self.state.give_back(attempt)
 
     def _end(self, attempt: Attempt, exit_: Exit) -> None:
-        self._free(attempt)
-        key = attempt.key
-        self.state.queued.pop(key, None)
-        self.state.fresh.pop(key, None)
+        state, key, phase = self.state, attempt.key, attempt.phase
+        if phase in USING:
+            state.give_back(attempt)
+        elif phase is Phase.QUEUED:
+            del state.queued[key]
+        state.fresh.pop(key, None)
+        self.started.pop(key, None)
         attempt.move(Phase.ENDED)
         attempt.exit = exit_
         attempt.kill_at = inf
-        self.state.ended[key] = attempt
+        state.ended[key] = attempt
         if succeeded(exit_, attempt.order.success_exit_codes):
-            self.state.done += 1
+            state.done += 1
         elif exit_.reason not in NOBODYS:
-            self.state.failed += 1
+            state.failed += 1
         self.save.append(Ended(key, exit_))
-        self.started.pop(key, None)
         self.exited.append(Exited(key, exit_))
 
 

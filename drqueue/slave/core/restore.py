@@ -46,7 +46,7 @@ def restore(
             case MasterHeard():
                 heard = record
             case Accepted(order):
-                state.held[order.key] = Attempt(order)
+                state.held[order.key] = Attempt.of(order)
             case Noted(key):
                 state.held.pop(key, None)
                 state.ended.pop(key, None)

@@ -8,6 +8,8 @@ thousandths, so that sums of fractions are exact.
 from enum import Enum
 from math import inf
 
+from msgspec import Struct
+
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.model import Exit, RunOrder, SlaveLimits
 from drqueue.slave.core.amounts import milli, plain
@@ -26,6 +28,9 @@ class Phase(Enum):
     RUNNING = "running"
     VERIFYING = "verifying"  # it ended well, its outputs are looked at
     ENDED = "ended"  # and not yet noted
+
+    # Phases are looked up with every step of an attempt; an enum's own hash is a Python function.
+    __hash__ = object.__hash__
 
 
 TRANSITIONS: dict[Phase, frozenset[Phase]] = {
@@ -47,47 +52,33 @@ class InvalidTransitionError(Exception):
     """A bug in the core: an attempt was asked to go where it cannot."""
 
 
-class Attempt:
+class Attempt(Struct, eq=False):
     """One order and what became of it.
 
     `milli` is its cores in thousandths. `recorded`: its start is kept and told. Deadlines are
     in seconds since boot, `started_at` is wall clock.
     """
 
-    __slots__ = (
-        "before",
-        "birth",
-        "exit",
-        "grace_s",
-        "key",
-        "kill_at",
-        "milli",
-        "order",
-        "phase",
-        "pid",
-        "recorded",
-        "since",
-        "started_at",
-        "stop_reason",
-        "stop_text",
-    )
+    order: RunOrder
+    key: AttemptKey
+    milli: int
+    phase: Phase = Phase.QUEUED
+    before: Before = {}
+    pid: int = 0
+    recorded: bool = False
+    birth: int = 0
+    started_at: float = 0.0
+    since: float = 0.0
+    stop_reason: str = ""
+    stop_text: str = ""
+    grace_s: float = 0.0
+    kill_at: float = inf
+    exit: Exit | None = None
 
-    def __init__(self, order: RunOrder) -> None:
-        self.key = order.key
-        self.order = order
-        self.milli = milli(order.cores)
-        self.phase = Phase.QUEUED
-        self.before: Before = {}
-        self.pid = 0
-        self.recorded = False
-        self.birth = 0
-        self.started_at = 0.0
-        self.since = 0.0
-        self.stop_reason = ""
-        self.stop_text = ""
-        self.grace_s = 0.0
-        self.kill_at = inf
-        self.exit: Exit | None = None
+    @classmethod
+    def of(cls, order: RunOrder) -> "Attempt":
+        """One that was just accepted."""
+        return cls(order, order.key, milli(order.cores))
 
     def move(self, phase: Phase) -> None:
         """Go on to another phase; InvalidTransitionError where that cannot follow."""
