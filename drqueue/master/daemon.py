@@ -68,6 +68,10 @@ _GOODBYE_S = 2.0
 MYSELF = Who(name=MAKER, role="admin")
 
 
+#: Little of what lives here is garbage that only a search finds, and one through all links takes long.
+GC_THRESHOLD = (10_000, 5, 20)
+
+
 def run(settings: MasterSettings, *, new_certificate: bool = False) -> None:
     """Run a master until it is told to stop. `new_certificate`: make one, though nodes or users know another.
 
@@ -76,8 +80,7 @@ def run(settings: MasterSettings, *, new_certificate: bool = False) -> None:
     # Until its receiver stands: the check of a large database takes a while, and a signal would end it.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     _allow_all_files()
-    # Little of what lives here is garbage that only a search finds, and one through all links takes long.
-    gc.set_threshold(10_000, 5, 20)
+    gc.set_threshold(*GC_THRESHOLD)
     opened = open_state(settings.state_dir)
     try:
         with listeners(settings) as sockets:

@@ -4,7 +4,6 @@ Standard library only, without `typing`; keeper.py, which describes the protocol
 """
 
 import json
-import json.scanner
 import os
 import resource
 import select
@@ -32,6 +31,9 @@ SPARE_FDS = 48
 DEAF_S = 0.25
 # A start is told after this time, with those that came meanwhile. Of what ended before only the end is told.
 STARTED_AFTER_S = 0.05
+# While frames run whose starts are not told, ends are held back for so long, and for this share of what the
+# first of them took: to wake the daemon, and a master after it, costs several times what an end does.
+MORE_AFTER_S, MORE_SHARE = 0.002, 0.25
 # Larger buffers are mapped and unmapped anew for each read.
 READ_SIZE = 1 << 16
 SIGNAL_SIZE = 128  # of one signalfd_siginfo, which begins with the number
@@ -42,7 +44,7 @@ BRIEF = {"do", "key", "env", "log"}  # all that a launch says where the base say
 FS_ENCODING, FS_ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 # Without `decode`, which looks for white space around a value with two regular expressions.
-_scan = json.scanner.make_scanner(json.JSONDecoder())
+_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
 class BadMessageError(Exception):
@@ -77,6 +79,7 @@ class Keeper:
         self.frames = frames.Frames(self.ended)
         self.logs = spawning.Logs()
         self.untold: dict[frames.Key, float] = {}  # starts in their order, and when they are to be told
+        self.flush_at = 0.0  # what is to be told need not leave before, where it is of ends alone
         self.tell_at = 0.0  # not after the first of them
         self.callers: dict[int, Caller] = {}
         self.daemon: Caller | None = None
@@ -114,7 +117,7 @@ class Keeper:
                 break
             elif self.deaf:
                 self.listen()
-            if self.daemon is not None and self.daemon.out:
+            if self.daemon is not None and self.daemon.out and not self.awaits_more():
                 self.flush(self.daemon)
         if self.daemon is not None:
             self.daemon.sock.settimeout(1.0)
@@ -123,13 +126,20 @@ class Keeper:
     def patience(self) -> float:
         """Seconds until something has to be done unasked; -1 for never."""
         if self.frames:
-            at = min(self.frames.next_tick, self.tell_at) if self.untold else self.frames.next_tick
+            at = self.frames.next_tick
+            if self.untold:
+                held_back = self.daemon is not None and self.daemon.out
+                at = min(at, self.tell_at, self.flush_at if held_back else at)
             return max(0.0, at - time.monotonic())
         if self.stop_at is not None:
             return 0.0
         if self.daemon is None:
             return max(0.0, self.idle_since + self.linger_s - time.monotonic())
         return DEAF_S if self.deaf else -1.0
+
+    def awaits_more(self) -> bool:
+        """Whether what is to be told are ends alone, and others are likely to follow at once."""
+        return bool(self.untold) and time.monotonic() < self.flush_at
 
     def tick(self) -> None:
         if self.stop_at is not None and time.monotonic() >= self.stop_at:
@@ -264,6 +274,7 @@ class Keeper:
     def tell(self, line: str) -> None:
         if self.daemon is not None:
             self.daemon.out += line.encode() + b"\n"
+            self.flush_at = 0.0
 
     def flush(self, caller: Caller) -> None:
         try:
@@ -354,8 +365,14 @@ class Keeper:
             f'{{"is":"ended","key":{[*attempt.key]},{status},"cpu":{attempt.cpu!r},"peak":{attempt.peak},'
             f'"start":{attempt.start!r},"end":{attempt.end!r},"log":{log_size},"reason":"{attempt.reason}"}}'
         )
+        now = time.monotonic()
+        if self.daemon is None or self.daemon.out:
+            due = self.flush_at
+        else:
+            due = now + min(MORE_AFTER_S, MORE_SHARE * max(0.0, attempt.end - attempt.start))
         self.tell(attempt.line)
-        self.idle_since = time.monotonic()
+        self.flush_at = due
+        self.idle_since = now
 
     def signal(self, key: frames.Key, kill: bool) -> None:
         attempt = self.attempts.get(key)

@@ -22,13 +22,26 @@ Key = tuple[str, bytes]
 class Demand:
     """The needs of layers of one pool."""
 
-    __slots__ = ("_os", "_tags", "_where", "able", "asks", "groups", "key", "needs", "pool", "users")
+    __slots__ = (
+        "_os",
+        "_tags",
+        "_where",
+        "able",
+        "asks",
+        "groups",
+        "key",
+        "least_cores",
+        "needs",
+        "pool",
+        "users",
+    )
 
     def __init__(self, key: Key, needs: Needs) -> None:
         self.key = key
         self.pool = key[0]
         self.needs = needs
         self.asks = asks_of(needs)
+        self.least_cores = min(ask.cores for ask in self.asks)
         self._os = frozenset(map(str.casefold, needs.os))
         self._tags = frozenset(needs.tags)
         self._where = parse(needs.where) if needs.where else None

@@ -224,10 +224,12 @@ class Lanes:
                         self._ready(lane)
                 if slave.place is None:
                     continue
+                free = slave.free_cores
                 for lane in [
                     lane
                     for lane in self.resting
-                    if number in lane.demand.able
+                    if lane.demand.least_cores <= free
+                    and number in lane.demand.able
                     and any(lacks(slave, ask) is None for ask in lane.demand.asks)
                 ]:
                     self._ready(lane)
