@@ -34,6 +34,8 @@ What a launch leaves out is as `base` gave it last on the connection; its enviro
 A start is told a moment later, and not at all where the end came before. With `again` a log that stays empty
 may become another attempt's, so that of what wrote nothing there may be no log in the end.
 
+An end is told at once, but where frames run that have just begun: then up to 2 ms later, with theirs perhaps.
+
 A result (failed, ended) is held until it is forgotten. Without daemon and frames it ends after
 LINGER_SECONDS, results or not; on shutdown, or TERM, as soon as all trees are gone.
 

@@ -1,6 +1,8 @@
 """What is said of a state directory that cannot be written, and when."""
 
+import errno
 import logging
+import os
 import threading
 from pathlib import Path
 
@@ -10,10 +12,11 @@ import trio.testing
 
 from drqueue.proto.model import SlaveLimits
 from drqueue.slave import journal as module
-from drqueue.slave.core.records import LimitsSet
+from drqueue.slave.core.records import LimitsSet, MasterHeard
 from drqueue.slave.journal import Journal
 from drqueue.statefile import StateError
 
+HEARD = MasterHeard(1.0, 0.0)
 ONE = LimitsSet(SlaveLimits(max_cpus=1))
 
 
@@ -64,4 +67,36 @@ async def test_a_failure_is_said_once_and_its_end(
     assert len(said) == 2, said
     assert "cannot be written" in said[0]
     assert "can be written again" in said[1]
+    journal.close()
+
+
+def test_records_of_attempts_are_written_at_once(journal: Journal) -> None:
+    assert journal.commit_now([HEARD, HEARD])
+    assert journal.whole
+    assert journal.load() == [HEARD, HEARD]
+    journal.close()
+
+
+def test_what_goes_elsewhere_is_not_written_at_once(journal: Journal) -> None:
+    assert not journal.commit_now([HEARD, ONE])
+    assert journal.whole
+    assert journal.load() == []
+    journal.close()
+
+
+async def test_nothing_is_written_before_what_waits(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        assert journal.commit_now([HEARD])
+    assert list(journal.unwritten) == [HEARD]
+    later = MasterHeard(2.0, 0.0)
+    assert not journal.commit_now([later])
+    await journal.commit([later])
+    assert journal.whole
+    assert journal.load() == [HEARD, later]
     journal.close()

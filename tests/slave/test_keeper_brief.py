@@ -167,3 +167,23 @@ def test_logs_that_are_in_use_side_by_side_are_several(keeper: Client, ward: War
     keeper.send(*[launch(ward, key, argv=["/bin/echo", str(key[2])], again=True) for key in said])
     ends(keeper, len(said))
     assert [Path(ward.log(key)).read_text() for key in said] == [f"{key[2]}\n" for key in said]
+
+
+# --- ends held back
+
+
+def test_an_end_does_not_wait_for_what_goes_on(keeper: Client, ward: Ward) -> None:
+    """Held back for a moment, as others may follow, but no longer than that; the quickest of some tells."""
+    keeper.send(base(ward, "/bin/true"))
+    waited = []
+    for number in range(10):
+        long, short = [0, 1, number, 1], [0, 0, number, 1]
+        keeper.send(launch(ward, long, argv=["/bin/sleep", "60"]), launch(ward, short))
+        while (report := keeper.next())["is"] != "ended":
+            pass
+        waited.append(time.time() - report["end"])
+        assert report["key"] == short
+        keeper.send({"do": "signal", "key": long, "kill": True})
+        while keeper.next()["is"] != "ended":
+            pass
+    assert min(waited) < 0.03

@@ -1,30 +1,27 @@
 """What the master wants done, once what goes with it is saved."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from drqueue.proto.ids import FrameKey
 from drqueue.proto.link_messages import Joined, Message, Rejected
 from drqueue.proto.messages import FindLog, ListAttempts, Request
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(Struct, frozen=True):
     """Say something on a slave's link."""
 
     link: int
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """Answer a client's request."""
 
     client: int
     message: Request
 
 
-@dataclass(frozen=True, slots=True)
-class Unlink:
+class Unlink(Struct, frozen=True):
     """Turn a slave's link away, saying why."""
 
     link: int
@@ -33,8 +30,7 @@ class Unlink:
     retry: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(Struct, frozen=True):
     """These changed: whoever watches them wants their latest state."""
 
     jobs: frozenset[int]
@@ -42,8 +38,7 @@ class Publish:
     slaves: frozenset[int]
 
 
-@dataclass(frozen=True, slots=True)
-class AskHistory:
+class AskHistory(Struct, frozen=True):
     """Answer a client's request about a frame from the history of attempts, which memory does not hold."""
 
     client: int
@@ -52,8 +47,7 @@ class AskHistory:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class MailFinished:
+class MailFinished(Struct, frozen=True):
     """Mail somebody that a job is finished; `frames` are pictures, `mean_s` the mean time of one."""
 
     job: int
@@ -64,29 +58,25 @@ class MailFinished:
     mean_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerJoin:
+class AnswerJoin(Struct, frozen=True):
     """Answer whoever asked for an account."""
 
     link: int
     message: Joined | Rejected
 
 
-@dataclass(frozen=True, slots=True)
-class CutClients:
+class CutClients(Struct, frozen=True):
     """Cut the links of clients that showed the secret of these accounts."""
 
     accounts: frozenset[str]
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Audited:
+class Audited(Struct, frozen=True):
     """The audit has new rows: whoever waits for some is told."""
 
 
-@dataclass(frozen=True, slots=True)
-class Warn:
+class Warn(Struct, frozen=True):
     """Tell the log what somebody should look at; `fields` are values by name."""
 
     text: str

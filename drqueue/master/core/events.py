@@ -1,6 +1,6 @@
 """What happens to the master. Times: `wall` is seconds since 1970, stamped by the shell, for people."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from drqueue.proto.link_messages import (
     Acted,
@@ -17,8 +17,7 @@ from drqueue.proto.messages import Request
 from drqueue.proto.roles import Who
 
 
-@dataclass(frozen=True, slots=True)
-class SlaveLinked:
+class SlaveLinked(Struct, frozen=True):
     """A slave introduced itself on a fresh link, with all that it holds; `who` is proven by the link."""
 
     link: int
@@ -27,24 +26,21 @@ class SlaveLinked:
     who: Who
 
 
-@dataclass(frozen=True, slots=True)
-class SlaveUnlinked:
+class SlaveUnlinked(Struct, frozen=True):
     """A slave's link is gone; its last message came at `heard` (the core's clock)."""
 
     link: int
     heard: float
 
 
-@dataclass(frozen=True, slots=True)
-class SlaveSaid:
+class SlaveSaid(Struct, frozen=True):
     """A message on a slave's link."""
 
     link: int
     message: Report | Status | LimitsNow | LogKept | Acted | SecretTaken
 
 
-@dataclass(frozen=True, slots=True)
-class ClientAsked:
+class ClientAsked(Struct, frozen=True):
     """A request on a client's link, to be answered with the same `rq`.
 
     `who` is proven by the link. `fresh` is a new random token, for requests that make a line.
@@ -56,8 +52,7 @@ class ClientAsked:
     fresh: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class JoinAsked:
+class JoinAsked(Struct, frozen=True):
     """Somebody at `peer` asks for an account; `pin` is of the control certificate made for a slave."""
 
     link: int
@@ -66,16 +61,14 @@ class JoinAsked:
     pin: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SecretShown:
+class SecretShown(Struct, frozen=True):
     """A link was opened with the secret of this hash, which is the account's next one."""
 
     account: str
     secret_hash: str
 
 
-@dataclass(frozen=True, slots=True)
-class Noticed:
+class Noticed(Struct, frozen=True):
     """The shell did or met something that the audit should know, `count` times.
 
     Done for somebody: outcome "done", a row of its own. Anything else is counted with what is the same.
@@ -88,15 +81,13 @@ class Noticed:
     count: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class ClockRead:
+class ClockRead(Struct, frozen=True):
     """What the wall clock says now: read at each start, then every few seconds."""
 
     wall: float
 
 
-@dataclass(frozen=True, slots=True)
-class Stopping:
+class Stopping(Struct, frozen=True):
     """The master is about to stop in good order: leases are stretched to `grant_s`."""
 
     grant_s: float

@@ -64,11 +64,15 @@ class Policy:
     ticket_seed: bytes = b""
 
 
-@dataclass(slots=True)
 class _Draft:
-    run: list[RunOrder] = field(default_factory=list)
-    stop: list[Stop] = field(default_factory=list)
-    noted: list[AttemptKey] = field(default_factory=list)
+    """What a slave is told at the end of the step."""
+
+    __slots__ = ("noted", "run", "stop")
+
+    def __init__(self) -> None:
+        self.run: list[RunOrder] = []
+        self.stop: list[Stop] = []
+        self.noted: list[AttemptKey] = []
 
 
 class Turn:
