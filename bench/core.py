@@ -5,9 +5,9 @@ messages that it makes. The farm is full and stays full: whatever ends makes roo
 different users, projects, pools, priorities, needs, limits and dependencies, and all frames of all jobs wait.
 
 pairs          a second, at 5,000 slaves x 16 cores, 1,000 jobs, 1,000,000 frames
-curves         the same as jobs grow, and as slaves grow; each point beside a plain loop of the same run, which
-               says how fast the machine was at that moment; and byte codes a pair, which are counted: growth is
-               theirs, by the curve's first point
+curves         the same as jobs grow, and as slaves grow; each point beside a plain loop of the same run,
+               which says how fast the machine was then; and byte codes a pair, which are counted (growth is
+               theirs, by the first point of the curve)
 """
 
 import argparse

@@ -37,7 +37,7 @@ def why(job_id: int, name: tuple[str, int] | None, each: bool) -> None:
 
 
 def _lines(reasons: "Iterable[Reason]", *, each: bool) -> "Iterator[str]":
-    """One line for each reason; on a terminal as many as it takes. `each`: also for the parts of a summary."""
+    """One line for each reason; on a terminal as many as it takes. `each`: for parts of a summary, too."""
     left = 0
     for reason in reasons:
         indent = "  " if left > 0 else ""
