@@ -334,7 +334,7 @@ def test_limits_shares_and_pools_hold_on_a_real_farm(tmp_path: Path) -> None:
         (pool,) = cli.run("pool", "list", "--json").json
         assert (pool["name"], pool["policy"], pool["running"], pool["waiting"]) == ("Default", "fifo", 1, 2)
         assert cli.run("limit", "drop", "nuke").sentence == (
-            f"job {number} names it: their frames wait until it is set again"
+            f"job {number} names it: its frames wait until it is set again"
         )
         assert cli.run("limit", "drop", "nuke", status=3).sentence == (
             "drqueue: no limit 'nuke' was set, nor any other"
