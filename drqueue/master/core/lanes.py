@@ -28,7 +28,7 @@ Queue = list[Entry]
 LaneKey = tuple[tuple[str, bytes], tuple[tuple[str, int], ...]]
 
 
-class Seat:
+class UserQueue:
     """A user's layers in one level of a lane."""
 
     __slots__ = ("party", "queue")
@@ -38,15 +38,15 @@ class Seat:
         self.queue: Queue = []
 
 
-class Bench:
+class ProjectQueues:
     """A project's users in one level of a lane; their heap, and whether it is passed over, in one pass."""
 
-    __slots__ = ("heap", "over", "party", "seats", "stamp")
+    __slots__ = ("heap", "over", "party", "stamp", "user_queues")
 
     def __init__(self, party: Project) -> None:
         self.party = party
-        self.seats: dict[str, Seat] = {}
-        self.heap: list[tuple[float, str, Seat]] = []
+        self.user_queues: dict[str, UserQueue] = {}
+        self.heap: list[tuple[float, str, UserQueue]] = []
         self.stamp = -1
         self.over = -1
 
@@ -54,16 +54,16 @@ class Bench:
 class Level:
     """A lane's layers of one priority: by project and user, or (fifo) in the order of their numbers alone."""
 
-    __slots__ = ("benches", "plain")
+    __slots__ = ("plain", "project_queues")
 
     def __init__(self) -> None:
         self.plain: Queue = []
-        self.benches: dict[str, Bench] = {}
+        self.project_queues: dict[str, ProjectQueues] = {}
 
     @property
     def is_empty(self) -> bool:
         """Whether nobody is in it."""
-        return not self.plain and not self.benches
+        return not self.plain and not self.project_queues
 
 
 class Lane:
@@ -101,14 +101,14 @@ class Lane:
         else:
             assert layer.parties is not None
             project, user = layer.parties
-            bench = level.benches.get(project.name)
-            if bench is None or bench.party is not project:
-                # An idle party is forgotten while its bench may stand here still, empty.
-                bench = level.benches[project.name] = Bench(project)
-            seat = bench.seats.get(user.name)
-            if seat is None or seat.party is not user:
-                seat = bench.seats[user.name] = Seat(user)
-            queue, served = seat.queue, job.served
+            of_project = level.project_queues.get(project.name)
+            if of_project is None or of_project.party is not project:
+                # An idle party is forgotten while its queues may stand here still, empty.
+                of_project = level.project_queues[project.name] = ProjectQueues(project)
+            user_queue = of_project.user_queues.get(user.name)
+            if user_queue is None or user_queue.party is not user:
+                user_queue = of_project.user_queues[user.name] = UserQueue(user)
+            queue, served = user_queue.queue, job.served
         if layer.queue is not queue:
             layer.queue = queue
             heappush(queue, (served, job.id, layer.index, layer))

@@ -8,6 +8,7 @@ Rules of this file:
 * Nothing is spent per frame up front; of a list of frames, which `order_text` bounds, nothing but its places.
 """
 
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator
 from heapq import heappop, heappush
@@ -71,7 +72,7 @@ class FrameOrder:
                     walk.came_back(position)
 
 
-class _Walk:
+class _Walk(ABC):
     """A sequence of positions, walked along once; places (ranks) in it are counted from 0."""
 
     __slots__ = ("_again", "_back", "_rank")
@@ -82,17 +83,17 @@ class _Walk:
         self._back: list[int] = []
         self._again: set[int] = set()
 
+    @abstractmethod
     def at(self, rank: int) -> int | None:
         """The position at that place; None where the layer has no such frame."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rank_of(self, position: int) -> int | None:
         """The first place of a position among those that were passed; None where it has none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def seek(self, waiting: IntervalSet, rank: int) -> tuple[int, int | None]:
         """The first place from `rank` on at which a waiting position stands, and that; the end and None."""
-        raise NotImplementedError
 
     def first(self, waiting: IntervalSet) -> int | None:
         while self._back:

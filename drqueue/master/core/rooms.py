@@ -172,7 +172,6 @@ class Rooms:
 
 
 def rank(slave: "Slave") -> Rank:
-    """Who comes first."""
-    gpus = slave.gpu_bits & ~slave.used_gpus
-    free_memory = slave.memory_mb - slave.used_memory_mb
-    return gpus.bit_count(), slave.free_cores, free_memory, slave.id
+    """Who comes first, of slaves that have a place."""
+    assert slave.place is not None
+    return *slave.place[1], *slave.place[2]

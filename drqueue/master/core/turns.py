@@ -16,7 +16,7 @@ from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING
 
 from drqueue.master.core.fairness import Pool, Project
-from drqueue.master.core.lanes import Bench, Entry, Lane, Level, Queue, Seat
+from drqueue.master.core.lanes import Entry, Lane, Level, ProjectQueues, Queue, UserQueue
 
 if TYPE_CHECKING:
     from drqueue.master.core.layer import Layer
@@ -29,7 +29,7 @@ _PoolKey = tuple[bool, int, int, str]
 class _Tier:
     """All lanes of one pool that have layers of one priority; who is in them, by project, by load."""
 
-    __slots__ = ("below", "benches", "heap", "lanes", "left")
+    __slots__ = ("below", "heap", "lanes", "left", "project_queues")
 
     def __init__(self, below: int) -> None:
         #: The negated priority.
@@ -37,20 +37,20 @@ class _Tier:
         self.lanes: list[tuple[Lane, Level]] = []
         #: How many of them were not passed over yet.
         self.left = 0
-        self.benches: dict[str, list[tuple[Lane, Level, Bench]]] = {}
+        self.project_queues: dict[str, list[tuple[Lane, Level, ProjectQueues]]] = {}
         self.heap: list[tuple[bool, float, str, Project]] | None = None
 
 
 class Pick:
     """The layer whose turn it is, and where it stands."""
 
-    __slots__ = ("_bench", "_queue", "lane", "layer")
+    __slots__ = ("_of_project", "_queue", "lane", "layer")
 
-    def __init__(self, lane: Lane, entry: Entry, queue: Queue, bench: Bench | None) -> None:
+    def __init__(self, lane: Lane, entry: Entry, queue: Queue, of_project: ProjectQueues | None) -> None:
         self.lane = lane
         self.layer: Layer = entry[3]
         self._queue = queue
-        self._bench = bench
+        self._of_project = of_project
 
     def pass_layer(self) -> None:
         """Nothing can be done for this layer in this pass."""
@@ -58,17 +58,17 @@ class Pick:
 
     def pass_user(self) -> None:
         """... for this user, in this lane."""
-        if self._bench is None:
+        if self._of_project is None:
             self.pass_layer()
         else:
-            heappop(self._bench.heap)
+            heappop(self._of_project.heap)
 
     def pass_project(self, number: int) -> None:
         """... for this project, in this lane."""
-        if self._bench is None:
+        if self._of_project is None:
             self.pass_layer()
         else:
-            self._bench.over = number
+            self._of_project.over = number
 
 
 class Turns:
@@ -140,17 +140,17 @@ class Turns:
 
     def _heap(self, tier: _Tier) -> list[tuple[bool, float, str, Project]]:
         if tier.heap is None:
-            benches = tier.benches
+            project_queues = tier.project_queues
             for lane, level in tier.lanes:
                 if lane.over == self.number:
                     continue
-                for name, bench in level.benches.items():
-                    some = benches.get(name)
+                for name, of_project in level.project_queues.items():
+                    some = project_queues.get(name)
                     if some is None:
-                        benches[name] = [(lane, level, bench)]
+                        project_queues[name] = [(lane, level, of_project)]
                     else:
-                        some.append((lane, level, bench))
-            projects = [some[0][2].party for some in benches.values()]
+                        some.append((lane, level, of_project))
+            projects = [some[0][2].party for some in project_queues.values()]
             tier.heap = [(not p.below, p.load, p.name, p) for p in projects]
             heapify(tier.heap)
         return tier.heap
@@ -170,42 +170,45 @@ class Turns:
             if short and above:
                 return None
             best: tuple[float, str, int, int, int] | None = None
-            where: tuple[Lane, Entry, Seat, Bench] | None = None
-            for lane, level, bench in tier.benches[name]:
-                if lane.over == number or bench.over == number:
+            where: tuple[Lane, Entry, UserQueue, ProjectQueues] | None = None
+            for lane, level, of_project in tier.project_queues[name]:
+                if lane.over == number or of_project.over == number:
                     continue
-                found = self._of_bench(bench)
+                found = self._of_queues(of_project)
                 if found is None:
-                    if not bench.seats:
-                        level.benches.pop(name, None)
+                    if not of_project.user_queues:
+                        level.project_queues.pop(name, None)
                     continue
-                load, seat, entry = found
-                key = (load, seat.party.name, entry[0], entry[1], entry[2])
+                load, user_queue, entry = found
+                key = (load, user_queue.party.name, entry[0], entry[1], entry[2])
                 if best is None or key < best:
-                    best, where = key, (lane, entry, seat, bench)
+                    best, where = key, (lane, entry, user_queue, of_project)
             if where is not None:
-                lane, entry, seat, bench = where
-                return Pick(lane, entry, seat.queue, bench)
+                lane, entry, user_queue, of_project = where
+                return Pick(lane, entry, user_queue.queue, of_project)
             heappop(heap)
         return None
 
-    def _of_bench(self, bench: Bench) -> tuple[float, Seat, Entry] | None:
-        heap = bench.heap
-        if bench.stamp != self.number:
-            bench.stamp = self.number
-            heap[:] = [(seat.party.load, name, seat) for name, seat in bench.seats.items()]
+    def _of_queues(self, of_project: ProjectQueues) -> tuple[float, UserQueue, Entry] | None:
+        heap = of_project.heap
+        if of_project.stamp != self.number:
+            of_project.stamp = self.number
+            heap[:] = [
+                (user_queue.party.load, name, user_queue)
+                for name, user_queue in of_project.user_queues.items()
+            ]
             heapify(heap)
         while heap:
-            load, name, seat = heap[0]
-            now = seat.party.load
+            load, name, user_queue = heap[0]
+            now = user_queue.party.load
             if now != load:
-                heapreplace(heap, (now, name, seat))
+                heapreplace(heap, (now, name, user_queue))
                 continue
-            entry = _first(seat.queue, served=True)
+            entry = _first(user_queue.queue, served=True)
             if entry is not None:
-                return load, seat, entry
+                return load, user_queue, entry
             heappop(heap)
-            del bench.seats[name]
+            del of_project.user_queues[name]
         return None
 
     def _plain(self, tier: _Tier) -> Pick | None:
