@@ -130,7 +130,9 @@ def test_what_was_survives_a_restart(stopped_well: bool) -> None:
     farm.submit(a_job("1-500", owner="greedy", project="film"))
     farm.link(cores=8)
     farm.wait(3600)
-    farm.read_clock()
+    if not stopped_well:
+        # It is saved when the clock is read, now and then; a stop in good order needs no such luck.
+        farm.read_clock()
     before = {(u.name, round(u.remembered(farm.now, 3600))) for _p, _q, u in farm.core.state.sharing.all()}
     assert before == {("greedy", 4000)}
     if stopped_well:
