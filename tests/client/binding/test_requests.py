@@ -68,15 +68,17 @@ def test_an_exit_code_that_is_a_failure_and_one_that_is_none(farm: Up) -> None:
 
 def test_the_command_is_the_shells(farm: Up) -> None:
     """Also where it has a variable by the name of a placeholder."""
-    out = farm.cli.cwd / "out"
-    job = sent(f'frame=x$DRQUEUE_PADFRAME; echo "${{frame}} $A" > "{out}"', frame_pad=6)
+    cmd = f'frame=x$DRQUEUE_PADFRAME; echo "${{frame}} $A" > "{farm.cli.cwd}/$DRQUEUE_JOBNAME"'
+    job = sent(cmd, frame_pad=6)
     assert d.request_job_envvars(job.id, job.envvars, C) == 1
     with_env = d.job()
-    with_env.name, with_env.cmd = "env", job.cmd
+    with_env.name, with_env.cmd = "env", cmd
     with_env.environment_variable_add("A", "b c")
     with_env.send_to_queue()
-    once("done", with_env, fdone=1)
-    assert out.read_text() == "x0001 b c\n"
+    for each in (job, with_env):
+        once("done", each, fdone=1)
+    assert (farm.cli.cwd / job.name).read_text() == "x000001 \n"
+    assert (farm.cli.cwd / with_env.name).read_text() == "x0001 b c\n"
     assert with_env.environment_variable_find("A") == "b c"
     got = d.envvars()
     assert d.request_job_envvars(with_env.id, got, C) == 1
