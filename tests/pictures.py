@@ -30,12 +30,22 @@ def picture(state: FarmState) -> dict[str, Any]:
         "jobs": {
             j.id: (
                 *(j.spec, j.token, j.submitter, j.stopped, j.deleted, j.finished, j.waits_for),
-                *(j.live, j.on_slave, j.user, j.failures, j.stopped_for),
+                *(j.live, j.user, j.failures, j.stopped_for),
             )
             for j in state.jobs.values()
         },
         "attempts": {
-            key: (a.number, a.slave.id, a.stop, a.again, a.orphan, a.cores, a.memory_mb, a.lease_s, a.slot)
+            key: (
+                a.number,
+                a.slave.id,
+                a.stop,
+                a.again,
+                a.orphan,
+                a.cores,
+                a.memory_mb,
+                a.row.lease_s,
+                a.slot,
+            )
             for key, a in state.attempts.items()
         },
         "slaves": {

@@ -173,7 +173,7 @@ def test_a_restart_forgets_no_wait_that_the_rows_tell_of(farm: CoreFarm) -> None
     running = farm.order(link).key
     assert waited(farm, running) == (submitted, pytest.approx(submitted + 10))
     farm.restart()
-    assert farm.core.state.attempts[running].eligible_at == waited(farm, running)[0]
+    assert farm.core.state.attempts[running].row.eligible_at == waited(farm, running)[0]
     passes(farm, 10)
     other = farm.link("other", cores=4)
     rows = {key.frame: waited(farm, key)[0] for key in farm.keys(other).values()}

@@ -78,17 +78,40 @@ def end(state: FarmState, attempt: Attempt, result: Exit, now: float, backoff: B
     """The attempt is over: free its slave, settle its frame, write both down. The attempt's last row."""
     had_no_place = attempt.waits
     state.unbook(attempt)
-    state.touch(attempt)
-    layer, slave = attempt.layer, attempt.slave
-    layer.top = max(layer.top, attempt.key.attempt)
+    state.touched[attempt] = None
+    layer, slave, index = attempt.layer, attempt.slave, attempt.index
+    wall = state.wall(now)
     if attempt.orphan:
         layer.dying.pop(attempt.key, None)
         # Another attempt at the same numbers may start now.
         layer.job.note_waiting()
-        return _close(state, attempt, result, "superseded", now)
+        return _close(state, attempt, result, "superseded", wall)
     verdict = judge(attempt, result)
-    row = _close(state, attempt, result, verdict.outcome, now)
-    past = History(attempt.key.attempt, attempt.requeued, returned=attempt.returned)
+    row = _close(state, attempt, result, verdict.outcome, wall)
+    past = History(attempt.key.attempt, attempt.requeued, (), attempt.returned)
+    if layer.history and not verdict.fresh and (before := layer.history.get(index)) is not None:
+        past.avoid = before.avoid
+    if verdict.outcome == "done":
+        slave.frames_done += 1
+    elif verdict.outcome == "failed":
+        slave.frames_failed += 1
+    if verdict is not _DONE:
+        _remember(past, attempt, verdict)
+    until = now + backoff.after(past.requeued) if verdict.delayed else 0.0
+    kept = past if verdict.to in ("WAITING", "FAILED") or past.counts else None
+    layer.release(attempt, verdict.to, kept, until)
+    if verdict.to == "WAITING":
+        # One that never had a place has waited all the time.
+        since = attempt.row.eligible_at if had_no_place else state.wall(until) if until else wall
+        layer.eligible_since(index, since)
+    got_rows(layer, int(kept is None and verdict.to == "DONE"))
+    layer.job.moved_at = wall
+    state.save.append(layer.frame_record(index, verdict.to, past))
+    return row
+
+
+def _remember(past: History, attempt: Attempt, verdict: Verdict) -> None:
+    """What the frame's past is now that it may be tried again."""
     if verdict.fresh:
         past.returned += past.requeued + (attempt.stop != RERUN)
         past.requeued = 0
@@ -96,34 +119,34 @@ def end(state: FarmState, attempt: Attempt, result: Exit, now: float, backoff: B
         past.requeued += 1
     elif verdict.to == "WAITING":
         past.returned += 1
-    before = layer.history.get(attempt.index)
-    if before is not None and not verdict.fresh:
-        past.avoid = before.avoid
-    if verdict.avoid and slave.id not in past.avoid:
-        past.avoid = (*past.avoid, slave.id)
-    if verdict.outcome == "done":
-        slave.frames_done += 1
-    elif verdict.outcome == "failed":
-        slave.frames_failed += 1
-    until = now + backoff.after(past.requeued) if verdict.delayed else 0.0
-    kept = past if verdict.to in ("WAITING", "FAILED") or past.counts else None
-    layer.release(attempt, verdict.to, kept, until)
-    if verdict.to == "WAITING":
-        # One that never had a place has waited all the time.
-        since = attempt.eligible_at if had_no_place else state.wall(until or now)
-        layer.eligible_since(attempt.index, since)
-    layer.has_row(attempt.index)
-    got_rows(layer, int(kept is None and verdict.to == "DONE"))
-    layer.job.moved_at = state.wall(now)
-    state.save.append(layer.frame_record(attempt.index, verdict.to, past))
-    return row
+    if verdict.avoid and attempt.slave.id not in past.avoid:
+        past.avoid = (*past.avoid, attempt.slave.id)
 
 
-def _close(state: FarmState, attempt: Attempt, result: Exit, outcome: Outcome, now: float) -> AttemptRecord:
-    row = _over(attempt, result, outcome, state.wall(now))
+def _close(state: FarmState, attempt: Attempt, result: Exit, outcome: Outcome, wall: float) -> AttemptRecord:
+    row = structs.replace(
+        attempt.row,
+        stop=attempt.stop,
+        again=attempt.again,
+        orphan=attempt.orphan,
+        started_at=result.started_at or attempt.started_at,
+        ended_at=result.ended_at or wall,
+        outcome=outcome,
+        code=result.code,
+        signal=result.signal,
+        reason=result.reason[:_REASON_MOST],
+        text=_clipped(result.text) if result.text else "",
+        cpu_s=result.cpu_s,
+        peak_mb=result.peak_mb,
+        log_bytes=result.log_bytes,
+    )
     attempt.layer.count(row)
     state.save.append(row)
     return row
+
+
+def _clipped(text: str) -> str:
+    return text.encode(errors="replace")[:_TEXT_BYTES].decode(errors="ignore")
 
 
 def supersede(state: FarmState, attempt: Attempt, to: Resting, stop: str) -> None:
@@ -134,13 +157,12 @@ def supersede(state: FarmState, attempt: Attempt, to: Resting, stop: str) -> Non
         past.requeued, past.returned = attempt.requeued, attempt.returned
     layer.dying[attempt.key] = attempt.members
     layer.release(attempt, to, past if to in ("WAITING", "FAILED") or past.counts else None)
-    layer.has_row(attempt.index)
     attempt.orphan = True
     attempt.stop = stop
     attempt.asked_stop = False
     state.save.append(layer.frame_record(attempt.index, to, past))
     state.save.append(attempt.record())
-    state.touch(attempt)
+    state.touched[attempt] = None
     # Its job runs one less: another may start.
     state.want_schedule = True
 
@@ -149,24 +171,5 @@ def ask_stop(state: FarmState, attempt: Attempt, stop: str, tell: Callable[[Atte
     """Record a wish and say it to the slave; its report will fulfil it."""
     attempt.stop = stop
     state.save.append(attempt.record())
-    state.touch(attempt)
+    state.touched[attempt] = None
     tell(attempt)
-
-
-def _over(attempt: Attempt, result: Exit, outcome: Outcome, wall: float) -> AttemptRecord:
-    return structs.replace(
-        attempt.record(),
-        stop=attempt.stop,
-        again=attempt.again,
-        orphan=attempt.orphan,
-        started_at=result.started_at or attempt.started_at,
-        ended_at=result.ended_at or wall,
-        outcome=outcome,
-        code=result.code,
-        signal=result.signal,
-        reason=result.reason[:_REASON_MOST],
-        text=result.text.encode(errors="replace")[:_TEXT_BYTES].decode(errors="ignore"),
-        cpu_s=result.cpu_s,
-        peak_mb=result.peak_mb,
-        log_bytes=result.log_bytes,
-    )

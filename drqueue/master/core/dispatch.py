@@ -7,9 +7,10 @@ from msgspec import structs
 from drqueue.master.core.amounts import Ask, plain
 from drqueue.master.core.attempt import Attempt
 from drqueue.master.core.layer import Layer
+from drqueue.master.core.records import AttemptRecord
 from drqueue.master.core.slave import Slave
 from drqueue.master.core.state import FarmState
-from drqueue.proto.ids import AttemptKey
+from drqueue.proto.ids import AttemptKey, FrameKey
 from drqueue.proto.model import RunOrder
 
 Run = Callable[[Slave, RunOrder], None]
@@ -27,75 +28,91 @@ def dispatch(
     *,
     ahead: bool = False,
 ) -> None:
-    job = layer.job
-    past = layer.history.get(index) if layer.history else None
+    """Bind the waiting frame at this position to the slave, where it takes `ask`; `ahead`: once it can."""
+    job, lane = layer.job, layer.lane
+    assert lane is not None
     wall = state.wall(now)
-    assert layer.lane is not None
-    pool = layer.lane.pool
-    attempt = Attempt(
-        AttemptKey(job.id, layer.index, index, layer.next_attempt(index)),
-        layer,
-        index,
-        slave,
-        ask=ask,
-        gpus=tuple(sorted(slave.free_gpus_with(ask.gpu_memory_mb)[: ask.gpus])) if ask.gpus else (),
-        lease_s=job.spec.lease_s or lease_s,
-        on_unreachable=job.spec.on_unreachable,
-        assigned_at=wall,
-        requeued=past.requeued if past is not None else 0,
-        returned=past.returned if past is not None else 0,
-    )
-    attempt.ahead = ahead
-    if not ahead:
+    members = layer.chunks.members(index)
+    key = AttemptKey(job.id, layer.index, index, layer.next_attempt(index))
+    attempt = Attempt(key, layer, index, slave, ask, members, FrameKey(job.id, layer.index, index))
+    if ask.gpus:
+        attempt.gpus = tuple(sorted(slave.free_gpus_with(ask.gpu_memory_mb)[: ask.gpus]))
+    if layer.history and (past := layer.history.get(index)) is not None:
+        attempt.requeued, attempt.returned = past.requeued, past.returned
+    if ahead:
         # Whoever only waits may be forgotten until it takes a place.
-        attempt.pool, attempt.parties = pool, layer.parties
-    attempt.eligible_at = layer.eligible.take(index, wall)
-    state.waits.note(pool.name, wall - attempt.eligible_at)
+        attempt.ahead = True
+    else:
+        attempt.pool, attempt.parties = lane.pool, layer.parties
+    eligible_at = layer.eligible.take(index, wall)
+    state.waits.note(lane.pool.name, wall - eligible_at)
     state.served += 1
-    job.served = state.served
+    job.served = lane.pool.turn = state.served
     layer.assign(attempt)
     state.book(attempt)
-    pool.turn = state.served
     job.moved_at = wall
     if not job.started_at:
         job.started_at = wall
         state.save.append(job.record())
-    state.save.append(attempt.record())
-    state.touch(attempt)
-    run(slave, order(attempt))
-
-
-def order(attempt: Attempt) -> RunOrder:
-    """All that the slave needs to run this attempt."""
-    layer, ask, members = attempt.layer, attempt.ask, attempt.members
-    if layer.order_blank is None:
-        layer.order_blank = _blank(layer)
+    row, order = layer.blanks.get(ask) or _make_blanks(layer, ask, lease_s)
     # A copy takes a fraction of the time of making it from all its fields.
-    made = structs.replace(
-        layer.order_blank,
-        key=attempt.key,
-        start=members[0],
-        step=members[1] - members[0] if len(members) > 1 else 1,
-        count=len(members),
-        cores=attempt.cores,
-        memory_mb=ask.memory_mb,
-        lease_s=attempt.lease_s,
-        on_unreachable=attempt.on_unreachable,
+    row = structs.replace(
+        row,
+        frame=index,
+        attempt=key.attempt,
+        number=members[0],
+        slave=slave.id,
+        slave_name=slave.name,
+        assigned_at=wall,
         slot=attempt.slot,
+        eligible_at=eligible_at,
     )
-    if ask.gpus or ask.disk_mb or ask.amounts:
-        amounts = {name: plain(amount) for name, amount in ask.amounts}
-        made = structs.replace(made, gpus=attempt.gpus, disk_mb=ask.disk_mb, amounts=amounts)
-    return made
+    order = structs.replace(order, key=key, start=members[0], slot=attempt.slot)
+    if len(members) > 1:
+        row = structs.replace(row, step=members.step, count=len(members))
+        order = structs.replace(order, step=members.step, count=len(members))
+    if attempt.held:
+        row = structs.replace(row, limits={counter.name: count for counter, count in attempt.held})
+    if attempt.gpus:
+        row = structs.replace(row, gpus=attempt.gpus)
+        order = structs.replace(order, gpus=attempt.gpus)
+    attempt.row = row
+    state.save.append(row)
+    state.touched[attempt] = None
+    run(slave, order)
 
 
-def _blank(layer: Layer) -> RunOrder:
-    """What all orders of a layer have in common."""
+def _make_blanks(layer: Layer, ask: Ask, lease_s: float) -> tuple[AttemptRecord, RunOrder]:
+    """What all rows and orders of a layer that take the same have in common."""
     job, spec = layer.job, layer.spec
     start, end, step = layer.told
-    return RunOrder(
+    cores, amounts = plain(ask.cores), {name: plain(amount) for name, amount in ask.amounts}
+    lease_s = job.spec.lease_s or lease_s
+    row = AttemptRecord(
+        job=job.id,
+        layer=layer.index,
+        frame=0,
+        attempt=0,
+        number=0,
+        slave=0,
+        slave_name="",
+        assigned_at=0.0,
+        cores=cores,
+        memory_mb=ask.memory_mb,
+        disk_mb=ask.disk_mb,
+        amounts=amounts,
+        lease_s=lease_s,
+        on_unreachable=job.spec.on_unreachable,
+    )
+    order = RunOrder(
         key=AttemptKey(job.id, layer.index, 0, 0),
         start=start,
+        cores=cores,
+        memory_mb=ask.memory_mb,
+        disk_mb=ask.disk_mb,
+        amounts=amounts,
+        lease_s=lease_s,
+        on_unreachable=job.spec.on_unreachable,
         argv=spec.argv,
         shell=spec.shell,
         cwd=spec.cwd,
@@ -115,3 +132,5 @@ def _blank(layer: Layer) -> RunOrder:
         pad=spec.pad,
         success_exit_codes=spec.success_exit_codes,
     )
+    layer.blanks[ask] = row, order
+    return row, order

@@ -28,7 +28,8 @@ _SCATTERED: Final = 2000
 def got_rows(layer: Layer, rows: int) -> None:
     """So many more frames of the layer have rows that say nothing but DONE; or it may have ended."""
     layer.unfolded += rows
-    if layer.unfolded >= (FOLD_ROWS if layer.unfinished else FOLD_FEW):
+    few = FOLD_ROWS if layer.waiting or layer.unfinished else FOLD_FEW
+    if layer.unfolded >= few:
         layer.job.state.foldable[layer] = None
 
 

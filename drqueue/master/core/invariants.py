@@ -78,8 +78,9 @@ def _check_job(state: FarmState, job: Job) -> None:
     assert live == job.live, f"job {job.id}: {job.live} live counted, {live} are"
     hungry = any(layer.waiting for layer in job.layers)
     assert hungry == job.hungry == (job.id in state.hungry), f"job {job.id}: hungry is wrong"
-    here = Counter(a.slave.id for a in state.attempts.values() if a.layer.job is job)
-    assert dict(here) == job.on_slave, f"job {job.id}: on_slave {job.on_slave}, really {dict(here)}"
+    dying = {key for layer in job.layers for key in layer.dying}
+    orphans = {key for key, a in state.attempts.items() if a.orphan and a.layer.job is job}
+    assert dying == orphans, f"job {job.id}: orphans {orphans}, and {dying} are known"
     for layer in job.layers:
         _check_layer(job, layer)
 

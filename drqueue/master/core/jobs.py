@@ -45,7 +45,7 @@ def settle(turn: Turn, job: Job) -> None:
     """After frames of a job ended or came back: is it finished, and who waited for that?"""
     state = turn.state
     if job.deleted:
-        if not job.live and not any(job.on_slave.values()):
+        if not job.live and not any(layer.dying for layer in job.layers):
             state.drop_job(job)
             state.save += [state.gone_tokens.add(job.id, job.token, job.submitter), JobForget(job.id)]
         return
@@ -204,7 +204,7 @@ def requeue_frames(turn: Turn, layer: Layer, indexes: list[tuple[int, int]], *, 
         elif not attempt.again:
             attempt.again = True
             turn.state.save.append(attempt.record())
-            turn.state.touch(attempt)
+            turn.state.touched[attempt] = None
     for source in ("DONE", "FAILED", "CANCELLED"):
         count += _move_all(turn, layer, indexes, source, "WAITING")
     settle(turn, layer.job)

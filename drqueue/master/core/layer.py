@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from heapq import heappush
 from typing import TYPE_CHECKING, Literal
 
+from drqueue.master.core.amounts import Ask
 from drqueue.master.core.attempt import Attempt, History
 from drqueue.master.core.order import FrameOrder
 from drqueue.master.core.records import AttemptRecord, DoneFrames, FrameRecord, LayerRecord, LayerTotals
@@ -73,7 +74,9 @@ class Layer:
         "_base_cancelled",
         "_base_done",
         "_base_failed",
+        "blanks",
         "blocked",
+        "brief",
         "cancelled",
         "chunks",
         "claims",
@@ -97,7 +100,6 @@ class Layer:
         "lane",
         "live",
         "order",
-        "order_blank",
         "parties",
         "queue",
         "range",
@@ -145,6 +147,8 @@ class Layer:
         self.ended = 0
         self.wall_s = 0.0
         self.cpu_s = 0.0
+        #: Whether its frames are known to last less than about a second.
+        self.brief = False
         #: Attempts that failed, ever.
         self.failures = 0
         #: Rows that say nothing but DONE, roughly: see `folding`.
@@ -170,7 +174,8 @@ class Layer:
         self.spec = spec
         self.env = {**self.job.spec.env, **spec.env}
         self.claims = None
-        self.order_blank: RunOrder | None = None
+        #: What the rows and orders of all attempts that take the same have in common, by what they take.
+        self.blanks: dict[Ask, tuple[AttemptRecord, RunOrder]] = {}
         self.order = FrameOrder(self.chunks, spec.order, spec.next)
         demands = self.job.state.demands
         former = self.demand
@@ -205,11 +210,6 @@ class Layer:
     def size(self) -> int:
         """How many frames (chunks) the layer has."""
         return len(self.chunks)
-
-    @property
-    def brief(self) -> bool:
-        """Whether its frames are known to last less than about a second."""
-        return self.ended >= BRIEF_KNOWN and self.wall_s < BRIEF_S * self.ended
 
     @property
     def unfinished(self) -> int:
@@ -281,11 +281,13 @@ class Layer:
     def assign(self, attempt: Attempt) -> None:
         """WAITING -> ASSIGNED."""
         self.waiting.discard(attempt.index)
+        job, number = self.job, attempt.key.attempt
         self.live[attempt.index] = attempt
-        self.top = max(self.top, attempt.key.attempt)
-        self.job.live += 1
-        if not self.waiting or self.job.spec.max_running:
-            self.job.note_waiting()
+        if number > self.top:
+            self.top = number
+        job.live += 1
+        if not self.waiting or job.spec.max_running:
+            job.note_waiting()
 
     def release(self, attempt: Attempt, to: Resting, past: History | None, until: float = 0.0) -> None:
         """A live frame comes to rest; `until` delays a WAITING one."""
@@ -295,10 +297,10 @@ class Layer:
         self.job.live -= 1
         if self.job.spec.max_running:
             self.job.note_waiting()
-        if past is None:
-            self.history.pop(index, None)
-        else:
+        if past is not None:
             self.history[index] = past
+        elif self.history:
+            self.history.pop(index, None)
         if to == "WAITING" and until:
             self.delayed[index] = until
             heappush(self.job.state.delays, (until, self.job.id, self.index, index))
@@ -401,15 +403,23 @@ class Layer:
         self.cpu_s += row.cpu_s
         if row.outcome == "done":
             self.ended += 1
-            self.wall_s += max(0.0, row.ended_at - row.started_at)
-            if self.brief:
-                self.job.state.lanes.note_brief(self)
+            took = row.ended_at - row.started_at
+            if took > 0.0:
+                self.wall_s += took
+            self._look_brief()
 
     def count_anew(self) -> None:
         """Start the sums anew: every attempt so far is of an earlier run."""
         self.counted = self.top
-        self.ended, self.wall_s, self.cpu_s = 0, 0.0, 0.0
+        self.ended, self.wall_s, self.cpu_s, self.brief = 0, 0.0, 0.0, False
         self.job.state.summed[self] = None
+
+    def _look_brief(self) -> None:
+        brief = self.wall_s < BRIEF_S * self.ended and self.ended >= BRIEF_KNOWN
+        if brief is not self.brief:
+            self.brief = brief
+            if brief:
+                self.job.state.lanes.note_brief(self)
 
     def due(self, index: int) -> None:
         """A delayed frame may be dispatched again."""
@@ -426,10 +436,10 @@ class Layer:
                 base.discard(index)
 
     def _set(self, state: Resting) -> IntervalSet:
-        if state == "WAITING":
-            return self.waiting
         if state == "DONE":
             return self.done
+        if state == "WAITING":
+            return self.waiting
         return self.failed if state == "FAILED" else self.cancelled
 
     def _sort(self, start: int, end: int) -> None:
@@ -470,6 +480,7 @@ class Layer:
     def restore_totals(self, row: LayerTotals) -> None:
         """Where the layer is rebuilt from its rows: its sums."""
         self.ended, self.wall_s, self.cpu_s, self.failures = row.done, row.wall_s, row.cpu_s, row.failed
+        self._look_brief()
 
     def frame_record(self, index: int, state: Resting, past: History) -> FrameRecord:
         """The row of a frame with history."""

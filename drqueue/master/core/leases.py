@@ -12,11 +12,12 @@ def give_up_at(state: FarmState, attempt: Attempt, requeue_fast_s: float) -> flo
     """When an unreachable slave's attempt is given up, on the core's clock; None: never by itself."""
     slave = attempt.slave
     heard = max(slave.heard, state.started)
-    match attempt.on_unreachable:
+    match attempt.row.on_unreachable:
         case "hold":
             return None
         case "requeue-fast":
             return heard + requeue_fast_s
         case "lease":
-            lease = attempt.lease_s if slave.greeted else max(attempt.lease_s, state.granted_s)
+            granted = attempt.row.lease_s
+            lease = granted if slave.greeted else max(granted, state.granted_s)
             return heard + lease * LEASE_FACTOR + LEASE_EXTRA_S

@@ -152,6 +152,7 @@ class Limits:
             if kind and not attempt.ahead and all(counter.kind != kind for counter, _ in attempt.held):
                 for counter, count, _ in self.of(attempt.layer):
                     if counter.kind == kind:
+                        attempt.machine = attempt.machine or attempt.slave.machine_name
                         counter.take(counter.units(attempt.ask, count), attempt.machine)
                         attempt.held = (*attempt.held, (counter, count))
 
@@ -215,7 +216,7 @@ class Limits:
         self._take(attempt, tuple((self._counter(name), count) for name, count in every))
 
     def _take(self, attempt: "Attempt", held: tuple[tuple[Counter, int], ...]) -> None:
-        attempt.held = held
+        attempt.held, attempt.machine = held, attempt.slave.machine_name
         for counter, count in held:
             counter.take(counter.units(attempt.ask, count), attempt.machine)
 

@@ -325,7 +325,7 @@ def _started(turn: Turn, slave: Slave, started: Started) -> None:
     attempt.running = True
     attempt.started_at = started.at
     attempt.pid = started.pid
-    turn.state.touch(attempt)
+    turn.state.touched[attempt] = None
 
 
 def _exited(turn: Turn, slave: Slave, link: int, exited: Exited) -> None:
@@ -343,7 +343,7 @@ def _progressed(turn: Turn, slave: Slave, news: Progressed) -> None:
     if attempt is not None:
         attempt.progress = min(1.0, max(0.0, news.done))
         attempt.said = news.activity[:200]
-        turn.state.touch(attempt)
+        turn.state.touched[attempt] = None
 
 
 def _limits(turn: Turn, slave: Slave, limits: SlaveLimits) -> None:

@@ -78,7 +78,7 @@ def why_not(
 def has_place(slave: Slave, job: Job) -> bool:
     """Whether the job may have one more frame on this slave."""
     most = job.spec.max_per_slave
-    return not most or job.on_slave.get(slave.id, 0) < most
+    return not most or slave.count_of(job.id) < most
 
 
 def has_seats(state: FarmState, slave: Slave, layer: Layer) -> bool:

@@ -130,7 +130,7 @@ def _could_run(state: FarmState, layer: Layer, avoid: frozenset[int], slave: Sla
     most = job.spec.max_per_slave
     if slave.id in avoid or why_never(slave, layer) is not None:
         return False
-    if most and job.on_slave.get(slave.id, 0) >= most:
+    if most and slave.count_of(job.id) >= most:
         return False
     return any(
         lacks(slave, ask) is None

@@ -275,7 +275,7 @@ def _with_attempt(view: FrameView, attempt: Attempt) -> FrameView:
         requeued=attempt.requeued,
         slave=attempt.slave.name,
         slave_id=attempt.slave.id,
-        started_at=attempt.started_at or attempt.assigned_at,
+        started_at=attempt.started_at or attempt.row.assigned_at,
         progress=attempt.progress,
         activity=attempt.said,
         stop=attempt.stop or ("requeue" if attempt.again else ""),

@@ -12,6 +12,7 @@ from drqueue.master.core.attempt import Attempt, History
 from drqueue.master.core.folding import got_rows
 from drqueue.master.core.records import AttemptRecord, FrameRecord, Saved
 from drqueue.master.core.state import FarmState, Job
+from drqueue.proto.ids import FrameKey
 from drqueue.proto.intervals import MAX_POSITION
 
 #: More attempts than a frame has between two backups.
@@ -117,28 +118,20 @@ def _restore_attempt(state: FarmState, live: AttemptRecord) -> None:
     if slave is None:
         raise ValueError(f"attempt {live.key} runs on slave {live.slave}, which is not known")
     past = layer.history.get(index) if index is not None else None
-    attempt = Attempt(
-        live.key,
-        layer,
-        index if index is not None else 0,
-        slave,
-        ask=Ask(
-            milli(live.cores),
-            live.memory_mb,
-            len(live.gpus),
-            disk_mb=live.disk_mb,
-            amounts=tuple((name, milli(amount)) for name, amount in sorted(live.amounts.items())),
-        ),
-        gpus=live.gpus,
-        lease_s=live.lease_s,
-        on_unreachable=live.on_unreachable,
-        assigned_at=live.assigned_at,
-        requeued=past.requeued if past is not None else 0,
-        returned=past.returned if past is not None else 0,
+    ask = Ask(
+        milli(live.cores),
+        live.memory_mb,
+        len(live.gpus),
+        disk_mb=live.disk_mb,
+        amounts=tuple((name, milli(amount)) for name, amount in sorted(live.amounts.items())),
     )
-    attempt.slot = live.slot
-    attempt.eligible_at = live.eligible_at
-    attempt.members = range(live.number, live.number + live.step * live.count, live.step)
+    members = range(live.number, live.number + live.step * live.count, live.step)
+    position = index if index is not None else 0
+    frame_key = FrameKey(live.job, live.layer, position)
+    attempt = Attempt(live.key, layer, position, slave, ask, members, frame_key)
+    attempt.gpus, attempt.slot, attempt.row = live.gpus, live.slot, live
+    if past is not None:
+        attempt.requeued, attempt.returned = past.requeued, past.returned
     attempt.stop, attempt.again = live.stop, live.again
     attempt.started_at = live.started_at
     attempt.running = live.started_at > 0

@@ -209,6 +209,10 @@ class Slave:
         """Those of them that no attempt has."""
         return [index for index in self.gpus_with(memory_mb) if not self.used_gpus >> index & 1]
 
+    def count_of(self, job: int) -> int:
+        """Live attempts of a job on it."""
+        return sum(key.job == job for key in self.live)
+
     @property
     def was_revoked(self) -> bool:
         """Whether its node's account is gone: of slaves without one, only such have a port on the network."""

@@ -47,7 +47,6 @@ class Job:
         "layers",
         "live",
         "moved_at",
-        "on_slave",
         "picky",
         "served",
         "spec",
@@ -86,8 +85,6 @@ class Job:
         self.avoids: dict[int, float] = {}
         self.finished = record.finished_at > 0
         self.live = 0
-        #: Live attempts of this job by slave id.
-        self.on_slave: dict[int, int] = {}
         #: The farm's dispatch count when this job was last served: fair turns among equals.
         self.served = 0
         self.hungry = False
@@ -239,6 +236,8 @@ class FarmState:
         self.changed_jobs: set[int] = set()
         self.changed_frames: set[FrameKey] = set()
         self.changed_slaves: set[int] = set()
+        #: Whoever watches the frame, the job or the slave of one of these wants to know.
+        self.touched: dict[Attempt, None] = {}
         self.want_schedule = False
 
     def wall(self, now: float) -> float:
@@ -317,18 +316,18 @@ class FarmState:
 
     def book(self, attempt: Attempt) -> None:
         """An attempt takes its slave's resources and its places in the limits."""
-        slave, job = attempt.slave, attempt.layer.job
+        slave = attempt.slave
         self.attempts[attempt.key] = attempt
         slave.live[attempt.key] = attempt
         if attempt.slot < 0 or slave.slots >> attempt.slot & 1:
-            attempt.slot = (~slave.slots & (slave.slots + 1)).bit_length() - 1
+            # The lowest bit that is not set.
+            attempt.slot = (~slave.slots & slave.slots + 1).bit_length() - 1
         slave.slots |= 1 << attempt.slot
         if attempt.ahead:
             slave.ahead[attempt.key] = attempt
             self.with_ahead[slave.id] = slave
         else:
             self._take(attempt)
-        job.on_slave[slave.id] = job.on_slave.get(slave.id, 0) + 1
 
     def _take(self, attempt: Attempt) -> None:
         slave, ask, job = attempt.slave, attempt.ask, attempt.layer.job
@@ -341,7 +340,6 @@ class FarmState:
         for name, amount in ask.amounts:
             slave.used_amounts[name] = slave.used_amounts.get(name, 0) + amount
         self.rooms.shrank(slave)
-        attempt.machine = slave.machine_name
         if not attempt.held:
             self.limits.take(attempt)
         if attempt.pool is None or attempt.parties is None:
@@ -375,7 +373,7 @@ class FarmState:
 
     def unbook(self, attempt: Attempt) -> None:
         """It gives them back."""
-        slave, job = attempt.slave, attempt.layer.job
+        slave = attempt.slave
         del self.attempts[attempt.key]
         del slave.live[attempt.key]
         slave.slots &= ~(1 << attempt.slot)
@@ -386,12 +384,7 @@ class FarmState:
             self._give_back(attempt)
             if slave.ahead:
                 self._promote(slave)
-        left = job.on_slave[slave.id] - 1
-        if left:
-            job.on_slave[slave.id] = left
-        else:
-            del job.on_slave[slave.id]
-        self.unsettled.add(job.id)
+        self.unsettled.add(attempt.key.job)
         self.want_schedule = True
 
     def _leave_ahead(self, attempt: Attempt) -> None:
@@ -408,11 +401,5 @@ class FarmState:
             if slave.used_cores and slave.used_cores + attempt.ask.cores > slave.cores_most:
                 return
             self._leave_ahead(attempt)
-            self.touch(attempt)
+            self.touched[attempt] = None
             self._take(attempt)
-
-    def touch(self, attempt: Attempt) -> None:
-        """Whoever watches this attempt's frame, job or slave wants to know."""
-        self.changed_frames.add(attempt.frame_key)
-        self.changed_jobs.add(attempt.key.job)
-        self.changed_slaves.add(attempt.slave.id)

@@ -6,6 +6,7 @@ a slave is gathered into one Orders message per step.
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from drqueue.master.core.attempt import Attempt
 from drqueue.master.core.attempts import Backoff
@@ -30,6 +31,8 @@ from drqueue.proto.messages import Done, FindLog, ListAttempts, Refusal, Request
 from drqueue.proto.model import RunOrder
 from drqueue.proto.roles import Who
 from drqueue.proto.tickets import slave_key
+
+_job_of, _frame_of, _slave_of = attrgetter("key.job"), attrgetter("frame_key"), attrgetter("slave.id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,13 +219,12 @@ class Turn:
             state.audit.news = False
             do.append(Audited())
         self._do, self._drafts = [], {}
-        if state.changed_jobs or state.changed_frames or state.changed_slaves:
-            do.append(
-                Publish(
-                    frozenset(state.changed_jobs),
-                    frozenset(state.changed_frames),
-                    frozenset(state.changed_slaves),
-                )
-            )
+        if state.changed_jobs or state.changed_frames or state.changed_slaves or state.touched:
+            jobs, frames, slaves = state.changed_jobs, state.changed_frames, state.changed_slaves
+            touched, state.touched = state.touched, {}
             state.changed_jobs, state.changed_frames, state.changed_slaves = set(), set(), set()
+            jobs.update(map(_job_of, touched))
+            frames.update(map(_frame_of, touched))
+            slaves.update(map(_slave_of, touched))
+            do.append(Publish(frozenset(jobs), frozenset(frames), frozenset(slaves)))
         return do
