@@ -329,13 +329,14 @@ def _started(turn: Turn, slave: Slave, started: Started) -> None:
 
 
 def _exited(turn: Turn, slave: Slave, link: int, exited: Exited) -> None:
-    attempt = slave.live.get(exited.key)
+    key, may_keep = exited.key, slave.may_keep
+    attempt = slave.live.get(key)
     if attempt is not None:
         _over(turn, attempt, exited.exit)
-        slave.may_keep[exited.key] = None
-        if len(slave.may_keep) > _LOGS_MOST:
-            del slave.may_keep[next(iter(slave.may_keep))]
-    turn.noted(link, exited.key)
+        may_keep[key] = None
+        if len(may_keep) > _LOGS_MOST:
+            del may_keep[next(iter(may_keep))]
+    turn.noted(link, key)
 
 
 def _progressed(turn: Turn, slave: Slave, news: Progressed) -> None:

@@ -175,6 +175,36 @@ class Slave:
         """Reckon anew what is free, after what is taken, or left to others, changed."""
         self.free_cores = self.cores_most - self.foreign * THOUSAND - self.used_cores
 
+    def take(self, attempt: "Attempt") -> None:
+        """An attempt takes what it asks for."""
+        ask = attempt.ask
+        self.used_cores += ask.cores
+        self.free_cores -= ask.cores
+        self.used_memory_mb += ask.memory_mb
+        if ask.disk_mb:
+            self.used_disk_mb += ask.disk_mb
+        for index in attempt.gpus:
+            self.used_gpus |= 1 << index
+        for name, amount in ask.amounts:
+            self.used_amounts[name] = self.used_amounts.get(name, 0) + amount
+
+    def give_back(self, attempt: "Attempt") -> None:
+        """It gives it back."""
+        ask = attempt.ask
+        self.used_cores -= ask.cores
+        self.free_cores += ask.cores
+        self.used_memory_mb -= ask.memory_mb
+        if ask.disk_mb:
+            self.used_disk_mb -= ask.disk_mb
+        for index in attempt.gpus:
+            self.used_gpus &= ~(1 << index)
+        for name, amount in ask.amounts:
+            left = self.used_amounts[name] - amount
+            if left:
+                self.used_amounts[name] = left
+            else:
+                del self.used_amounts[name]
+
     def foreign_cores(self) -> int:
         """Cores for others: one for each whole `max_load` of the machine's load beyond its own frames' share;
         all of them where `max_load` is 0.

@@ -330,46 +330,29 @@ class FarmState:
             self._take(attempt)
 
     def _take(self, attempt: Attempt) -> None:
-        slave, ask, job = attempt.slave, attempt.ask, attempt.layer.job
-        slave.used_cores += ask.cores
-        slave.free_cores -= ask.cores
-        slave.used_memory_mb += ask.memory_mb
-        slave.used_disk_mb += ask.disk_mb
-        for index in attempt.gpus:
-            slave.used_gpus |= 1 << index
-        for name, amount in ask.amounts:
-            slave.used_amounts[name] = slave.used_amounts.get(name, 0) + amount
+        slave, cores = attempt.slave, attempt.ask.cores
+        slave.take(attempt)
         self.rooms.shrank(slave)
         if not attempt.held:
             self.limits.take(attempt)
         if attempt.pool is None or attempt.parties is None:
+            job = attempt.layer.job
             attempt.pool = self.sharing.pool(job.spec.pool)
             attempt.parties = self.sharing.parties(attempt.pool, job.spec.project, job.user, self.now)
-        attempt.pool.running += ask.cores
+        attempt.pool.running += cores
         for party in attempt.parties:
-            party.changes(ask.cores, self.now, self.sharing.half_life_s)
+            party.changes(cores, self.now, self.sharing.half_life_s)
 
     def _give_back(self, attempt: Attempt) -> None:
-        slave, ask = attempt.slave, attempt.ask
-        slave.used_cores -= ask.cores
-        slave.free_cores += ask.cores
-        slave.used_memory_mb -= ask.memory_mb
-        slave.used_disk_mb -= ask.disk_mb
-        for index in attempt.gpus:
-            slave.used_gpus &= ~(1 << index)
-        for name, amount in ask.amounts:
-            left = slave.used_amounts[name] - amount
-            if left:
-                slave.used_amounts[name] = left
-            else:
-                del slave.used_amounts[name]
+        slave, cores = attempt.slave, attempt.ask.cores
+        slave.give_back(attempt)
         self.rooms.grew(slave)
         self.limits.give(attempt)
         assert attempt.pool is not None
         assert attempt.parties is not None
-        attempt.pool.running -= ask.cores
+        attempt.pool.running -= cores
         for party in attempt.parties:
-            party.changes(-ask.cores, self.now, self.sharing.half_life_s)
+            party.changes(-cores, self.now, self.sharing.half_life_s)
 
     def unbook(self, attempt: Attempt) -> None:
         """It gives them back."""

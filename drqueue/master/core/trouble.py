@@ -40,8 +40,10 @@ def ended(turn: Turn, attempt: Attempt, row: AttemptRecord) -> None:
 
 def _worked(state: FarmState, attempt: Attempt) -> None:
     job, slave = attempt.layer.job, attempt.slave
-    slave.streak.clear()
-    job.failed_on.pop(slave.id, None)
+    if slave.streak:
+        slave.streak.clear()
+    if job.failed_on:
+        job.failed_on.pop(slave.id, None)
     if slave.id in job.avoids:
         _end_avoiding(state, job, slave.id)
 

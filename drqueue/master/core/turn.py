@@ -4,6 +4,7 @@ Handlers get a Turn and speak through it; the core empties it at the end of each
 a slave is gathered into one Orders message per step.
 """
 
+from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -88,7 +89,7 @@ class Turn:
         #: It only answers, between two steps: nothing may be changed, nothing is written down.
         self.peeking = False
         self._do: list[Effect] = []
-        self._drafts: dict[int, _Draft] = {}
+        self._drafts: defaultdict[int, _Draft] = defaultdict(_Draft)
 
     @property
     def wall(self) -> float:
@@ -97,38 +98,32 @@ class Turn:
 
     # -- to slaves --------------------------------------------------------------------------------
 
-    def _draft(self, link: int) -> _Draft:
-        draft = self._drafts.get(link)
-        if draft is None:
-            draft = self._drafts[link] = _Draft()
-        return draft
-
     def run(self, slave: Slave, order: RunOrder) -> None:
         """Order an attempt (the slave is linked)."""
         if slave.link is not None:
-            self._draft(slave.link).run.append(order)
+            self._drafts[slave.link].run.append(order)
 
     def stop(self, attempt: Attempt) -> None:
         """Say an attempt's `stop` to its slave, if it is linked; else the next Hello brings it up."""
         link = attempt.slave.link
         if link is not None and not attempt.asked_stop:
             attempt.asked_stop = True
-            self._draft(link).stop.append(Stop(attempt.key, attempt.stop))
+            self._drafts[link].stop.append(Stop(attempt.key, attempt.stop))
 
     def take_back(self, attempt: Attempt) -> None:
         """Ask for an attempt that was sent ahead back, if it has not started; its answer decides."""
         link = attempt.slave.link
         if link is not None and not attempt.taken_back:
             attempt.taken_back = True
-            self._draft(link).stop.append(Stop(attempt.key, "taken back", unstarted=True))
+            self._drafts[link].stop.append(Stop(attempt.key, "taken back", unstarted=True))
 
     def stop_stale(self, link: int, key: AttemptKey) -> None:
         """A slave holds what it should not: end it."""
-        self._draft(link).stop.append(Stop(key, "stale"))
+        self._drafts[link].stop.append(Stop(key, "stale"))
 
     def noted(self, link: int, key: AttemptKey) -> None:
         """The exit is written down (by the time this leaves): the slave may forget it."""
-        self._draft(link).noted.append(key)
+        self._drafts[link].noted.append(key)
 
     def tell(self, link: int, message: Message) -> None:
         """Anything else to a slave."""
@@ -218,7 +213,7 @@ class Turn:
         if state.audit.news:
             state.audit.news = False
             do.append(Audited())
-        self._do, self._drafts = [], {}
+        self._do, self._drafts = [], defaultdict(_Draft)
         if state.changed_jobs or state.changed_frames or state.changed_slaves or state.touched:
             jobs, frames, slaves = state.changed_jobs, state.changed_frames, state.changed_slaves
             touched, state.touched = state.touched, {}
