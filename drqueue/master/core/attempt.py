@@ -19,7 +19,7 @@ _NO_ROW: Final = AttemptRecord(
 )
 
 
-class History(Struct, eq=False):
+class History(Struct, eq=False, gc=False):
     """What a resting frame's past means for its next attempt."""
 
     attempt: int

@@ -5,7 +5,6 @@ default; tuples stand in the order of the tables' columns (`migrations`); struct
 """
 
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
@@ -28,8 +27,8 @@ from drqueue.master.core.records import (
 )
 from drqueue.proto.model import JobSpec, Limit, LimitsChange, MachineInfo, Offers, Share, SlaveLimits
 
-#: What `attempt.rest` holds, in this order, for ever: new fields come at the end, and have a default. What
-#: stands in a column is nil, and the last ones are left out where they say nothing.
+#: What `attempt.rest` holds, in this order, for ever, which is the record's: new fields come at the end, and
+#: have a default. What stands in a column is nil, and the last ones are left out where they say nothing.
 ATTEMPT_FIELDS: Final = (
     *("job", "layer", "frame", "attempt", "number", "slave", "slave_name", "assigned_at", "cores"),
     *("memory_mb", "lease_s", "on_unreachable", "stop", "again", "orphan", "started_at", "ended_at"),
@@ -37,13 +36,12 @@ ATTEMPT_FIELDS: Final = (
     *("slot", "eligible_at", "gpus", "disk_mb", "amounts", "limits"),
 )
 _AT_COLUMNS: Final = ("outcome", "started_at", "ended_at", "cpu_s")
-_values_to_again = attrgetter(*ATTEMPT_FIELDS[:15])
-_values_from_code = attrgetter(*ATTEMPT_FIELDS[18:22])
-_values_from_peak = attrgetter(*ATTEMPT_FIELDS[23:29])
-_values_taken = attrgetter(*ATTEMPT_FIELDS[29:])
 
 _FRAME_STATES = frozenset({"WAITING", "DONE", "FAILED", "CANCELLED"})
 _pack = msgspec.msgpack.Encoder().encode
+#: For rows that come by the thousand: sqlite3 would look for an adapter of `bytes` (and of bool), which costs
+#: more than a copy.
+_blob = bytearray
 _unpack = msgspec.msgpack.Decoder().decode
 _read_spec = msgspec.msgpack.Decoder(JobSpec).decode
 _read_machine = msgspec.msgpack.Decoder(MachineInfo).decode
@@ -59,11 +57,10 @@ ATTEMPT_COLUMNS: Final = "job, layer, number, attempt, outcome, started_at, ende
 
 
 def _attempt_row(r: AttemptRecord) -> Row:
-    key = (r.job, r.layer, r.number, r.attempt)
-    rest = (*_values_to_again(r), None, None, None, *_values_from_code(r), None, *_values_from_peak(r))
-    if r.gpus or r.disk_mb or r.amounts or r.limits:
-        rest += _values_taken(r)
-    return *key, r.outcome, r.started_at, r.ended_at, r.cpu_s, _pack(rest)
+    v = msgspec.structs.astuple(r)
+    taken = v[29:] if r.gpus or r.disk_mb or r.amounts or r.limits else ()
+    rest = _pack((*v[:15], None, None, None, *v[18:22], None, *v[23:29], *taken))
+    return r.job, r.layer, r.number, r.attempt, r.outcome, r.started_at, r.ended_at, r.cpu_s, _blob(rest)
 
 
 def _frame_row(r: FrameRecord) -> Row:
@@ -72,7 +69,7 @@ def _frame_row(r: FrameRecord) -> Row:
 
 
 def _log_row(r: LogRecord) -> Row:
-    return *r.key, r.ends.size, r.ends.head, r.ends.tail, r.ends.packed
+    return *r.key, r.ends.size, _blob(r.ends.head), _blob(r.ends.tail), int(r.ends.packed)
 
 
 def _layer_row(r: LayerRecord) -> Row:
