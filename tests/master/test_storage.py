@@ -241,6 +241,17 @@ def test_limits_shares_and_pools_are_kept_replaced_and_forgotten(reopen: Reopen)
         assert [type(row.limit.amount) for row in saved.limits] == [float, int]
 
 
+def test_whatever_else_an_attempt_takes_comes_back_by_itself(reopen: Reopen) -> None:
+    """The end of a row that says nothing of these is left out."""
+    takes: list[dict[str, object]] = [
+        *({"gpus": (1,)}, {"disk_mb": 7}, {"amounts": {"nuke": 0.5}}, {"limits": {"user:a": 2}}),
+        {"slot": 3, "eligible_at": 4.5},
+    ]
+    rows = [attempt(1, n, **more) for n, more in enumerate(takes, 1)]
+    reopen().commit([job(1), *rows])
+    assert taken(reopen().load())["live"] == rows
+
+
 def test_history_is_oldest_first_and_found_by_frame_number(reopen: Reopen) -> None:
     storage = reopen()
     # After a change of the range the frame of number 7 has another index: both are its history.

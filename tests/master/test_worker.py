@@ -79,7 +79,22 @@ async def test_who_is_cancelled_waits_for_the_end() -> None:
     assert over
 
 
+async def test_who_is_cancelled_is_told_what_came_of_it_and_then_of_that() -> None:
+    worker = Worker("test")
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        assert await worker.run(lambda: 1) == 1
+        with pytest.raises(ZeroDivisionError):
+            await worker.run(lambda: 1 // 0)
+        assert await worker.run(lambda: 2) == 2
+        await trio.lowlevel.checkpoint()
+    assert scope.cancelled_caught
+    assert await worker.run(lambda: 3) == 3
+
+
 async def test_the_thread_and_its_files_go_with_the_worker() -> None:
+    # Those of other tests go first.
+    gc.collect()
     before = open_files()
     worker = Worker("test")
     thread = await worker.run(threading.current_thread)
