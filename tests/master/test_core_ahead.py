@@ -1,11 +1,18 @@
 """Frames of brief layers are sent ahead of free places, counted as the slave counts them, and taken back."""
 
+import gc
+import weakref
+from collections.abc import Iterable
+
 import pytest
 from msgspec import structs
 
+from drqueue.master.core import schedule
 from drqueue.master.core.events import SlaveSaid
+from drqueue.master.core.lanes import Lane
 from drqueue.master.core.layer import BRIEF_KNOWN
 from drqueue.master.core.schedule import AHEAD_MOST
+from drqueue.master.core.turns import Turns
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.link_messages import LimitsNow, Orders, Stop
 from drqueue.proto.model import Exit, JobSpec, RunOrder, SlaveLimits
@@ -176,3 +183,21 @@ def test_why_says_where_a_frame_waits_ahead() -> None:
     assert farm.why(0, held[0].start) == []
     farm.unlink(link)
     assert farm.codes(0, held[2].start) == ["unreachable"]
+
+
+def test_of_the_turns_of_a_pass_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[Turns]] = []
+
+    class Noted(Turns):
+        def __init__(self, lanes: Iterable[Lane], number: int) -> None:
+            super().__init__(lanes, number)
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr(schedule, "Turns", Noted)
+    gc.disable()
+    try:
+        warmed(a_job("1-50"))
+        assert made
+        assert not [one for one in made if one() is not None]
+    finally:
+        gc.enable()

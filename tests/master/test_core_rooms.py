@@ -1,9 +1,12 @@
 """Which slave gets a frame: resources as vectors, best fit, alternatives, GPUs, tags and expressions."""
 
+from unittest import mock
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drqueue.master.core import rooms
 from drqueue.master.core.amounts import milli, plain
 from drqueue.master.core.demand import lacks
 from drqueue.master.core.placement import why_not
@@ -284,6 +287,9 @@ def test_every_lookup_finds_the_tightest_fit_and_nothing_waits_in_vain(
         ask = layer.demand.asks[0]
         fits = [s for s in state.slaves.values() if why_not(state, s, layer) is None]
         found = state.rooms.find(layer.demand, ask)
+        with mock.patch.object(rooms, "_FEW", 0):
+            layer.demand.groups = None
+            assert state.rooms.find(layer.demand, ask) is found
         plain_choice = min(
             fits,
             key=lambda s: (

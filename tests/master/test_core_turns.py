@@ -303,3 +303,72 @@ def test_a_project_that_was_forgotten_and_comes_back_has_no_better_turn_than_oth
         order = farm.order(link)
         jobs[order.key.job] += 1
     assert jobs[0] == jobs[2] == 10
+
+
+# -- against the rule, word by word --------------------------------------------------------------------------
+
+_waiting = st.lists(
+    st.fixed_dictionaries(
+        {
+            "frames": st.integers(1, 5),
+            # Each in a lane of its own.
+            "memory_mb": st.integers(0, 2),
+            "priority": st.sampled_from((400, 500)),
+            "owner": st.sampled_from("abc"),
+            "project": st.sampled_from(("", "p", "q")),
+            "pool": st.sampled_from(("Default", "night", "fifo")),
+        }
+    ),
+    min_size=1,
+    max_size=14,
+)
+_shares = st.lists(
+    st.one_of(
+        st.tuples(st.just("user"), st.sampled_from("abc"), st.just(0), st.sampled_from((1, 2, 5))),
+        st.tuples(st.just("project"), st.sampled_from("pq"), st.integers(0, 3), st.sampled_from((1, 3))),
+    ),
+    max_size=4,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(_waiting, _shares, st.integers(1, 40))
+def test_the_turns_of_one_pass_are_those_that_the_rule_says(
+    jobs: list[dict[str, Any]], shares: list[tuple[str, str, int, int]], cores: int
+) -> None:
+    """Against a plain look at all that waits, at every turn."""
+    farm = CoreFarm()
+    farm.ask(PutPool(rq=0, name="fifo", policy="fifo"))
+    for of, name, minimum, weight in shares:
+        share(farm, of, name, pool="Default", minimum=minimum, weight=weight)
+    left, specs = {}, {}
+    for job in jobs:
+        fields = {key: value for key, value in job.items() if key not in ("frames", "memory_mb")}
+        needs = Needs(memory_mb=job["memory_mb"])
+        number = farm.submit(a_job(f"1-{job['frames']}", layer={"needs": needs}, **fields))
+        left[number], specs[number] = job["frames"], job
+    link = farm.link(cores=cores, limits=SlaveLimits(pools=("Default", "night", "fifo")))
+    given_ = {(of, name): (minimum, weight) for of, name, minimum, weight in shares}
+    running: Counter[tuple[str, ...]] = Counter()
+    served: Counter[object] = Counter()
+
+    def rank(number: int) -> tuple[object, ...]:
+        job = specs[number]
+        pool, project, user = job["pool"], job["project"], job["owner"]
+        fair, shared = pool != "fifo", pool == "Default"
+        minimum, weight = given_.get(("project", project), (0, 1)) if shared else (0, 1)
+        _, of_user = given_.get(("user", user), (0, 1)) if shared else (0, 1)
+        runs, users = running[pool, project], running[pool, project, user]
+        above = not fair or runs >= minimum
+        mine = (runs / weight, project, users / of_user, user, served[number]) if fair else ()
+        return above, -job["priority"], served[pool], pool, *mine, number
+
+    for turn, order in enumerate(farm.orders(link), 1):
+        number = min((number for number in left if left[number]), key=rank)
+        assert order.key.job == number
+        job = specs[number]
+        left[number] -= 1
+        running[job["pool"], job["project"]] += 1
+        running[job["pool"], job["project"], job["owner"]] += 1
+        served[number] = served[job["pool"]] = turn
+    assert turn == min(cores, sum(job["frames"] for job in jobs))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from drqueue.master.core.attempts import Backoff
 from drqueue.master.core.turn import Policy
-from drqueue.master.core.waits import FRAMES_MOST, POOLS_MOST, WAITS_MOST, Eligible, PoolWaits, Waited
+from drqueue.master.core.waits import FRAMES_MOST, POOLS_MOST, WAITS_MOST, Eligible, PoolWaits
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.model import Depend, Exit, SlaveLimits
 from drqueue.proto.views import Waits
@@ -241,11 +241,11 @@ def test_a_frame_waits_since_the_latest_of_what_let_it_go(steps: list[tuple[Any,
 
 @given(st.lists(st.floats(-10, 1e6), max_size=3000))
 def test_percentiles_are_those_of_the_latest_waits(seconds: list[float]) -> None:
-    known = Waited()
+    waits = PoolWaits()
     for one in seconds:
-        known.note(one)
+        waits.note("a", one)
     latest = sorted(max(0.0, one) for one in seconds[-WAITS_MOST:])
-    view = known.view()
+    view = waits.view("a")
     assert view.count == len(latest)
     if not latest:
         assert view == Waits()
@@ -257,10 +257,10 @@ def test_percentiles_are_those_of_the_latest_waits(seconds: list[float]) -> None
 
 
 def test_percentiles_of_a_hundred() -> None:
-    known = Waited()
+    waits = PoolWaits()
     for one in range(1, 101):
-        known.note(one)
-    assert known.view() == Waits(count=100, p50_s=50, p90_s=90, p99_s=99, most_s=100)
+        waits.note("a", one)
+    assert waits.view("a") == Waits(count=100, p50_s=50, p90_s=90, p99_s=99, most_s=100)
 
 
 def test_waits_are_kept_pool_by_pool(farm: CoreFarm) -> None:

@@ -47,8 +47,8 @@ class Demand:
         self._where = parse(needs.where) if needs.where else None
         #: Slaves that could run it, were they free and enabled.
         self.able: dict[int, Slave] = {}
-        #: The groups of rooms that these stand in, and how many groups there were when they were looked for.
-        self.groups: tuple[int, list[Group]] | None = None
+        #: The groups of rooms that these stand in; None until they are looked for (anew).
+        self.groups: list[Group] | None = None
         #: How many layers ask for it.
         self.users = 0
 

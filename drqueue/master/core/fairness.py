@@ -8,7 +8,7 @@ Rules of this file:
 3. What is remembered is saved now and then, so that a restart forgets no more than a few minutes of it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import inf
 from typing import Final
 
@@ -29,50 +29,55 @@ class Party:
     `load` is as of the last change, or of the last time that all were looked at.
     """
 
-    __slots__ = ("_at", "_remembered", "load", "minimum", "name", "running", "waiting", "weight")
+    __slots__ = ("as_of", "below", "load", "memory", "minimum", "name", "running", "waiting", "weight")
 
     def __init__(self, name: str, now: float) -> None:
         self.name = name
         self.weight = 1.0
         self.minimum = 0
         self.running = 0
+        #: Whether it runs less than its guaranteed minimum.
+        self.below = False
         #: Who has least of this goes first.
         self.load = 0.0
         #: Layers that wait in lanes.
         self.waiting = 0
-        self._remembered = 0.0
-        self._at = now
+        #: The average of what it ran, as of a time.
+        self.memory = 0.0
+        self.as_of = now
 
     def remembered(self, now: float, half_life_s: float) -> float:
         """The average of what it ran."""
-        if now > self._at:
-            if self._remembered or self.running:
-                gone = 0.5 ** ((now - self._at) / half_life_s)
-                self._remembered = self.running + (self._remembered - self.running) * gone
-            self._at = now
-        return self._remembered
+        if now > self.as_of:
+            self.remember(now, half_life_s)
+        return self.memory
 
-    def changes(self, cores: int, now: float, half_life_s: float) -> None:
-        """So many cores more, or fewer, run from now on."""
-        if now > self._at:
-            self.remembered(now, half_life_s)
-        self.running += cores
-        self.load = (self.running + self._remembered) / self.weight
+    def remember(self, now: float, half_life_s: float) -> None:
+        """Bring the average up to date; `now`: later than it is of."""
+        running, gone = self.running, 0.5 ** ((now - self.as_of) / half_life_s)
+        self.memory = running + (self.memory - running) * gone
+        self.as_of = now
 
     def recall(self, remembered: float, now: float) -> None:
         """So much was remembered of it."""
-        self._remembered, self._at = remembered, now
+        self.memory, self.as_of = remembered, now
         self.load = (self.running + remembered) / self.weight
-
-    @property
-    def below(self) -> bool:
-        """Whether it has less than its guaranteed minimum."""
-        return self.running < self.minimum
 
     @property
     def idle(self) -> bool:
         """Whether nothing is lost when it is forgotten."""
-        return not self.running and not self.waiting and self._remembered < _NOTHING
+        return not self.running and not self.waiting and self.memory < _NOTHING
+
+
+def change(parties: Iterable[Party], cores: int, now: float, half_life_s: float) -> None:
+    """So many cores more, or fewer, run of each of these from now on."""
+    for party in parties:
+        if party.as_of < now:
+            party.remember(now, half_life_s)
+        party.running = running = party.running + cores
+        party.load = (running + party.memory) / party.weight
+        if party.minimum:
+            party.below = running < party.minimum
 
 
 class Project(Party):
@@ -121,8 +126,7 @@ class Sharing:
             self._looked = now
             for pool in self.pools.values():
                 for project in pool.projects.values():
-                    for party in (project, *project.users.values()):
-                        party.changes(0, now, self.half_life_s)
+                    change((project, *project.users.values()), 0, now, self.half_life_s)
 
     def pool(self, name: str) -> Pool:
         """The pool of that name."""
@@ -171,7 +175,8 @@ class Sharing:
         share = here or self.given.get((of, party.name, ""))
         party.weight = 1.0 if share is None else float(share.weight)
         party.minimum = 0 if here is None else milli(here.minimum)
-        party.changes(0, self._looked, self.half_life_s)
+        party.below = False
+        change((party,), 0, self._looked, self.half_life_s)
         if isinstance(party, Project):
             guarantees = self.pools[pool].guarantees
             if party.minimum and party not in guarantees:

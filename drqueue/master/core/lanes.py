@@ -12,6 +12,7 @@ Rules of this file:
 from collections.abc import Iterable
 from heapq import heappop, heappush
 from itertools import count
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from drqueue.master.core.demand import Demand, Demands, lacks
@@ -21,34 +22,47 @@ from drqueue.master.core.rooms import Rooms
 
 if TYPE_CHECKING:
     from drqueue.master.core.layer import Layer
+    from drqueue.master.core.slave import Slave
 
 #: (when the job was last served, job, layer, the layer itself)
 Entry = tuple[int, int, int, "Layer"]
 Queue = list[Entry]
+_free_cores = attrgetter("free_cores")
 LaneKey = tuple[tuple[str, bytes], tuple[tuple[str, int], ...]]
 
 
 class UserQueue:
     """A user's layers in one level of a lane."""
 
-    __slots__ = ("party", "queue")
+    __slots__ = ("lane", "of_project", "party", "queue")
 
-    def __init__(self, party: Party) -> None:
+    def __init__(self, lane: "Lane", of_project: "ProjectQueues", party: Party) -> None:
+        self.lane = lane
+        self.of_project = of_project
         self.party = party
         self.queue: Queue = []
 
+    def __lt__(self, other: "UserQueue") -> bool:
+        """Any fixed order does: of two with the same first entry, one has a mere trace of it."""
+        return self.lane.number < other.lane.number
+
+    def drop(self) -> None:
+        """Nobody is in it any more."""
+        of_project = self.of_project
+        del of_project.user_queues[self.party.name]
+        if not of_project.user_queues:
+            del of_project.level.project_queues[of_project.party.name]
+
 
 class ProjectQueues:
-    """A project's users in one level of a lane; their heap, and whether it is passed over, in one pass."""
+    """A project's users in one level of a lane."""
 
-    __slots__ = ("heap", "over", "party", "stamp", "user_queues")
+    __slots__ = ("level", "party", "user_queues")
 
-    def __init__(self, party: Project) -> None:
+    def __init__(self, level: "Level", party: Project) -> None:
+        self.level = level
         self.party = party
         self.user_queues: dict[str, UserQueue] = {}
-        self.heap: list[tuple[float, str, UserQueue]] = []
-        self.stamp = -1
-        self.over = -1
 
 
 class Level:
@@ -59,11 +73,6 @@ class Level:
     def __init__(self) -> None:
         self.plain: Queue = []
         self.project_queues: dict[str, ProjectQueues] = {}
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nobody is in it."""
-        return not self.plain and not self.project_queues
 
 
 class Lane:
@@ -104,18 +113,19 @@ class Lane:
             of_project = level.project_queues.get(project.name)
             if of_project is None or of_project.party is not project:
                 # An idle party is forgotten while its queues may stand here still, empty.
-                of_project = level.project_queues[project.name] = ProjectQueues(project)
+                of_project = level.project_queues[project.name] = ProjectQueues(level, project)
             user_queue = of_project.user_queues.get(user.name)
             if user_queue is None or user_queue.party is not user:
-                user_queue = of_project.user_queues[user.name] = UserQueue(user)
+                user_queue = of_project.user_queues[user.name] = UserQueue(self, of_project, user)
             queue, served = user_queue.queue, job.served
         if layer.queue is not queue:
             layer.queue = queue
             heappush(queue, (served, job.id, layer.index, layer))
 
-    def set_aside(self, queue: Queue) -> None:
-        """Nothing can be done for the layer on top of a queue, for the rest of this pass."""
-        layer = heappop(queue)[3]
+    def set_aside(self, layer: "Layer") -> None:
+        """Nothing can be done for a layer, which stands on top of its queue, for the rest of this pass."""
+        assert layer.queue is not None
+        heappop(layer.queue)
         layer.queue = None
         self._aside.append(layer)
 
@@ -125,8 +135,9 @@ class Lane:
             if layer.lane is self and layer.queue is None:
                 self._insert(layer)
         self._aside.clear()
-        for below in [below for below, level in self.levels.items() if level.is_empty]:
-            del self.levels[below]
+        for below, level in list(self.levels.items()):
+            if not level.plain and not level.project_queues:
+                del self.levels[below]
 
 
 class Lanes:
@@ -202,8 +213,10 @@ class Lanes:
         if self.ready.pop(lane, 0) is None and not closed:
             self.resting[lane] = None
 
-    def wait_for(self, lane: Lane, counter: Counter) -> None:
-        """It is worth a try once the counter gives something back."""
+    def wait_for(self, layer: "Layer", counter: Counter) -> None:
+        """The layer's lane is worth a try once the counter gives something back."""
+        lane = layer.lane
+        assert lane is not None
         counter.lanes[lane] = lane.counters[counter] = None
 
     def wake(self, rooms: Rooms) -> None:
@@ -216,23 +229,13 @@ class Lanes:
         self._limits.freed.clear()
         rooms.refresh()
         if self.resting:
-            for slave in rooms.grown.values():
-                number = slave.id
-                if not slave.open:
+            grown = rooms.grown.values()
+            for slave in grown:
+                if slave.place is None and not slave.open:
                     # What keeps away from others for as long as there was this one may go there now.
-                    for lane in [lane for lane in self.resting if number in lane.demand.able]:
-                        self._ready(lane)
-                if slave.place is None:
-                    continue
-                free = slave.free_cores
-                for lane in [
-                    lane
-                    for lane in self.resting
-                    if lane.demand.least_cores <= free
-                    and number in lane.demand.able
-                    and any(lacks(slave, ask) is None for ask in lane.demand.asks)
-                ]:
-                    self._ready(lane)
+                    self.wake_lanes([lane for lane in self.resting if slave.id in lane.demand.able])
+            some = sorted((s for s in grown if s.place is not None), key=_free_cores, reverse=True)
+            self.wake_lanes([lane for lane in self.resting if _has_room(lane.demand, some)])
         rooms.grown.clear()
 
     def wake_lanes(self, lanes: Iterable[Lane]) -> None:
@@ -250,3 +253,16 @@ class Lanes:
             if layer.lane is not None:
                 self.leave(layer)
             self.refresh(layer)
+
+
+def _has_room(demand: Demand, slaves: Iterable["Slave"]) -> bool:
+    """Whether one of these slaves, the one with the most free cores first, has room for it."""
+    able, asks, least = demand.able, demand.asks, demand.least_cores
+    for slave in slaves:
+        if slave.free_cores < least:
+            return False
+        if slave.id in able:
+            for ask in asks:
+                if lacks(slave, ask) is None:
+                    return True
+    return False

@@ -124,12 +124,9 @@ def acceptor_of_seats(seats: Collection[Counter]) -> Callable[[Slave], bool] | N
     return lambda slave: all(counter.has(0, slave.machine_name) for counter in seats)
 
 
-def acceptor(state: FarmState, layer: Layer, avoid: Collection[int]) -> Callable[[Slave], bool] | None:
-    """What else a slave must be for the layer, beside able and free; None where nothing else is asked."""
-    job = layer.job
-    seats = [c.counter for c in state.limits.of(layer) if c.counter.scope == "slaves"]
-    if not (job.blocked_slaves or job.spec.max_per_slave or avoid or seats):
-        return None
+def acceptor(job: Job, avoid: Collection[int], seats: Collection[Counter]) -> Callable[[Slave], bool]:
+    """What else a slave must be for a frame of the job, beside able and free; `seats`: limits that count
+    machines."""
 
     def accept(slave: Slave) -> bool:
         return (

@@ -5,7 +5,7 @@ fit), asked for what `demand` and `placement` judge. A frame that failed on a sl
 for as long as there is another that could ever run it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum, auto
 
 from drqueue.master.core.ahead import may_wait_ahead
@@ -13,9 +13,8 @@ from drqueue.master.core.amounts import Ask
 from drqueue.master.core.attempt import Attempt
 from drqueue.master.core.demand import Demand
 from drqueue.master.core.dispatch import Run, dispatch
-from drqueue.master.core.lanes import Lane
 from drqueue.master.core.layer import Layer
-from drqueue.master.core.limits import Claim
+from drqueue.master.core.limits import Claim, Counter
 from drqueue.master.core.placement import (
     acceptor,
     acceptor_of_seats,
@@ -31,25 +30,23 @@ from drqueue.master.core.turns import Turns
 AHEAD_MOST = 8
 
 
-class _Found(Enum):
-    """What came of trying the layer that is next in a lane."""
+class _Held(Enum):
+    """Who is held back by what holds back the layer whose turn it is, in its lane."""
 
-    PLACED = auto()
-    #: There is room, but not for this layer, its user, its project ...
-    NOT_LAYER = auto()
-    NOT_USER = auto()
-    NOT_PROJECT = auto()
-    #: ... or for nobody of the lane: no slave has any, or a limit is reached.
-    NO_ROOM = auto()
-    CLOSED = auto()
+    LAYER = auto()
+    USER = auto()
+    PROJECT = auto()
+    #: Nobody of the lane has room anywhere, or (`LANE_CLOSED`) a limit of theirs is reached.
+    LANE = auto()
+    LANE_CLOSED = auto()
 
 
 #: By whose limit is reached, the widest first.
 _REACHED = (
-    ("lane", _Found.CLOSED),
-    ("pool", _Found.CLOSED),
-    ("project", _Found.NOT_PROJECT),
-    ("user", _Found.NOT_USER),
+    ("lane", _Held.LANE_CLOSED),
+    ("pool", _Held.LANE_CLOSED),
+    ("project", _Held.PROJECT),
+    ("user", _Held.USER),
 )
 
 
@@ -70,59 +67,65 @@ def schedule(
 def _fill(state: FarmState, now: float, lease_s: float, run: Run) -> list[Slave]:
     """The slaves that got frames."""
     lanes = state.lanes
-    turns = Turns(lanes.ready, next(lanes.passes))
     touched: list[Slave] = []
-    while (pick := turns.next()) is not None:
-        lane = pick.lane
-        found = _place(state, lane, pick.layer, now, lease_s, run, touched)
-        match found:
-            case _Found.PLACED:
-                pass
-            case _Found.NOT_LAYER:
-                pick.pass_layer()
-            case _Found.NOT_USER:
-                pick.pass_user()
-            case _Found.NOT_PROJECT:
-                pick.pass_project(turns.number)
-            case _Found.NO_ROOM | _Found.CLOSED:
-                turns.pass_lane(lane)
-                lanes.rest(lane, closed=found is _Found.CLOSED)
+    if not lanes.ready:
+        return touched
+    turns = Turns(lanes.ready, next(lanes.passes))
+    for layer in turns:
+        held = _place(state, layer, now, lease_s, run, touched)
+        if held is None:
+            continue
+        if held is _Held.LAYER:
+            turns.pass_layer(layer)
+        elif held is _Held.USER:
+            turns.pass_user(layer)
+        elif held is _Held.PROJECT:
+            turns.pass_project(layer)
+        else:
+            lane = layer.lane
+            assert lane is not None
+            turns.pass_lane(lane)
+            lanes.rest(lane, closed=held is _Held.LANE_CLOSED)
     for lane in list(lanes.ready):
         lanes.rest(lane)
     return touched
 
 
 def _place(
-    state: FarmState, lane: Lane, layer: Layer, now: float, lease_s: float, run: Run, touched: list[Slave]
-) -> _Found:
-    """Find a frame of the layer and a slave for it, and dispatch it."""
-    rooms, demand = state.rooms, lane.demand
+    state: FarmState, layer: Layer, now: float, lease_s: float, run: Run, touched: list[Slave]
+) -> _Held | None:
+    """Dispatch a frame of the layer; who is held back where it cannot be."""
+    job, demand = layer.job, layer.demand
     asks: Sequence[Ask] = demand.asks
+    seats: Sequence[Counter] = ()
     claims = state.limits.of(layer)
     if claims:
-        asks = [ask for ask in asks if all(_leaves(claim, ask) for claim in claims)]
+        seats = [claim.counter for claim in claims if claim.counter.scope == "slaves"]
+        for claim in claims:
+            asks = [ask for ask in asks if _leaves(claim, ask)]
         if len(asks) < len(demand.asks):
-            reached = _reached(state, lane, claims)
+            reached = _reached(state, layer, claims)
             if not asks:
                 return reached
-    for nth, index in enumerate(_in_order(layer)):
-        avoid = avoided(layer, index) if layer.history or layer.job.avoids else ()
-        accept = acceptor(state, layer, avoid) if avoid or claims or layer.job.picky else None
+    full = False
+    for index in _in_order(layer):
+        avoid = avoided(layer, index) if layer.history or job.avoids else ()
+        accept = acceptor(job, avoid, seats) if avoid or seats or job.picky else None
         for ask in asks:
-            slave = rooms.find(demand, ask, accept)
+            slave = state.rooms.find(demand, ask, accept)
             if slave is not None:
                 dispatch(state, layer, index, slave, ask, now, lease_s, run)
                 touched.append(slave)
-                return _Found.PLACED
-        if not avoid or (not nth and not _has_room(state, layer, asks)):
+                return None
+        full = accept is None
+        if not avoid or not _has_room(state, layer, asks):
             # What holds this one back holds back all of them.
             break
-    for claim in claims:
-        if claim.counter.scope == "slaves":
-            state.lanes.wait_for(lane, claim.counter)
-    if len(asks) == len(demand.asks) and not _has_room(state, layer, asks):
-        return _Found.NO_ROOM
-    return _Found.NOT_LAYER
+    for counter in seats:
+        state.lanes.wait_for(layer, counter)
+    if len(asks) == len(demand.asks) and (full or not _has_room(state, layer, asks)):
+        return _Held.LANE
+    return _Held.LAYER
 
 
 def _has_room(state: FarmState, layer: Layer, asks: Sequence[Ask]) -> bool:
@@ -131,14 +134,16 @@ def _has_room(state: FarmState, layer: Layer, asks: Sequence[Ask]) -> bool:
     return any(state.rooms.find(layer.demand, ask, open_to_all) for ask in asks)
 
 
-def _in_order(layer: Layer) -> Iterator[int]:
+def _in_order(layer: Layer) -> Iterable[int]:
     """Frames that may be placed, in their order: the first of those that keep away from the same slaves."""
+    if layer.history or layer.dying:
+        return _each_in_order(layer)
+    first = layer.order.first(layer.waiting)
+    return () if first is None else (first,)
+
+
+def _each_in_order(layer: Layer) -> Iterator[int]:
     waiting, history = layer.waiting, layer.history
-    if not history and not layer.dying:
-        first = layer.order.first(waiting)
-        if first is not None:
-            yield first
-        return
     told: set[tuple[int, ...]] = set()
     for index in layer.order.each(waiting):
         past = history.get(index)
@@ -165,16 +170,16 @@ def _leaves(claim: Claim, ask: Ask) -> bool:
     return counter.has(counter.units(ask, claim.each))
 
 
-def _reached(state: FarmState, lane: Lane, claims: Sequence[Claim]) -> _Found:
+def _reached(state: FarmState, layer: Layer, claims: Sequence[Claim]) -> _Held:
     """Wait for all limits that are reached, and say whom that holds back."""
-    asks = lane.demand.asks
+    asks = layer.demand.asks
     for claim in claims:
         if not all(_leaves(claim, ask) for ask in asks):
-            state.lanes.wait_for(lane, claim.counter)
+            state.lanes.wait_for(layer, claim.counter)
     for of, found in _REACHED:
         if any(c.of == of and not any(_leaves(c, ask) for ask in asks) for c in claims):
             return found
-    return _Found.NOT_LAYER
+    return _Held.LAYER
 
 
 # -- frames that wait at slaves ---------------------------------------------------------------------------
@@ -190,40 +195,46 @@ def _send_ahead(state: FarmState, touched: list[Slave], now: float, lease_s: flo
     lanes = state.lanes
     first = min(min(lane.levels) for lane in lanes.by_key.values())
     turns = Turns([lane for lane in lanes.brief if first in lane.levels], next(lanes.passes))
+    layers = iter(turns)
     for slave in touched:
-        room = min(AHEAD_MOST, slave.cores_offered) - len(slave.ahead)
-        if not slave.open or slave.foreign or slave.used_cores < slave.cores_most:
+        if slave.used_cores < slave.cores_most or slave.foreign or not slave.open:
             continue
+        room = min(AHEAD_MOST, slave.cores_offered) - len(slave.ahead)
+        fits: Layer | None = None
         while room > 0:
-            pick = turns.next()
-            if pick is None or pick.layer.job.spec.priority != -first:
+            layer = next(layers, None)
+            if layer is None or layer.job.spec.priority != -first:
                 return
-            lane, layer = pick.lane, pick.layer
             index = layer.order.first(layer.waiting)
-            if not may_wait_ahead(state, layer) or index is None or index in layer.history or layer.dying:
-                pick.pass_layer()
-                lane.end_pass()
+            # Whatever is sent ahead in this pass changes nothing of the rest for a layer and a slave.
+            may_wait = layer is fits or (may_wait_ahead(state, layer) and not layer.dying)
+            if not may_wait or index is None or index in layer.history:
+                lane = layer.lane
+                assert lane is not None
+                turns.pass_layer(layer)
                 turns.pass_lane(lane)
-            elif slave.id not in lane.demand.able or is_blocked(slave, layer.job):
-                break
-            else:
-                dispatch(state, layer, index, slave, lane.demand.asks[0], now, lease_s, run, ahead=True)
-                room -= 1
+                lane.end_pass()
+                continue
+            if layer is not fits:
+                if slave.id not in layer.demand.able or is_blocked(slave, layer.job):
+                    break
+                fits = layer
+            dispatch(state, layer, index, slave, layer.demand.asks[0], now, lease_s, run, ahead=True)
+            room -= 1
 
 
 def _take_back(state: FarmState, take_back: Callable[[Attempt], None]) -> None:
     """Where places are free and nothing waits for them, frames that wait ahead at full slaves may come."""
+    find = state.rooms.find
     room: dict[int, int] = {}
-    full: set[tuple[Demand, Ask]] = set()
+    anywhere: dict[tuple[Demand, Ask], bool] = {}
     for slave in list(state.with_ahead.values()):
         for attempt in reversed(slave.ahead.values()):
             asked = (attempt.layer.demand, attempt.ask)
-            if asked in full:
-                break
-            found = state.rooms.find(*asked, _elsewhere(attempt, room))
+            if asked not in anywhere:
+                anywhere[asked] = find(*asked) is not None
+            found = find(*asked, _elsewhere(attempt, room)) if anywhere[asked] else None
             if found is None:
-                if state.rooms.find(*asked) is None:
-                    full.add(asked)
                 break
             room[found.id] = room.get(found.id, 0) + attempt.ask.cores
             take_back(attempt)

@@ -17,7 +17,7 @@ from drqueue.proto.model import (
 
 if TYPE_CHECKING:
     from drqueue.master.core.attempt import Attempt
-    from drqueue.master.core.rooms import Place
+    from drqueue.master.core.rooms import Group, Place
 
 #: Seconds after which the system's mean load has all but a third of what was before.
 LOAD_S = 60.0
@@ -53,6 +53,7 @@ class Slave:
         "gpu_bits",
         "gpus",
         "greeted",
+        "group",
         "heard",
         "heard_at",
         "id",
@@ -168,6 +169,8 @@ class Slave:
             memory_mb=self.memory_mb,
         )
         self.foreign = self.foreign_cores()
+        #: Slaves with the same traits, by what they have free; found when it is needed.
+        self.group: Group | None = None
         self.traits = (self.limits.pools, self.machine.os, self.offers.tags)
         self.reckon()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from drqueue.master.core.attempt import Attempt
 from drqueue.master.core.audit import AuditTrail
 from drqueue.master.core.demand import Demands
-from drqueue.master.core.fairness import Sharing
+from drqueue.master.core.fairness import Sharing, change
 from drqueue.master.core.lanes import Lanes
 from drqueue.master.core.layer import Layer
 from drqueue.master.core.limits import Limits
@@ -187,7 +187,7 @@ class FarmState:
         self.limits = Limits()
         self.sharing = Sharing(half_life_s)
         self.demands = Demands(self.slaves)
-        self.rooms = Rooms(self.slaves)
+        self.rooms = Rooms()
         self.lanes = Lanes(self.demands, self.sharing, self.limits)
         #: Slaves at which frames wait that were sent ahead.
         self.with_ahead: dict[int, Slave] = {}
@@ -340,8 +340,7 @@ class FarmState:
             attempt.pool = self.sharing.pool(job.spec.pool)
             attempt.parties = self.sharing.parties(attempt.pool, job.spec.project, job.user, self.now)
         attempt.pool.running += cores
-        for party in attempt.parties:
-            party.changes(cores, self.now, self.sharing.half_life_s)
+        change(attempt.parties, cores, self.now, self.sharing.half_life_s)
 
     def _give_back(self, attempt: Attempt) -> None:
         slave, cores = attempt.slave, attempt.ask.cores
@@ -351,8 +350,7 @@ class FarmState:
         assert attempt.pool is not None
         assert attempt.parties is not None
         attempt.pool.running -= cores
-        for party in attempt.parties:
-            party.changes(-cores, self.now, self.sharing.half_life_s)
+        change(attempt.parties, -cores, self.now, self.sharing.half_life_s)
 
     def unbook(self, attempt: Attempt) -> None:
         """It gives them back."""

@@ -61,7 +61,9 @@ class Eligible:
 
     def take(self, index: int, wall: float) -> float:
         """Since when the frame at this position, which is dispatched now, might have been."""
-        when = max(self.at, self._frames.pop(index, 0.0))
+        when = self.at
+        if self._frames:
+            when = max(when, self._frames.pop(index, 0.0))
         for start, end, again in self._stretches:
             if start <= index < end:
                 when = max(when, again)
@@ -76,18 +78,14 @@ class Eligible:
 class Waited:
     """The latest waits in one pool, in seconds."""
 
-    __slots__ = ("_latest",)
+    __slots__ = ("latest",)
 
     def __init__(self) -> None:
-        self._latest: deque[float] = deque(maxlen=WAITS_MOST)
-
-    def note(self, seconds: float) -> None:
-        """A frame was dispatched after so long. A clock that was set back makes no wait negative."""
-        self._latest.append(max(0.0, seconds))
+        self.latest: deque[float] = deque(maxlen=WAITS_MOST)
 
     def view(self) -> Waits:
         """The waits that half, 90% and 99% of them did not exceed, and the longest."""
-        found = sorted(self._latest)
+        found = sorted(self.latest)
         if not found:
             return Waits()
         half, most, nearly = (found[ceil(len(found) * part / 100) - 1] for part in (50, 90, 99))
@@ -98,13 +96,14 @@ class PoolWaits(dict[str, Waited]):
     """The latest waits of all pools in which frames were dispatched, by the pool's name."""
 
     def note(self, pool: str, seconds: float) -> None:
-        """A frame of that pool was dispatched after so long."""
+        """A frame of that pool was dispatched after so long. A clock that was set back makes no wait
+        negative."""
         waited = self.get(pool)
         if waited is None:
             if len(self) >= POOLS_MOST:
                 del self[next(iter(self))]
             waited = self[pool] = Waited()
-        waited.note(seconds)
+        waited.latest.append(max(0.0, seconds))
 
     def view(self, pool: str) -> Waits:
         """The waits of a pool; all 0 where nothing was dispatched in it."""
