@@ -14,7 +14,14 @@ from drqueue.proto.link_messages import Held
 from drqueue.proto.model import Alternative, Gpu, MachineInfo, Needs, Offers, RunOrder
 from tests.builders import CoreFarm, a_job
 
-FEW_AND_MANY = pytest.mark.parametrize("others", [0, 20], ids=["looked at", "looked up"])
+
+@pytest.fixture(params=[8, 0], ids=["looked at", "looked up"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slaves are looked at one by one, and looked up however few they are."""
+    monkeypatch.setattr(rooms, "_FEW", request.param)
+
+
+IN_BOTH_WAYS = pytest.mark.usefixtures("both_ways")
 
 
 def a_machine(name: str, gpus: tuple[int, ...] = (), **fields: object) -> MachineInfo:
@@ -29,12 +36,6 @@ def a_gpu_slave(farm: CoreFarm, name: str, *gpus: int, **fields: object) -> int:
     return farm.link(name, machine=a_machine(name, gpus), offers=offers, **fields)
 
 
-def crowd(farm: CoreFarm, others: int) -> None:
-    """Slaves that are able, but have one core: then places are looked up, not looked at one by one."""
-    for number in range(others):
-        farm.link(f"small{number}", cores=1, memory_mb=99_000, offers=Offers(disk_mb=99_000))
-
-
 def ordered(farm: CoreFarm, links: dict[str, int]) -> list[str]:
     """Who was told to run something, as often as it was."""
     return [name for name, link in links.items() for _ in farm.orders(link)]
@@ -43,10 +44,9 @@ def ordered(farm: CoreFarm, links: dict[str, int]) -> list[str]:
 # -- best fit ----------------------------------------------------------------------------------------------
 
 
-@FEW_AND_MANY
-def test_big_holes_stay_for_big_frames(others: int) -> None:
+@IN_BOTH_WAYS
+def test_big_holes_stay_for_big_frames() -> None:
     farm = CoreFarm()
-    crowd(farm, others)
     links = {"big": farm.link("big", cores=16), "small": farm.link("small", cores=4)}
     farm.submit(a_job("1-2", layer={"needs": Needs(cores=2)}))
     assert ordered(farm, links) == ["small", "small"]
@@ -54,28 +54,25 @@ def test_big_holes_stay_for_big_frames(others: int) -> None:
     assert ordered(farm, links) == ["big"]
 
 
-@FEW_AND_MANY
-def test_a_slave_that_is_begun_is_filled_before_an_idle_one(others: int) -> None:
+@IN_BOTH_WAYS
+def test_a_slave_that_is_begun_is_filled_before_an_idle_one() -> None:
     farm = CoreFarm()
-    crowd(farm, others)
     links = {name: farm.link(name, cores=8) for name in ("a", "b", "c")}
     farm.submit(a_job("1-6", layer={"needs": Needs(cores=2)}))
     assert ordered(farm, links) == ["a"] * 4 + ["b"] * 2
 
 
-@FEW_AND_MANY
-def test_frames_that_need_no_gpu_keep_off_slaves_that_have_one(others: int) -> None:
+@IN_BOTH_WAYS
+def test_frames_that_need_no_gpu_keep_off_slaves_that_have_one() -> None:
     farm = CoreFarm()
-    crowd(farm, others)
     links = {"gpu": a_gpu_slave(farm, "gpu", 24_000, cores=4), "plain": farm.link("plain", cores=16)}
     farm.submit(a_job("1", layer={"needs": Needs(cores=2)}))
     assert ordered(farm, links) == ["plain"]
 
 
-@FEW_AND_MANY
-def test_among_equals_the_least_free_memory_then_the_lowest_id(others: int) -> None:
+@IN_BOTH_WAYS
+def test_among_equals_the_least_free_memory_then_the_lowest_id() -> None:
     farm = CoreFarm()
-    crowd(farm, others)
     links = {
         "a": farm.link("a", cores=2, memory_mb=9000),
         "b": farm.link("b", cores=2, memory_mb=8000),
@@ -83,6 +80,21 @@ def test_among_equals_the_least_free_memory_then_the_lowest_id(others: int) -> N
     }
     farm.submit(a_job("1-3", layer={"needs": Needs(cores=2, memory_mb=1)}))
     assert [farm.orders(links[name])[0].start for name in ("b", "c", "a")] == [1, 2, 3]
+
+
+@IN_BOTH_WAYS
+def test_slaves_with_more_gpus_but_too_few_cores_or_too_little_memory_are_passed_over() -> None:
+    farm = CoreFarm()
+    links = {
+        "gpu1": a_gpu_slave(farm, "gpu1", 24_000, cores=4, memory_mb=9000),
+        "gpu2": a_gpu_slave(farm, "gpu2", 24_000, cores=4, memory_mb=9000),
+        "gpu3": a_gpu_slave(farm, "gpu3", 24_000, 24_000, cores=4, memory_mb=9000),
+    }
+    farm.submit(a_job("1", layer={"needs": Needs(cores=3)}))
+    farm.submit(a_job("1", layer={"needs": Needs(cores=1, memory_mb=8000)}, blocked=("gpu1", "gpu3")))
+    assert ordered(farm, links) == ["gpu1", "gpu2"]
+    farm.submit(a_job("1", layer={"needs": Needs(cores=2, memory_mb=2000)}))
+    assert ordered(farm, links) == ["gpu3"]
 
 
 def test_fractions_of_cores_add_up_exactly() -> None:

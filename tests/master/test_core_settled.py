@@ -11,7 +11,7 @@ from drqueue.master.core.events import ClientAsked, SlaveSaid, SlaveUnlinked
 from drqueue.master.core.places_invariants import check_settled
 from drqueue.master.core.turn import Policy
 from drqueue.proto.ids import AttemptKey
-from drqueue.proto.link_messages import Held, LimitsNow, Orders, Status
+from drqueue.proto.link_messages import Exited, Held, LimitsNow, Orders, Report, Status
 from drqueue.proto.messages import ChangeJob, FrameVerb, JobVerb, SlaveVerb
 from drqueue.proto.model import (
     Alternative,
@@ -52,6 +52,18 @@ def test_a_seat_of_a_user_that_is_added_is_taken() -> None:
     farm, _night, day = two_pools(1)
     farm.ask(PutLimit(rq=0, name="user:a", amount=2))
     assert farm.order(day).key.job == 1
+
+
+def test_of_slaves_that_come_free_at_once_the_one_with_room_is_found() -> None:
+    farm = CoreFarm()
+    links = [farm.link(name, cores=cores) for name, cores in (("s1", 1), ("s4", 4), ("s2", 2))]
+    needs = [Needs(cores=cores) for cores in (4, 2, 1)]
+    for need in needs:
+        farm.submit(a_job("1", layer={"needs": need}))
+    running = [(link, farm.order(link).key) for link in links]
+    farm.submit(a_job("1", layer={"needs": Needs(cores=4)}))
+    farm.step(*(SlaveSaid(link, Report(exited=(Exited(key, well()),))) for link, key in running))
+    assert farm.order(links[1]).key.job == 3
 
 
 def test_more_demands_than_are_kept_for_later_are_all_served() -> None:
