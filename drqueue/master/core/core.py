@@ -197,11 +197,11 @@ class Core:
     def _settle(self) -> None:
         state = self._turn.state
         while state.unsettled:
-            number = min(state.unsettled)
-            state.unsettled.discard(number)
-            job = state.jobs.get(number)
-            if job is not None:
-                jobs.settle(self._turn, job)
+            numbers, state.unsettled = sorted(state.unsettled), set()
+            for number in numbers:
+                job = state.jobs.get(number)
+                if job is not None:
+                    jobs.settle(self._turn, job)
 
 
 def _changed_totals(state: FarmState) -> list[LayerTotals]:
