@@ -212,7 +212,14 @@ class _Master:
         self.slaves = SlaveLinks(self._inbox, settings.beat_s, settings.silence_s)
         self._desk = Desk(self._history, self._examine)
         self._clients = ClientLinks(self._inbox, self._core, self.slaves, self.hub, self._history, self._desk)
-        welcome = Welcome(version=1, peer="master", software=software, farm=opened.farm, epoch=opened.epoch)
+        welcome = Welcome(
+            version=1,
+            peer="master",
+            software=software,
+            farm=opened.farm,
+            epoch=opened.epoch,
+            life=secrets.token_hex(8),
+        )
         self._door = Door(
             Answerer(welcome, ("client", "slave")),
             lambda: self._core.state.register,

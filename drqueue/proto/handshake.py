@@ -89,6 +89,7 @@ class Answerer:
             software=self._welcome.software,
             farm=self._welcome.farm,
             epoch=self._welcome.epoch,
+            life=self._welcome.life,
         )
 
 

@@ -82,13 +82,17 @@ class Joined(Message, frozen=True, kw_only=True):
 
 
 class Welcome(Message, frozen=True, kw_only=True):
-    """The version agreed on, and who answers: a master (its farm and epoch) or a slave's control port."""
+    """The version agreed on, and who answers: a master (its farm and epoch) or a slave's control port.
+
+    `life` is random for each start of a master: two of one epoch are two, of which one runs on a copy.
+    """
 
     version: Positive
     peer: Peer = "master"
     software: str = ""
     farm: str = ""
     epoch: Natural = 0
+    life: str = ""
 
 
 class Rejected(Message, frozen=True, kw_only=True):

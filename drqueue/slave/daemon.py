@@ -116,6 +116,7 @@ class Daemon:
                 limits=self._journal.limits,
                 farm=identity.farm,
                 epoch=identity.epoch,
+                life=identity.life,
             )
             self._journal.start(snapshot(state, boot))
             self._scratch = Scratch(

@@ -28,9 +28,9 @@ MAX_PREVIOUS = 20
 class Identity(Struct, frozen=True):
     """The slave's own record of itself.
 
-    `epoch` is the highest that a master of `farm` ever named. `previous` holds the ids given up,
-    newest first. `cloned` stays true from the moment the fingerprint differed until the caller
-    saves it as false, having set aside what belonged to the old id (the spool).
+    `epoch` is the highest that a master of `farm` ever named, `life` which start of a master that was.
+    `previous` holds the ids given up, newest first. `cloned` stays true from the moment the fingerprint
+    differed until the caller saves it as false, having set aside what belonged to the old id (the spool).
     """
 
     id: str
@@ -40,6 +40,7 @@ class Identity(Struct, frozen=True):
     epoch: int = 0
     previous: tuple[str, ...] = ()
     cloned: bool = False
+    life: str = ""
 
 
 def load_or_create(state_dir: str, name: str, fingerprint: str | None = None) -> Identity:

@@ -163,8 +163,8 @@ class Journal:
             case LimitsSet(limits):
                 await trio.to_thread.run_sync(save_limits, self._state_dir, limits)
                 self.limits = limits
-            case MasterSeen(farm, epoch):
-                identity = structs.replace(self.identity, farm=farm, epoch=epoch)
+            case MasterSeen(farm, epoch, life):
+                identity = structs.replace(self.identity, farm=farm, epoch=epoch, life=life)
                 await trio.to_thread.run_sync(self._keep_identity, identity)
             case FarmLeft(old):
                 await trio.to_thread.run_sync(self._leave_farm, old)
@@ -173,7 +173,9 @@ class Journal:
         """The identity first: with the new one, what the old spool holds is no longer this slave's."""
         former = self.identity
         previous = (former.id, *former.previous)[:MAX_PREVIOUS]
-        fresh = structs.replace(former, id=secrets.token_hex(16), previous=previous, farm="", epoch=0)
+        fresh = structs.replace(
+            former, id=secrets.token_hex(16), previous=previous, farm="", epoch=0, life=""
+        )
         self._keep_identity(fresh)
         aside = self._spool.set_aside(f"farm-{old[:8]}")
         self._spool.append([to_plain(Boot(self._boot_id))])

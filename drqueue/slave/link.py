@@ -272,7 +272,7 @@ class Link:
         self._channel, self.access, self.welcome = channel, route.access, welcome
         self._out.clear()
         try:
-            self._inbox.put(Linked(self._number, welcome.farm, welcome.epoch))
+            self._inbox.put(Linked(self._number, welcome.farm, welcome.epoch, welcome.life))
             await self._converse(channel)
         finally:
             self._channel = self.access = self.welcome = None

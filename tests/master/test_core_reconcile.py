@@ -384,3 +384,28 @@ def test_after_a_restore_a_later_masters_attempt_is_not_taken_for_a_new_one() ->
     assert restored.states(job) == {1: "ASSIGNED"}
     restored.exited(link, ours.key)
     assert restored.states(job) == {1: "DONE"}
+
+
+# -- names given out by another life on a copy of the rows ---------------------------------------------
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_name_that_another_master_gave_is_never_given_again(farm: CoreFarm, ended: bool) -> None:
+    """Its end would be taken for the end of what was started here."""
+    farm.submit(a_job("1-2"))
+    theirs = AttemptKey(0, 0, 0, 3)
+    link = farm.link(cores=1, held=[Held(theirs, ended=ended)])
+    order = farm.order(link)
+    assert order.key == AttemptKey(0, 0, 0, 4)
+    farm.exited(link, theirs, badly())
+    assert farm.states() == {1: "ASSIGNED", 2: "WAITING"}
+    farm.restart()
+    link = farm.link(cores=1, held=[Held(order.key)])
+    farm.exited(link, order.key)
+    assert farm.order(link).key == AttemptKey(0, 0, 1, 4)
+
+
+@pytest.mark.parametrize("key", [AttemptKey(0, 0, 0, 2**53), AttemptKey(0, 7, 0, 5), AttemptKey(9, 0, 0, 5)])
+def test_absurd_names_change_nothing(farm: CoreFarm, key: AttemptKey) -> None:
+    farm.submit(a_job("1"))
+    assert farm.order(farm.link(held=[Held(key, ended=True)])).key == AttemptKey(0, 0, 0, 1)

@@ -147,6 +147,7 @@ REPORT = Report(
 #: As they were said before they said more.
 OLDER: dict[str, Message] = {
     "Hi": Hi(oldest=2, newest=5, role="slave", software="drqueue 9", name="n"),
+    "Welcome": Welcome(version=1, peer="slave", software="drqueue 9", farm="f", epoch=3),
     "Hello": HELLO,
     "Orders": ORDERS,
     "Report": REPORT,
@@ -165,7 +166,7 @@ EXAMPLES: tuple[Message, ...] = (
         software="drqueue 9",
     ),
     Joined(farm="f", account="0123456789abcdef", name="n1", role="node", certificate="cert", key="key"),
-    Welcome(version=1, peer="slave", software="drqueue 9", farm="f", epoch=3),
+    Welcome(version=1, peer="slave", software="drqueue 9", farm="f", epoch=3, life="c0ffee"),
     Rejected(code="version", text="no", retry=True),
     Beat(echo=True),
     structs.replace(HELLO, machine=MACHINE_MORE, offers=OFFERS),

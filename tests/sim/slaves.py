@@ -343,7 +343,7 @@ class Daemon:
             self._received = self.host.mono()
             self._beat_at = self._received + self._beat_s
             self.host.heard, self.host.granted_s = self.host.boot_clock(), 0.0
-            self.put(Linked(self._link, welcome.farm, welcome.epoch))
+            self.put(Linked(self._link, welcome.farm, welcome.epoch, welcome.life))
             self._watch(end)
 
         end.on_message, end.on_closed = answered, closed

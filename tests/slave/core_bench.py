@@ -106,12 +106,13 @@ class Bench:
             limits=self.state.limits,
             farm=self.state.farm,
             epoch=self.state.epoch,
+            life=self.state.life,
         )
 
-    def link(self, farm: str = "farm", epoch: int = 1) -> Outcome[Record, Effect]:
+    def link(self, farm: str = "farm", epoch: int = 1, life: str = "") -> Outcome[Record, Effect]:
         """A new link, up to Hello."""
         self._links += 1
-        return self.step(Linked(self._links, farm, epoch))
+        return self.step(Linked(self._links, farm, epoch, life))
 
     def register(self, farm: str = "farm", epoch: int = 1) -> Outcome[Record, Effect]:
         """A new link on which the slave is registered."""

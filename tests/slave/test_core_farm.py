@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drqueue.proto.link_messages import LimitsNow, Report, Stop
+from drqueue.proto.link_messages import Held, LimitsNow, Report, Stop
 from drqueue.proto.messages import Done, GetSlave, KillAttempts, Refusal, Request, SetLimits
 from drqueue.proto.model import LimitsChange, SlaveLimits
 from drqueue.slave.core.effects import Alive, AllEnded, Answer, SayHello, Send, Start, Unlink
@@ -54,6 +54,32 @@ def test_an_older_epoch_is_left_without_a_hello(bench: Bench) -> None:
     # Its words do not keep frames alive.
     bench.step(Heard(), after_s=1800)
     assert bench.done(SignalTree) == [SignalTree(key(), kill=False)]
+
+
+def test_two_masters_of_one_epoch_are_not_both_obeyed(bench: Bench) -> None:
+    """One of them runs on a copy of the other's state: they give out the same names for different frames."""
+    bench.link(epoch=5, life="first")
+    bench.steps(orders(an_order(), epoch=5), started())
+    bench.step(Unlinked(2))
+    bench.link(epoch=5, life="second")
+    (refused,) = bench.done(Unlink)
+    assert "another master had epoch 5, too" in refused.text
+    assert not bench.state.linked
+    assert not bench.done(SayHello)
+    assert bench.link(epoch=5, life="first").do[0] == SayHello(4, (Held(key(), False),))
+    out = bench.link(epoch=6, life="second")
+    assert MasterSeen("farm", 6, "second") in out.save
+    assert bench.done(SayHello)
+
+
+def test_a_master_that_tells_no_life_is_known_by_its_epoch_alone(bench: Bench) -> None:
+    bench.link(epoch=5)
+    assert MasterSeen("farm", 5, "first") in bench.link(epoch=5, life="first").save
+    assert isinstance(bench.link(epoch=5).do[0], SayHello)
+    assert bench.state.life == "first"
+    assert bench.done(Unlink) == []
+    bench.link(epoch=5, life="second")
+    assert bench.done(Unlink)
 
 
 def test_another_farm_is_served_once_the_former_ones_frames_are_gone(bench: Bench) -> None:

@@ -28,6 +28,7 @@ from drqueue.master.core.slave import Slave
 from drqueue.master.core.trouble import ended, heal
 from drqueue.master.core.turn import Turn
 from drqueue.proto.checks_needs import check_offers
+from drqueue.proto.ids import AttemptKey
 from drqueue.proto.link_messages import (
     Acted,
     Beat,
@@ -55,6 +56,9 @@ CORES_MOST = 4096
 _LOGS_MOST = 2000
 #: Seconds after which it is said how late a slave told of something.
 _LATE_S = 60.0
+#: Attempts of a frame by which another life on a copy of the rows may be ahead of this one. No slave's word
+#: makes numbers grow beyond bounds.
+_LIVES_APART = 1000
 
 
 def on_linked(turn: Turn, event: SlaveLinked) -> None:
@@ -198,6 +202,22 @@ def _reconcile(turn: Turn, slave: Slave, event: SlaveLinked) -> None:
         known = slave.live.get(key)
         if known is None:
             turn.stop_stale(event.link, key)
+    for key in running | ended:
+        if key not in slave.live:
+            _never_give(turn, key)
+
+
+def _never_give(turn: Turn, key: AttemptKey) -> None:
+    """A name that this master has not given out, but another life on a copy of its rows: nor does it ever.
+
+    Else the end of what that one started would be taken for the end of what this one starts.
+    """
+    job = turn.state.jobs.get(key.job)
+    if job is not None and key.layer < len(job.layers):
+        layer = job.layers[key.layer]
+        if layer.top < key.attempt <= layer.top + _LIVES_APART:
+            layer.floor = layer.top = key.attempt
+            turn.state.save.append(layer.record())
 
 
 def _is_suffixed(name: str, wanted: str) -> bool:

@@ -2,8 +2,8 @@
 
 Rules: `now` is CLOCK_BOOTTIME in seconds and never goes back. News leave in the order in which they
 happened, in one report at the end of a step, and only once the master knows what is held (Registered);
-after every new link all exits that are not noted are told again. A slave obeys no older epoch, and
-leaves another farm's frames behind before it serves a new one.
+after every new link all exits that are not noted are told again. A slave obeys no older epoch and no two
+masters of one, and leaves another farm's frames behind before it serves a new one.
 """
 
 from collections.abc import Callable, Sequence
@@ -127,9 +127,16 @@ class Core:
             )
             work.do.append(Unlink(event.link, text))
             return
+        elif event.epoch == state.epoch and event.life and state.life not in ("", event.life):
+            text = (
+                f"another master had epoch {event.epoch}, too: one of them runs on a copy of the other's "
+                "state; stop that one, and restart the one that is to stay"
+            )
+            work.do.append(Unlink(event.link, text))
+            return
         state.linked = True
         work.silent_s = 0.0
-        self._see_master(event.farm, event.epoch)
+        self._see_master(event.farm, event.epoch, event.life)
         granted, state.grant_s = state.grant_s, 0.0
         self._heard(keep=True)
         if granted:
@@ -151,14 +158,16 @@ class Core:
         work.exited.clear()
         # What was saved in this step belongs to the spool that is set aside.
         work.save.append(FarmLeft(state.farm))
-        state.farm, state.epoch = "", 0
+        state.farm, state.epoch, state.life = "", 0, ""
         return True
 
-    def _see_master(self, farm: str, epoch: int) -> None:
+    def _see_master(self, farm: str, epoch: int, life: str) -> None:
         state = self.state
-        if (farm, epoch) != (state.farm, state.epoch):
-            state.farm, state.epoch = farm, epoch
-            self._work.save.append(MasterSeen(farm, epoch))
+        if epoch == state.epoch:
+            life = life or state.life
+        if (farm, epoch, life) != (state.farm, state.epoch, state.life):
+            state.farm, state.epoch, state.life = farm, epoch, life
+            self._work.save.append(MasterSeen(farm, epoch, life))
 
     def _unlinked(self, event: Unlinked) -> None:
         if event.link == self.state.link:
@@ -200,7 +209,7 @@ class Core:
         state, work = self.state, self._work
         if not state.linked or orders.epoch < state.epoch:
             return
-        self._see_master(state.farm, orders.epoch)
+        self._see_master(state.farm, orders.epoch, "")
         self._heard(holding=bool(orders.run))
         for key in orders.noted:
             work.note(key)

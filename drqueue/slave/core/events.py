@@ -10,11 +10,12 @@ from drqueue.slave.core.records import Before
 
 
 class Linked(Struct, frozen=True):
-    """A master answered; `link` numbers this daemon's links."""
+    """A master answered; `link` numbers this daemon's links. `life`: which start of it this is, if told."""
 
     link: int
     farm: str
     epoch: int
+    life: str = ""
 
 
 class Unlinked(Struct, frozen=True):

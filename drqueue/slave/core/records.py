@@ -75,10 +75,11 @@ class MasterHeard(Struct, frozen=True, array_like=True, tag="heard"):
 
 
 class MasterSeen(Struct, frozen=True, array_like=True, tag="master"):
-    """The farm this slave belongs to, and the newest epoch seen in it."""
+    """The farm this slave belongs to, the newest epoch seen in it, and the life of the master that had it."""
 
     farm: str
     epoch: int
+    life: str = ""
 
 
 class FarmLeft(Struct, frozen=True, array_like=True, tag="left"):

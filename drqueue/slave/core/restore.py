@@ -30,13 +30,14 @@ def restore(
     limits: SlaveLimits,
     farm: str = "",
     epoch: int = 0,
+    life: str = "",
 ) -> State:
     """The state to go on with; `snapshot` of it belongs into the spool before anything else happens.
 
     An attempt without a process on record may have been started by a daemon that was then killed: it is
     LAUNCHING, and the supervisor finds out what became of it (see `known`); it is never started again.
     """
-    state = State(limits, farm, epoch)
+    state = State(limits, farm, epoch, life)
     boot = boot_id
     heard: MasterHeard | None = None
     for record in records:

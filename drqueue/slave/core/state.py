@@ -90,10 +90,12 @@ class Attempt(Struct, eq=False):
 class State:
     """All of it. `held` is in the order of acceptance, `ended` in the order of exit, `fresh` of start."""
 
-    def __init__(self, limits: SlaveLimits, farm: str = "", epoch: int = 0) -> None:
+    def __init__(self, limits: SlaveLimits, farm: str = "", epoch: int = 0, life: str = "") -> None:
         self.limits = limits
         self.farm = farm
         self.epoch = epoch
+        #: Which start of a master had that epoch, "" where it did not say.
+        self.life = life
         self.held: dict[AttemptKey, Attempt] = {}
         self.queued: dict[AttemptKey, Attempt] = {}
         self.ended: dict[AttemptKey, Attempt] = {}
