@@ -31,6 +31,7 @@ class Identity(Struct, frozen=True):
     `epoch` is the highest that a master of `farm` ever named, `life` which start of a master that was.
     `previous` holds the ids given up, newest first. `cloned` stays true from the moment the fingerprint
     differed until the caller saves it as false, having set aside what belonged to the old id (the spool).
+    `path` is where the directory was: what still stands there with the same id is what this is a copy of.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Identity(Struct, frozen=True):
     previous: tuple[str, ...] = ()
     cloned: bool = False
     life: str = ""
+    path: str = ""
 
 
 def load_or_create(state_dir: str, name: str, fingerprint: str | None = None) -> Identity:
@@ -50,10 +52,10 @@ def load_or_create(state_dir: str, name: str, fingerprint: str | None = None) ->
     """
     if fingerprint is None:
         fingerprint = machine_fingerprint()
-    path = os.path.join(state_dir, IDENTITY_FILE)
+    path, here = os.path.join(state_dir, IDENTITY_FILE), os.path.realpath(state_dir)
     stored = read_json(path)
     if stored is None:
-        identity = Identity(secrets.token_hex(16), name, fingerprint)
+        identity = Identity(secrets.token_hex(16), name, fingerprint, path=here)
         save(state_dir, identity)
         return identity
     try:
@@ -62,8 +64,8 @@ def load_or_create(state_dir: str, name: str, fingerprint: str | None = None) ->
             raise ValueError("no id")
     except ValueError as error:
         raise StateError(f"{path} is damaged: {error}; restore it or move it away") from error
-    identity = structs.replace(kept, name=name)
-    if kept.fingerprint != fingerprint:
+    identity = structs.replace(kept, name=name, path=here)
+    if kept.fingerprint != fingerprint or _is_copy(kept, here):
         # First: under the new identity nothing would tell any more whose secret it is.
         set_aside_cloned(state_dir)
         identity = structs.replace(
@@ -76,6 +78,19 @@ def load_or_create(state_dir: str, name: str, fingerprint: str | None = None) ->
     if identity != kept:
         save(state_dir, identity)
     return identity
+
+
+def _is_copy(kept: Identity, here: str) -> bool:
+    """Whether the directory was copied, not moved: of two slaves of one id each frees what the other runs."""
+    if not kept.path or kept.path == here:
+        return False
+    try:
+        if os.path.samefile(kept.path, here):
+            return False
+        original = read_json(os.path.join(kept.path, IDENTITY_FILE))
+    except (OSError, StateError):
+        return False  # it is gone, or no business of ours
+    return isinstance(original, dict) and original.get("id") == kept.id
 
 
 def for_joining(state_dir: str, name: str) -> Identity:

@@ -67,7 +67,7 @@ class Journal:
         self._spool = Spool(os.path.join(state_dir, SPOOL))
         if self.identity.cloned:
             aside = self._spool.set_aside("cloned")
-            log.warning("this disk was cloned: a new identity was taken", spool=aside)
+            log.warning("this disk or folder is a copy: a new identity was taken", spool=aside)
             self._keep_identity(structs.replace(self.identity, cloned=False))
 
     @property

@@ -1,6 +1,7 @@
 """Who a slave is stays on its machine, and is never guessed."""
 
 import json
+import shutil
 import stat
 from pathlib import Path
 
@@ -56,10 +57,37 @@ def test_a_cloned_disk_takes_a_new_id_and_says_so_until_that_is_dealt_with(tmp_p
     save(str(tmp_path), first)
     clone = load_or_create(str(tmp_path), "node1", "other")
     assert clone.id != first.id
-    assert clone == Identity(clone.id, "node1", "other", "farm", 3, (first.id,), True)
+    assert clone == Identity(clone.id, "node1", "other", "farm", 3, (first.id,), True, path=str(tmp_path))
     assert load_or_create(str(tmp_path), "node1", "other") == clone
     save(str(tmp_path), replace(clone, cloned=False))
     assert not load_or_create(str(tmp_path), "node1", "other").cloned
+
+
+def test_a_copied_folder_takes_a_new_id_and_the_original_keeps_its_own(tmp_path: Path) -> None:
+    """Whatever one of them did not run, the other would give away while it runs."""
+    (tmp_path / "a").mkdir()
+    first = load_or_create(str(tmp_path / "a"), "node1", "print")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    copy = load_or_create(str(tmp_path / "b"), "node1", "print")
+    assert (copy.previous, copy.cloned) == ((first.id,), True)
+    assert load_or_create(str(tmp_path / "b"), "node1", "print") == copy
+    assert load_or_create(str(tmp_path / "a"), "node1", "print") == first
+
+
+def test_a_moved_folder_keeps_its_id(tmp_path: Path) -> None:
+    """Also by a copy whose original is gone, or was given to another slave since; also behind a link."""
+    (tmp_path / "a").mkdir()
+    first = load_or_create(str(tmp_path / "a"), "node1", "print")
+    (tmp_path / "a").rename(tmp_path / "b")
+    (tmp_path / "link").symlink_to("b")
+    assert load_or_create(str(tmp_path / "link"), "node1", "print").id == first.id
+    shutil.copytree(tmp_path / "b", tmp_path / "c")
+    shutil.rmtree(tmp_path / "b")
+    (tmp_path / "b").mkdir()
+    other = load_or_create(str(tmp_path / "b"), "node2", "print")
+    moved = load_or_create(str(tmp_path / "c"), "node1", "print")
+    assert (moved.id, moved.cloned, moved.path) == (first.id, False, str(tmp_path / "c"))
+    assert other.id != first.id
 
 
 def test_previous_ids_are_bounded_newest_first(tmp_path: Path) -> None:
