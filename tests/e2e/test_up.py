@@ -1,5 +1,6 @@
 """`drqueue up`: it ends without a trace, lives beside others, starts nothing where a farm runs already."""
 
+import json
 import os
 import shutil
 import signal
@@ -135,13 +136,39 @@ def names(cli: Cli) -> set[str] | None:
     return found if len(found) > 1 else None
 
 
+def test_a_copied_slave_takes_an_identity_of_its_own(up: Up, tmp_path: Path) -> None:
+    """A state directory copied under a running slave and started on the same machine: no frame suffers."""
+    gate = tmp_path / "gate"
+    job = up.cli.submit("--", f"until test -e {gate}; do sleep 0.02; done")
+    up.cli.until_states(job, {1: "RUNNING"})
+    copy, log = tmp_path / "copy", tmp_path / "copy.log"
+    shutil.copytree(up.state_dir / "slave-s1", copy, ignore=shutil.ignore_patterns("*.sock"))
+    words = ("--name", "twin", "--state-dir", copy, "--master", f"unix:{up.state_dir}/master.sock")
+    with (
+        up.cli.start(*words, "--kill-frames-on-exit", module="drqueue.slave", err=log) as twin,
+        up.cli.client() as client,
+    ):
+        wait_until("it is linked", lambda: {view.name for view in client.slaves() if view.linked} >= {"twin"})
+        assert "this disk or folder is a copy" in log.read_text()
+        assert next(view for view in client.slaves() if view.name == "s1").linked
+        twin.process.terminate()
+        assert twin.finish().status == 0
+    gate.touch()
+    assert up.cli.done(job)[1].attempt == 1
+    with up.cli.client() as client:
+        wait_until("twin is gone", lambda: not any(v.linked for v in client.slaves() if v.name == "twin"))
+    up.cli.run("slave", "forget", "twin")
+
+
 def test_a_copied_slave_is_refused_by_name(up: Up, tmp_path: Path) -> None:
-    """A state directory copied under a running slave and started: the master names both; no frame suffers."""
+    """One that cannot know of its original: the master names both; no frame suffers."""
     gate = tmp_path / "gate"
     job = up.cli.submit("--", f"until test -e {gate}; do sleep 0.02; done")
     up.cli.until_states(job, {1: "RUNNING"})
     copy = tmp_path / "copy"
     shutil.copytree(up.state_dir / "slave-s1", copy, ignore=shutil.ignore_patterns("*.sock"))
+    identity = json.loads((copy / "identity.json").read_text())
+    (copy / "identity.json").write_text(json.dumps({**identity, "path": "/in/another/container"}))
     log = tmp_path / "copy.log"
     words = ("--name", "twin", "--state-dir", copy, "--master", f"unix:{up.state_dir}/master.sock")
     with up.cli.start(*words, "--kill-frames-on-exit", module="drqueue.slave", err=log) as twin:
