@@ -13,8 +13,8 @@ keeper); one thread; nothing waits for the daemon; nothing a connection sends ca
 One keeper per state directory: it holds the lock on `keeper.lock` and listens on `keeper.sock`; a socket
 given as standard input is its first connection. It serves one daemon at a time, the newest, in lines of
 JSON. The daemon greets with {"v": 1}, the keeper answers {"is": "keeper", "v": 1, "pid": its own, "users":
-whether it may change users, "bases": true}, tells all that it holds, and ends that with {"is": "held"}. A key
-is [job, layer, frame, attempt].
+whether it may change users, "bases": true, "pings": true}, before it does anything else, tells all that it
+holds, and ends that with {"is": "held"}. A key is [job, layer, frame, attempt].
 
     do: base     all of launch but its key and log           is: started  key pid birth at
         launch   key argv env cwd umask log cap                  failed   key reason text
@@ -24,6 +24,7 @@ is [job, layer, frame, attempt].
         signal   key kill
         forget   key, or keys
         shutdown grace
+        ping                                            pong
 
 `as` is [uid, gid, [further groups]]. These are verbs of their own, and no field of launch: a keeper that
 knows nothing of users closes the connection instead of starting a frame as its own. A scratch directory is

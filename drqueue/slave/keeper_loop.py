@@ -243,6 +243,8 @@ class Keeper:
             if not isinstance(grace, (int, float)) or not 0 <= grace <= 86400:
                 raise BadMessageError("bad grace")
             self.shutdown(float(grace))
+        elif do == "ping":
+            self.tell('{"is":"pong"}')
         else:
             raise BadMessageError("unknown request")
 
@@ -256,8 +258,11 @@ class Keeper:
             "pid": os.getpid(),
             "users": self.changes_users,
             "bases": True,
+            "pings": True,
         }
         self.tell(_encode(greeting))
+        # Before anything is started: a keeper that is killed later is known to have been one.
+        self.flush(caller)
         for attempt in self.attempts.values():
             self.tell(line_of(attempt))
         self.untold.clear()

@@ -1,13 +1,15 @@
 """Frames whose keeper is gone: how the daemon finds them, watches them, and ends them.
 
 They are no children of anybody here, so their exit status cannot be learnt. They are known by process id and
-birth, by descent, and by the DRQUEUE_ATTEMPT they were started with. Another farm on this machine may use the
-same number for an attempt of its own: a process found by DRQUEUE_ATTEMPT alone counts only where its output
-goes into this slave's state directory, or where it shares DRQUEUE_MASTER and DRQUEUE_COMPID with a known one.
+birth, by descent, by the log they write, and by the DRQUEUE_ATTEMPT they were started with. Another farm on
+this machine may use the same number for an attempt of its own: a process found by DRQUEUE_ATTEMPT alone
+counts only where its output goes into this slave's state directory, or where it shares DRQUEUE_MASTER and
+DRQUEUE_COMPID with a known one.
 Another user's environment and descriptors are closed to a slave that is not root: its frames are known by the
 keeper's notes, by descent, and by the session that their main process leads.
 """
 
+import itertools
 import os
 import time
 from collections.abc import Iterable
@@ -16,6 +18,7 @@ import trio
 
 from drqueue.proto.ids import AttemptKey
 from drqueue.slave import notes, proctree
+from drqueue.slave.logs import LOGS, parse_log_name
 
 KILL_EVERY_S = 0.05
 _FARM = (b"DRQUEUE_ATTEMPT=", b"DRQUEUE_MASTER=", b"DRQUEUE_COMPID=")
@@ -101,6 +104,8 @@ def find_orphans(keys: Iterable[AttemptKey], state_dir: str) -> dict[AttemptKey,
     for pid in proctree.processes():
         key = wanted.get(proctree.attempt_of(pid))
         if key is None or not writes_into(pid, state_dir):
+            key = wanted.get(_logs_as(pid, state_dir))
+        if key is None:
             continue
         info = proctree.look(pid)
         # The main process leads its session; only its descendants may be left, though.
@@ -121,6 +126,40 @@ def writes_into(pid: int, state_dir: str) -> bool:
     return False
 
 
+def _logs_as(pid: int, state_dir: str) -> str:
+    """The attempt whose log is the process's output; "" where it is no log of this slave's.
+
+    That is so before the command begins, while all else of the process is the keeper's.
+    """
+    folder = os.path.realpath(os.path.join(state_dir, LOGS)) + "/"
+    try:
+        path = os.readlink(f"/proc/{pid}/fd/1")
+    except OSError:
+        return ""
+    if not path.startswith(folder):
+        return ""
+    job, _, name = path[len(folder) :].partition("/")
+    return str(parse_log_name(job, name) or "")
+
+
+def unborn(state_dir: str) -> bool:
+    """Whether a child that a dead keeper started is not yet to be told from it: it may become any attempt."""
+    state_dir = os.path.realpath(state_dir)
+    return any(
+        kept_by(pid) == state_dir and pid != _locker(state_dir) and not _logs_as(pid, state_dir)
+        for pid in proctree.processes()
+    )
+
+
+def _locker(state_dir: str) -> int:
+    """The keeper that took the lock last, living or not."""
+    try:
+        with open(os.path.join(state_dir, "keeper.lock"), "rb") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
+
+
 def _owner(pid: int) -> int:
     """The uid of a process; -1 when it is gone."""
     try:
@@ -129,18 +168,26 @@ def _owner(pid: int) -> int:
         return -1
 
 
-def is_kept(pid: int) -> bool:
-    """Whether the process's parent is a keeper: it is no orphan, but the frame of another slave.
+def is_kept(pid: int, state_dir: str) -> bool:
+    """Whether the process's parent is the keeper of another slave, whose frame it then is.
 
     A copied state directory tells of attempts that run below the keeper of the original.
     """
     info = proctree.look(pid)
+    return info is not None and kept_by(info.parent) not in ("", os.path.realpath(state_dir))
+
+
+def kept_by(pid: int) -> str:
+    """The state directory whose keeper a process is, links resolved; "" where it is none."""
     try:
-        with open(f"/proc/{info.parent if info is not None else 0}/cmdline", "rb") as file:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
             words = file.read().split(b"\0")
     except OSError:
-        return False
-    return any(word.endswith(b"/slave/keeper.py") for word in words)
+        return ""
+    for word, following in itertools.pairwise(words):
+        if word.endswith(b"/slave/keeper.py"):
+            return os.path.realpath(os.fsdecode(following))
+    return ""
 
 
 def _marks(pid: int) -> set[bytes]:

@@ -11,7 +11,6 @@ runs has ended; then it is sent away, and another is started.
 import logging
 import os
 import socket
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -21,8 +20,8 @@ import msgspec
 import trio
 
 from drqueue.proto.ids import AttemptKey
+from drqueue.slave import keeper_health
 from drqueue.slave.core.processes import (
-    KEEPER_DIED,
     SPAWN_FAILED,
     Launch,
     LaunchFailed,
@@ -31,7 +30,8 @@ from drqueue.slave.core.processes import (
     ProcessStarted,
 )
 from drqueue.slave.keeper_link import Link, connect, is_locked, last_words, reap, start
-from drqueue.slave.orphans import Orphan, find_orphans, is_kept
+from drqueue.slave.orphanage import Orphanage
+from drqueue.slave.orphans import Orphan, find_orphans, is_kept, unborn
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,8 @@ FORGET_AT_ONCE = 64  # so many ends are forgotten in a message of their own, few
 RECV_SIZE = 1 << 16  # a larger buffer is mapped and unmapped anew for each read
 ATTACH_PATIENCE_S = 15.0
 POLL_S = 0.05
+UNBORN_S = 15.0  # how long a dead keeper's child may take to become a command
+STUCK = "no frame can be started: the keeper, or a start of its, hangs in the kernel, and nothing ends it"
 
 Where = tuple[int, int] | None  # process id and birth; None while nothing but the key is known
 
@@ -50,16 +52,21 @@ class _Greeting(msgspec.Struct, tag="keeper", tag_field="is"):
     pid: int
     users: bool = False
     bases: bool = False
+    pings: bool = False
 
 
 class _Held(msgspec.Struct, tag="held", tag_field="is"):
     pass
 
 
+class _Pong(msgspec.Struct, tag="pong", tag_field="is"):
+    pass
+
+
 #: What launches of one layer have in common, or most of it, as the keeper and as `Launch` call it.
 COMMON = ("argv", "cwd", "umask", "cap", "scratch", "again")
 _common = attrgetter("argv", "cwd", "umask", "log_cap", "scratch", "reuse_log")
-_Report = _Greeting | _Held | ProcessStarted | LaunchFailed | ProcessEnded
+_Report = _Greeting | _Held | _Pong | ProcessStarted | LaunchFailed | ProcessEnded
 _decoder: msgspec.json.Decoder[_Report] = msgspec.json.Decoder(_Report)
 _encoder = msgspec.json.Encoder()
 
@@ -90,8 +97,12 @@ class Supervisor:
         self._held: dict[AttemptKey, Where] = {}  # running under the keeper, or on its way there
         self._lost: dict[AttemptKey, Where] = {}  # believed to run, not yet found
         self._late: dict[AttemptKey, bool] = {}  # signals for the lost
-        self._orphans: dict[AttemptKey, Orphan] = {}
+        self._sent: dict[AttemptKey, bool] = {}  # signals that the keeper was to hand on
+        self._orphans = Orphanage(deliver)
         self._greeted = False
+        self._health = keeper_health.Health("", 0)
+        self._stuck = False  # behind a keeper that no KILL ends
+        self._reaping = trio.CancelScope()
         self._changes_users = True  # whether the keeper does, as far as it said anything
         self._keeps_bases = False  # whether it is known to understand what keepers of earlier versions do not
         self._base_env: Mapping[str, str] = {}  # what it has as the base of launches
@@ -116,7 +127,7 @@ class Supervisor:
         self._lost = dict(known)
         try:
             async with trio.open_nursery() as nursery:
-                self._nursery = nursery
+                self._nursery = self._orphans.nursery = nursery
                 nursery.start_soon(self._tell_ready, task_status)
                 while True:
                     link = await self._find_keeper() or await self._keeper_when_wanted()
@@ -125,7 +136,7 @@ class Supervisor:
                     elif self._stop is not None:
                         break
         finally:
-            self._nursery = None
+            self._nursery = self._orphans.nursery = None
             self._over.set()
 
     async def _tell_ready(self, task_status: trio.TaskStatus[None]) -> None:
@@ -138,6 +149,9 @@ class Supervisor:
         """Start an attempt; ProcessStarted or LaunchFailed follows."""
         if self._stop is not None:
             self._deliver(LaunchFailed(order.key, SPAWN_FAILED, "the slave is shutting down"))
+            return
+        if self._stuck:
+            self._deliver(LaunchFailed(order.key, SPAWN_FAILED, STUCK))
             return
         if len(self._out) > MAX_UNSENT:
             self._deliver(LaunchFailed(order.key, SPAWN_FAILED, "the keeper does not read its orders"))
@@ -172,20 +186,18 @@ class Supervisor:
 
     def remove_as(self, paths: list[str], user: tuple[int, int, tuple[int, ...]]) -> None:
         """Have trees removed as another user, sometime; nothing tells when, or whether that worked."""
-        if self._stop is None and self._changes_users:
+        if self._stop is None and self._changes_users and not self._stuck:
             self._order({"do": "remove-as", "paths": paths, "as": user})
             self.flush()
 
     def signal_tree(self, key: AttemptKey, kill: bool) -> None:
         """Send TERM, or KILL until nothing is left, to all of an attempt's processes."""
-        orphan = self._orphans.get(key)
-        if orphan is not None and kill and self._nursery is not None:
-            self._nursery.start_soon(orphan.kill)
-        elif orphan is not None:
-            orphan.terminate()
+        if key in self._orphans:
+            self._orphans.signal(key, kill)
         elif key in self._lost:
             self._late[key] = kill
         elif key in self._held:
+            self._sent[key] = kill or self._sent.get(key, False)
             self._order({"do": "signal", "key": key, "kill": kill})
         else:
             self._fail_waiting("stopped before it was started", key)
@@ -220,9 +232,7 @@ class Supervisor:
         self._stop = grace_s
         self._wanted.set()
         self._fail_waiting("the slave is shutting down")
-        for orphan in self._orphans.values():
-            if self._nursery is not None:
-                self._nursery.start_soon(orphan.kill)
+        self._orphans.kill_all()
         if self._sock is not None:
             self._order({"do": "shutdown", "grace": grace_s})
             self.flush()
@@ -262,17 +272,39 @@ class Supervisor:
             self._draining = False
 
     async def _find_keeper(self) -> Link | None:
-        """Connect to a living keeper; one that is starting or ending is waited for."""
-        with trio.move_on_after(ATTACH_PATIENCE_S):
-            while True:
-                sock = connect(self._state_dir)
-                if sock is not None:
-                    return Link(sock, 0)
-                if not is_locked(self._state_dir):
-                    return None
-                await trio.sleep(POLL_S)
-        log.error("the keeper of %s neither answers nor ends", self._state_dir)
+        """Connect to a living keeper; wait for one that is starting or ending, end one that hangs."""
+        if not self._health.hung:
+            with trio.move_on_after(ATTACH_PATIENCE_S):
+                while True:
+                    sock = connect(self._state_dir)
+                    if sock is not None:
+                        return Link(sock, 0)
+                    if not is_locked(self._state_dir):
+                        return None
+                    await trio.sleep(POLL_S)
+            self._health.hung = True
+            keeper_health.end_keeper(self._state_dir)
+        await self._outlast()
         return None
+
+    async def _outlast(self) -> None:
+        """Wait until a killed keeper is gone; where that takes long, look after its frames meanwhile."""
+        patience = trio.current_time() + keeper_health.GONE_S
+        while is_locked(self._state_dir):
+            over = trio.current_time() - patience
+            if not self._stuck and over > 0 and (over > UNBORN_S or not unborn(self._state_dir)):
+                self._stuck = True
+                self._fail_waiting(STUCK)
+                self._fail_launches(STUCK)
+                self._adopt_lost()
+                self._ready.set()
+            if self._stuck and self._stop is not None:
+                self._reaping.cancel()
+                return
+            await trio.sleep(POLL_S)
+        if self._stuck:
+            log.warning("the keeper that hung is gone")
+        self._health.hung = self._stuck = False
 
     async def _keeper_when_wanted(self) -> Link | None:
         """Without a keeper: look after its orphans, and start another when there is something to launch."""
@@ -298,8 +330,12 @@ class Supervisor:
         if self._stop is not None:
             self._order({"do": "shutdown", "grace": self._stop})
         self.flush()
+        self._health = keeper_health.Health(self._state_dir, link.child)
         try:
-            await self._read(link.sock)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._health.watch, self._ping, nursery.cancel_scope)
+                await self._read(link.sock)
+                nursery.cancel_scope.cancel()
         finally:
             self._sock = None
             self._out.clear()
@@ -307,7 +343,9 @@ class Supervisor:
             trio.lowlevel.notify_closing(link.sock)
             link.sock.close()
         if link.child and self._nursery is not None:
-            self._nursery.start_soon(reap, link.child)
+            self._nursery.start_soon(self._reap, link.child)
+        self._late |= self._sent  # whether it obeyed is not known
+        self._sent = {}
         if link.child and not self._greeted:
             self._fail_launches(f"the keeper cannot be started: {last_words(self._state_dir)}")
             return
@@ -317,6 +355,18 @@ class Supervisor:
         waiting, self._waiting = self._waiting, deque()
         for order in waiting:
             self.launch(order)
+
+    async def _reap(self, child: int) -> None:
+        with trio.CancelScope() as self._reaping:
+            await reap(child)
+
+    def _ping(self) -> bool:
+        """Ask the keeper for a word; not one that holds nothing, or that would not understand it."""
+        if not self._health.pings or not self._held:
+            return False
+        self._order({"do": "ping"})
+        self.flush()
+        return True
 
     async def _read(self, sock: socket.socket) -> None:
         received = b""
@@ -330,6 +380,7 @@ class Supervisor:
                 return
             if not data:
                 return
+            self._health.hear()
             *lines, received = (received + data).split(b"\n")
             with self._together:
                 for line in lines:
@@ -345,6 +396,8 @@ class Supervisor:
             case ProcessEnded() | LaunchFailed():
                 self._lost.pop(report.key, None)
                 self._held.pop(report.key, None)
+                self._sent.pop(report.key, None)
+                self._late.pop(report.key, None)
                 self._deliver(report)
                 self._send_away()
             case ProcessStarted():
@@ -359,10 +412,13 @@ class Supervisor:
                 self._adopt_lost()
                 self._ready.set()
                 self._send_away()
+            case _Pong():
+                pass
             case _Greeting():
                 self._greeted = True
                 self._changes_users = report.users
                 self._keeps_bases = report.bases
+                self._health.pings = report.pings
 
     def _send_away(self) -> None:
         """End a keeper that frames wait to be rid of, once it runs nothing."""
@@ -378,11 +434,17 @@ class Supervisor:
             self._deliver(LaunchFailed(order.key, SPAWN_FAILED, text))
 
     def _fail_launches(self, text: str) -> None:
+        """Tell that what was sent to a keeper was never started; what runs all the same is watched."""
         log.error("%s", text)
-        failed, self._held = self._held, {}
+        sent, self._held = self._held, {}
         self._out.clear()
-        for key in failed:
-            self._deliver(LaunchFailed(key, SPAWN_FAILED, text))
+        found = find_orphans(sent, self._state_dir)
+        for key in sent:
+            if key in found:
+                self._adopt(found[key], known=False)
+            else:
+                self._late.pop(key, None)
+                self._deliver(LaunchFailed(key, SPAWN_FAILED, text))
 
     # --- frames without a keeper
 
@@ -390,22 +452,15 @@ class Supervisor:
         lost, self._lost = self._lost, {}
         found = find_orphans((key for key, where in lost.items() if where is None), self._state_dir)
         for key, where in lost.items():
-            orphan = found.get(key)
-            if orphan is not None:
-                self._deliver(ProcessStarted(key, orphan.pid, orphan.birth, orphan.started_at))
+            if key in found:
+                self._adopt(found[key], known=False)
             else:
-                pid, birth = where if where is not None and not is_kept(where[0]) else (0, 0)
-                orphan = Orphan(key, pid, birth, self._state_dir)
-            self._orphans[key] = orphan
-            if self._nursery is not None:
-                self._nursery.start_soon(self._watch, orphan)
-            if self._stop is not None:
-                self.signal_tree(key, kill=True)
-            elif key in self._late:
-                self.signal_tree(key, self._late.pop(key))
+                pid, birth = where if where is not None and not is_kept(where[0], self._state_dir) else (0, 0)
+                self._adopt(Orphan(key, pid, birth, self._state_dir), known=True)
 
-    async def _watch(self, orphan: Orphan) -> None:
-        await orphan.ended()
-        del self._orphans[orphan.key]
-        now = time.time()
-        self._deliver(ProcessEnded(orphan.key, None, None, 0.0, 0, orphan.started_at, now, 0, KEEPER_DIED))
+    def _adopt(self, orphan: Orphan, known: bool) -> None:
+        key = orphan.key
+        self._orphans.adopt(orphan, known)
+        late = self._late.pop(key, None)
+        if self._stop is not None or late is not None:
+            self._orphans.signal(key, kill=self._stop is not None or late is True)
