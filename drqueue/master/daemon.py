@@ -54,6 +54,8 @@ from drqueue.master.listening import listeners, other_addresses, place, reached_
 from drqueue.master.mailer import Mailer
 from drqueue.master.past import fill_frames
 from drqueue.master.slaves import SlaveLinks
+from drqueue.master.storage import StorageCorrupt
+from drqueue.master.storage.backups import latest_backup
 from drqueue.master.storage.statedir import OpenState, open_state
 from drqueue.proto.handshake import Answerer
 from drqueue.proto.link_messages import Join, Message, Welcome
@@ -200,9 +202,15 @@ class _Master:
         admin = prepare(settings.state_dir, accounts, opened.farm, others_dial, self.identity.pin, wall)
         # What is saved, as it will be once the first admin's account is.
         saved = structs.replace(saved, accounts=with_rows(accounts, admin.save))
-        self._core = Core(
-            policy, saved, trio.current_time(), wall, from_backup=opened.restored, gone=opened.gone
-        )
+        try:
+            self._core = Core(
+                policy, saved, trio.current_time(), wall, from_backup=opened.restored, gone=opened.gone
+            )
+        except ValueError as error:
+            # Whole rows, but not rows that a master wrote together.
+            path = opened.storage.path
+            backup = latest_backup(path) or "there is none"
+            raise StorageCorrupt(f"{path} is damaged: {error}; latest backup: {backup}") from error
         if admin.save:
             # The core has read all that there was; from now on there may be more.
             opened.storage.commit(admin.save)

@@ -1,7 +1,8 @@
 """Where links come in: limits before trust, for the master's Unix socket and its TLS port.
 
 Rules: TLS handshake and first message together have `HANDSHAKE_S`; how much is taken until then is the
-wire's business, who may wait here (TCP alone) the doorstep's. Whoever is over a limit waits unaccepted.
+wire's business, who may wait here (TCP alone) the doorstep's. Whoever is over a limit waits unaccepted. Links
+leave descriptors for the master's own files, without which it could not go on.
 From the moment that `admit` has said yes nothing here touches a link any more. One task per listener runs
 `accept`, one runs `tell`.
 """
@@ -10,6 +11,7 @@ import errno
 import ipaddress
 import itertools
 import os
+import resource
 import socket
 import ssl
 import struct
@@ -27,8 +29,10 @@ from drqueue.proto.errors import RemoteProtocolError
 from drqueue.proto.link_messages import Message
 from drqueue.tls import TlsSession
 
-#: Links at once; far above what a farm has, below what descriptors allow.
+#: Links at once, where descriptors allow so many; far above what a farm has.
 _LINKS_MOST = 20_000
+#: Descriptors that are left for all else, but no more than half of them.
+_RESERVED = 256
 #: Of them, so many of one user of this machine (but root and the master's own) that have said nothing yet.
 LOCAL_MOST = 256
 #: Seconds for the master's own part: an account that is made waits for the disk.
@@ -79,9 +83,16 @@ class Gate:
         self._uids: dict[int, int] = {}
         self._of_uid: Counter[int] = Counter()
         self._trusted = (0, os.geteuid())
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._allowed = max(descriptors - _RESERVED, descriptors // 2)
         self._open = 0
         self._left = trio.Event()
         self._failed_first = trio.Event()
+
+    @property
+    def most(self) -> int:
+        """Links at once."""
+        return min(_LINKS_MOST, self._allowed)
 
     async def accept(self, listener: socket.socket, links: trio.Nursery) -> NoReturn:
         """Take every link that comes; each is served in a task of `links`."""
@@ -106,7 +117,7 @@ class Gate:
                 log.warning("cannot accept a link", why=error)
                 await trio.sleep(_PAUSE_S)
                 continue
-            if self._open >= _LINKS_MOST or (not unix and _gave_up(sock)):
+            if self._open >= self.most or (not unix and _gave_up(sock)):
                 sock.close()
                 continue
             caller = _local(sock) if unix else Caller("tcp", plain_address(address[0]))
@@ -115,8 +126,9 @@ class Gate:
                 sock.close()
                 continue
             if unix and caller.uid not in self._trusted:
-                if self._of_uid[caller.uid] >= LOCAL_MOST:
-                    self._note(caller, f"more than {LOCAL_MOST} links that say nothing")
+                most = min(LOCAL_MOST, self._allowed // 4)
+                if self._of_uid[caller.uid] >= most:
+                    self._note(caller, f"more than {most} links that say nothing")
                     sock.close()
                     continue
                 self._of_uid[caller.uid] += 1

@@ -1,7 +1,8 @@
 """Storage in its one worker thread: commits for the engine, look-ups for clients' links; backups beside.
 
-A full disk is waited out: the commit under way is tried again until it works, nothing that depends on
-it is said meanwhile, and `alarm` holds a sentence for whoever asks. Any other failure ends the master.
+A full disk is waited out, and so is a want of descriptors: the commit under way is tried again until it
+works, nothing that depends on it is said meanwhile, and `alarm` holds a sentence for whoever asks. Any other
+failure ends the master.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,19 +31,19 @@ class History:
         self.alarm = ""
 
     async def commit(self, records: Sequence[AnyRecord]) -> None:
-        """Return once the records are durable, however long a full disk takes to be mended."""
+        """Return once the records are durable, however long it takes until there is room."""
         while True:
             try:
                 await self._worker.run(partial(self._storage.commit, records))
             except StorageFull as error:
                 if not self.alarm:
                     self.alarm = f"the master cannot write: {error}"
-                    log.error("disk full", why=error)
+                    log.error("cannot write, and waits", why=error)
                 await trio.sleep(_RETRY_S)
             else:
                 if self.alarm:
                     self.alarm = ""
-                    log.event("disk has room again")
+                    log.event("can write again")
                 return
 
     async def read(self, ask: Callable[[Storage], T]) -> T:

@@ -19,7 +19,7 @@ class StorageError(Exception):
 
 
 class StorageFull(StorageError):  # noqa: N818 - it says a state
-    """No room: nothing of the commit was written. It may be tried again on the same storage."""
+    """No room on the disk, or no file can be opened: nothing was written. The same may be tried again."""
 
 
 class StorageCorrupt(StorageError):  # noqa: N818 - it says a state

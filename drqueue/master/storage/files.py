@@ -1,7 +1,9 @@
 """The database's file beside what SQLite does with it: made for its owner alone; why it cannot be written."""
 
+import errno
 import os
 import sqlite3
+from typing import Final
 
 from drqueue.master.storage import StorageCorrupt, StorageError
 from drqueue.master.storage.backups import NO_ROOM
@@ -9,6 +11,9 @@ from drqueue.statefile import sync_dir
 
 #: SQLite takes some shorter files for empty databases.
 _SMALLEST = 512
+
+#: What the system says where no file can be opened for now.
+NO_FILES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def make_private(path: str) -> None:
@@ -28,7 +33,8 @@ def is_full(error: Exception, path: str) -> bool:
     """Does this error mean that there is no room?
 
     SQLite says so for ENOSPC only; of a quota or a size limit it says "disk I/O error", without the
-    cause, which is found by trying to write a file as long as its own.
+    cause, which is found by trying to write a file as long as its own. If none can be opened, that is to
+    be waited for first.
     """
     if isinstance(error, OSError):
         return error.errno in NO_ROOM
@@ -42,7 +48,7 @@ def is_full(error: Exception, path: str) -> bool:
                 if os.path.exists(name):
                     os.pwrite(file.fileno(), b"\0" * 65536, os.path.getsize(name))
     except OSError as found:
-        return found.errno in NO_ROOM
+        return found.errno in (*NO_ROOM, *NO_FILES)
     finally:
         if os.path.exists(probe):
             os.unlink(probe)

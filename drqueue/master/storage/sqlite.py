@@ -370,7 +370,21 @@ class SqliteStorage:
         """End a backup that is under way and release the file."""
         self._closing = True
         with self._backing_up:
-            self._connection.close()
+            self._release()
+
+    def _release(self) -> None:
+        self._connection.close()
+
+    def copy_log(self) -> bool:
+        """Copy what was committed from the log into the file itself; False where somebody reads meanwhile."""
+        with self._errors("save"):
+            try:
+                busy, frames, copied = self._connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_LOCKED:
+                    return False
+                raise
+        return not busy and frames == copied
 
     @contextmanager
     def _transaction(self, doing: str) -> Iterator[None]:
@@ -410,9 +424,12 @@ class SqliteStorage:
             self._damaged(error, f"{self.path} is damaged: {error}"[:300])
 
     def _damaged(self, error: BaseException, what: str) -> NoReturn:
-        backup = latest_backup(self.path)
-        if backup is None:
-            help_ = f"no backup was found in {os.path.join(os.path.dirname(self.path), BACKUPS)}"
-        else:
-            help_ = f"to restore, stop the master, copy {backup} over {self.path} and delete {self.path}-wal"
-        raise StorageCorrupt(f"{what}; {help_}") from error
+        raise StorageCorrupt(f"{what}; {how_to_restore(self.path)}") from error
+
+
+def how_to_restore(path: str) -> str:
+    """What to do about a damaged database, as the second half of a sentence."""
+    backup = latest_backup(path)
+    if backup is None:
+        return f"no backup was found in {os.path.join(os.path.dirname(path), BACKUPS)}"
+    return f"to restore, stop the master, copy {backup} over {path} and delete {path}-wal"

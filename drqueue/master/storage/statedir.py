@@ -7,6 +7,10 @@ reaches it is handed out, by many ids at once; an account that ends is noted bef
 one that begins is struck off; where the two files contradict each other nothing is guessed. Lines, and nodes
 that waited to be approved, do not come back with a backup: what was used up or rejected since would be good
 again.
+
+`master.open` holds the epoch of a master that has not ended in good order. While it stands, `master.db-wal`
+holds commits, or at least its last epoch; the database itself holds that epoch, too. So a log that is gone is
+told from a database that was restored. A state of an older version has no such file, and is accepted.
 """
 
 import os
@@ -17,14 +21,18 @@ from typing import cast
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
+from drqueue import log
 from drqueue.master.core.records import AccountForget, AccountRecord, AnyRecord, LineForget, MetaRecord
 from drqueue.master.storage import StorageCorrupt, StorageError, StorageFull
 from drqueue.master.storage.backups import NO_ROOM
-from drqueue.master.storage.sqlite import META_BACKUP, SqliteStorage
-from drqueue.statefile import StateError, lock_state_dir, read_json, write_json_atomic
+from drqueue.master.storage.files import NO_FILES
+from drqueue.master.storage.sqlite import META_BACKUP, SqliteStorage, how_to_restore
+from drqueue.master.storage.walcheck import Found, Verdict, check_files
+from drqueue.statefile import StateError, lock_state_dir, read_json, sync_dir, write_json_atomic
 
 DATABASE = "master.db"
 FARM_FILE = "farm.json"
+OPEN_FILE = "master.open"
 
 #: Names of the farm's id and the epoch among the database's named values.
 META_FARM = "farm"
@@ -61,10 +69,36 @@ _TOLD = frozenset({AccountForget, AccountRecord, MetaRecord})
 class FarmStorage(SqliteStorage):
     """The database, whose commits keep the bounds in farm.json above the ids that they hand out."""
 
-    def __init__(self, path: str, farm_path: str) -> None:
-        super().__init__(path)
+    def __init__(self, path: str, farm_path: str, open_path: str) -> None:
+        """As its base, once the log is found good: raises StorageCorrupt where it is not."""
         self._farm_path = farm_path
         self._farm: FarmFile | None = None
+        self._open_path = open_path
+        self._runs = False
+        self._found = _look_at_log(path)
+        super().__init__(path)
+
+    def check_log_is_there(self, epoch: int) -> None:
+        """Raise StorageCorrupt where this database, of that epoch, had a log that is gone."""
+        if self._found.verdict is not Verdict.NOTHING:
+            return
+        opened = read_json(self._open_path)
+        if opened is not None and opened.get("epoch") == epoch:
+            raise StorageCorrupt(
+                f"{self.path} is damaged: what was saved last is in {self.path}-wal, which is gone, though "
+                f"the master did not end in good order: put it back; "
+                f"{how_to_restore(self.path)}; or delete {self._open_path} to go on with what there is"
+            )
+
+    def run(self, farm: FarmFile) -> None:
+        """Keep the farm's file, whose epoch is committed, and note that a master runs."""
+        if not self.copy_log():
+            raise StorageError(f"cannot save {self.path}: it is read meanwhile")
+        self.keep(farm)
+        # The log begins anew with this: a log whose pages the database has would harm it if it were torn.
+        self.commit([MetaRecord(META_EPOCH, str(farm.epoch))])
+        write_json_atomic(self._open_path, {"epoch": farm.epoch})
+        self._runs = True
 
     def keep(self, farm: FarmFile) -> None:
         """Write farm.json; raises StateError. From now on its bounds are raised as ids go."""
@@ -92,11 +126,35 @@ class FarmStorage(SqliteStorage):
                 self._raise(farm)
         super().commit(records)
 
+    def _release(self) -> None:
+        # SQLite removes the log as it closes: a kill at any moment must find it, or find the note gone.
+        if self._runs:
+            try:
+                # What is still being read holds the end of the log up until that is over, whenever that is.
+                self.copy_log()
+                self._forget_open()
+            except StorageError as error:
+                log.warning("the database's log stays beside it", why=error)
+        super()._release()
+        if self._runs and not os.path.exists(f"{self.path}-wal"):
+            self._forget_open()
+        self._runs = False
+
+    def _forget_open(self) -> None:
+        try:
+            os.unlink(self._open_path)
+            sync_dir(os.path.dirname(self._open_path))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            log.warning("cannot note that the master ended in good order", why=error)
+
     def _raise(self, farm: FarmFile) -> None:
         try:
             self.keep(farm)
         except StateError as error:
-            full = isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_ROOM
+            cause = error.__cause__
+            full = isinstance(cause, OSError) and cause.errno in (*NO_ROOM, *NO_FILES)
             raise (StorageFull if full else StorageError)(str(error)) from error
 
 
@@ -125,7 +183,9 @@ def open_state(state_dir: str) -> OpenState:
     lock_fd = lock_state_dir(state_dir, "master")
     try:
         farm_path = os.path.join(state_dir, FARM_FILE)
-        storage = FarmStorage(os.path.join(state_dir, DATABASE), farm_path)
+        storage = FarmStorage(
+            os.path.join(state_dir, DATABASE), farm_path, os.path.join(state_dir, OPEN_FILE)
+        )
         try:
             farm, restored = _next_epoch(farm_path, storage)
         except BaseException:
@@ -161,6 +221,8 @@ def _next_epoch(path: str, storage: FarmStorage) -> tuple[FarmFile, bool]:
     epoch, jobs, slaves = (
         _number(storage.path, meta, name) for name in (META_EPOCH, META_NEXT_JOB, META_NEXT_SLAVE)
     )
+    if not meta.get(META_BACKUP):
+        storage.check_log_is_there(epoch)
     # A backup says so itself; a file that was copied by hand has missed at least the start after it.
     restored = bool(meta.get(META_BACKUP)) or epoch < saved.epoch
     farm = FarmFile(
@@ -181,8 +243,29 @@ def _next_epoch(path: str, storage: FarmStorage) -> tuple[FarmFile, bool]:
         records += [LineForget(line.token_hash) for line in rows.lines]
         records += [AccountForget(account.id) for account in rows.accounts if account.pending]
     storage.commit(records)
-    storage.keep(farm)
+    storage.run(farm)
     return farm, restored
+
+
+def _look_at_log(path: str) -> Found:
+    """Judge the log before SQLite opens it; raises StorageError, StorageCorrupt."""
+    try:
+        found = check_files(path)
+    except OSError as error:
+        raise StorageError(f"cannot read {path}-wal: {error.strerror}") from error
+    if found.verdict is Verdict.DAMAGED:
+        raise StorageCorrupt(
+            f"{path}-wal is damaged at byte {found.at}, and what was saved behind it would be lost; "
+            f"{how_to_restore(path)}"
+        )
+    if found.verdict is Verdict.TORN:
+        log.warning(
+            "the last transaction in the database's log is not whole and was left out: so a power cut leaves "
+            "one that nobody was told of; if there was none, look at the disk",
+            file=f"{path}-wal",
+            byte=found.at,
+        )
+    return found
 
 
 def _number(path: str, meta: Mapping[str, str], name: str) -> int:
