@@ -6,10 +6,11 @@ ARGS ?=
 # Tests run side by side, as many as there are cores; 0: in one process.
 JOBS ?= auto
 SEEDS ?= 500
+SECONDS ?= 60
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench sim clean
+.PHONY: help demo test check bench sim fuzz clean
 .DELETE_ON_ERROR:
 
 help:
@@ -17,6 +18,7 @@ help:
 	@echo "make test     run every test"
 	@echo "make check    formatting, lints, types, layers and documents, in under a minute"
 	@echo "make sim      simulated farms with accidents; SEEDS=500 of them"
+	@echo "make fuzz     damaged inputs for all that reads bytes; SECONDS=60 for each of them"
 	@echo "make bench    measure this machine and the farm on it"
 	@echo "make clean    remove .venv, caches and what the bench built (pictures stay)"
 	@echo "ARGS=... is handed to the program (make demo ARGS=\"--renderer povray\"); PYTHON=... names the python to use"
@@ -24,17 +26,23 @@ help:
 demo: .venv/.installed
 	@$(BIN)/drqueue demo $(ARGS)
 
+# Compiled first: farms and commands are hundreds of processes, and where python may not keep what it compiles
+# (PYTHONDONTWRITEBYTECODE, as in many containers) each of them would compile everything anew.
 test: .venv/.installed-dev
+	@$(BIN)/python -m compileall -q -j 0 drqueue tests
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: .venv/.installed-dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q tests/test_layers.py $(wildcard tests/test_docs.py)
+	@$(BIN)/python -m pytest -q -m "not slow" tests/test_layers.py $(wildcard tests/test_docs.py)
 
 sim: .venv/.installed-dev
 	@$(BIN)/python -m tests.sim --seeds $(SEEDS)
+
+fuzz: .venv/.installed-dev
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 bench: .venv/.installed
 	@$(BIN)/python -m bench $(ARGS)

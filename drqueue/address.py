@@ -66,7 +66,7 @@ def parse_address(text: str) -> Address:
         path = text.removeprefix("unix:")
         if not path or "\0" in path:
             raise SettingsError(
-                f"no master at {text!r}: a socket's path is wanted, as in unix:{SERVICE_SOCKET}"
+                f"no master at {text!r:.80}: a socket's path is wanted, as in unix:{SERVICE_SOCKET}"
             )
         return Address("unix", path=os.path.abspath(os.path.expanduser(path)))
     match = (
@@ -75,10 +75,12 @@ def parse_address(text: str) -> Address:
         or re.fullmatch(r"(?P<host>[^\s:/@\[\]\0]+)(?::(?P<port>.*))?", text)
     )
     if match is None:
-        raise SettingsError(f"no master at {text!r}: it is written HOST, HOST:PORT or unix:PATH")
+        raise SettingsError(f"no master at {text!r:.80}: it is written HOST, HOST:PORT or unix:PATH")
     port = str(DEFAULT_PORT) if match["port"] is None else match["port"]
     if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
-        raise SettingsError(f"no master at {text!r}: a port is a number from 1 to 65535, not {port!r}")
+        raise SettingsError(
+            f"no master at {text!r:.80}: a port is a number from 1 to 65535, not {port!r:.80}"
+        )
     return Address("tcp", host=match["host"], port=int(port))
 
 

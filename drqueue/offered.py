@@ -10,7 +10,6 @@ a ValueError whose text goes on after the setting's name.
 
 import re
 from collections.abc import Callable, Mapping, Sized
-from math import isfinite
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta
@@ -27,6 +26,8 @@ _MOST: Final = 100
 _AMOUNT_MAX: Final = 1e9
 _GPU_MAX: Final = 1023
 _VALUE_MAX: Final = 255
+#: A number whose digits do not fit into a value.
+_TOO_LONG: Final = 1e255
 _OF_NAMES: Final = "is 1 to 63 letters a-z and A-Z, digits, dots, dashes and underscores"
 
 Gpus = Annotated[
@@ -53,6 +54,14 @@ def shown(value: Mapping[str, object]) -> str:
     return ",".join(f"{name}={number}" for name, number in value.items())
 
 
+def quoted(value: object) -> str:
+    """A wrong value as a sentence names it."""
+    try:
+        return f"{value!r:.80}"
+    except ValueError:  # more digits than Python writes
+        return "such a large number"
+
+
 def _gpus(value: object) -> str | tuple[int, ...]:
     wanted = 'must be "all", "none" or a list of device indexes, like 0,2'
     if isinstance(value, str):
@@ -60,11 +69,11 @@ def _gpus(value: object) -> str | tuple[int, ...]:
         if text in ("all", "none"):
             return text
         if not _LIST.fullmatch(text):
-            raise ValueError(f"{wanted}, not {value!r:.80}")
+            raise ValueError(f"{wanted}, not {quoted(value)}")
         value = [int(part) for part in re.split(r"[\s,]+", text)]
     indexes = value if isinstance(value, (list, tuple)) else None
     if indexes is None or not all(type(index) is int and 0 <= index <= _GPU_MAX for index in indexes):
-        raise ValueError(f"{wanted}, not {value!r:.80}")
+        raise ValueError(f"{wanted}, not {quoted(value)}")
     # No devices at all reads as the word that can be typed in again.
     return tuple(sorted(set(indexes))) or "none"
 
@@ -78,9 +87,11 @@ def _amounts(value: object) -> dict[str, int | float]:
         if isinstance(given, str) and _NUMBER.fullmatch(given):
             number = float(given) if "." in given else int(given)
         if isinstance(number, bool) or not isinstance(number, int | float):
-            raise ValueError(f"must have a number for {name}, not {given!r:.80}")
-        if not (isfinite(number) and 0 <= number <= _AMOUNT_MAX):
-            raise ValueError(f"must have a number from 0 to {_AMOUNT_MAX:.0f} for {name}, not {given}")
+            raise ValueError(f"must have a number for {name}, not {quoted(given)}")
+        if not 0 <= number <= _AMOUNT_MAX:
+            raise ValueError(
+                f"must have a number from 0 to {_AMOUNT_MAX:.0f} for {name}, not {quoted(given)}"
+            )
         found[name] = number
     return found
 
@@ -88,11 +99,13 @@ def _amounts(value: object) -> dict[str, int | float]:
 def _attributes(value: object) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, given in _table(value, "texts, like rack=12"):
-        text = str(given) if isinstance(given, int | float) and not isinstance(given, bool) else given
+        text = given
+        if isinstance(given, int | float) and not isinstance(given, bool):
+            text = str(given) if abs(given) < _TOO_LONG else ""
         # Also keeps out what is no Unicode, which could not be sent.
         if not (isinstance(text, str) and text.strip() and text.isprintable() and len(text) <= _VALUE_MAX):
             raise ValueError(
-                f"must have 1 to {_VALUE_MAX} printable characters for {name}, not {given!r:.80}"
+                f"must have 1 to {_VALUE_MAX} printable characters for {name}, not {quoted(given)}"
             )
         if name.casefold() in map(str.casefold, found):
             raise ValueError(f"names {name!r} twice: case does not matter")
@@ -103,7 +116,7 @@ def _attributes(value: object) -> dict[str, str]:
 def _tags(value: object) -> tuple[str, ...]:
     parts = re.split(r"[\s,]+", value) if isinstance(value, str) else value
     if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
-        raise ValueError(f"must be a list of names, not {value!r:.80}")
+        raise ValueError(f"must be a list of names, not {quoted(value)}")
     if isinstance(value, str):
         parts = [part for part in parts if part]
     for part in parts:
@@ -124,7 +137,7 @@ def _table(value: object, what: str) -> list[tuple[str, object]]:
     elif isinstance(value, Mapping):
         pairs = list(value.items())
     else:
-        raise ValueError(f"must be names with {what}, not {value!r:.80}")
+        raise ValueError(f"must be names with {what}, not {quoted(value)}")
     names = set()
     for name, _ in pairs:
         if not isinstance(name, str) or not _NAME.fullmatch(name):

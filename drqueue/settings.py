@@ -57,7 +57,7 @@ Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Times = Annotated[int, Meta(ge=0, le=1_000_000)]
 Mode = Annotated[int, Meta(ge=0, le=0o777)]
 Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")]
-Pool = Annotated[str, Meta(pattern=r"\A[^\s,=:/]{1,63}\Z")]
+Pool = Annotated[str, Meta(pattern=r"\A[^\s,=:/\ud800-\udfff]{1,63}\Z")]
 LocalRole = Annotated[str, Meta(pattern=r"\A[^\s,=:/]{1,63}=(viewer|artist|supervisor|admin|node)\Z")]
 UserMap = Annotated[str, Meta(pattern=r"\A([^\s,=:/]{1,63}(=[^\s,=:/]{1,63})?|\*)\Z")]
 
@@ -307,7 +307,7 @@ def load(
                 given[key] = _checked(name, key, fields[key], text, f"{file.path}: "), file.path
     for key, value in (_read_toml(config) if config is not None and not old else {}).items():
         if key not in fields:
-            raise SettingsError(f"{config}: unknown key {key!r}{_nearest(key, fields)}")
+            raise SettingsError(f"{config}: unknown key {key!r:.80}{_nearest(key, fields)}")
         given[key] = _checked(key, key, fields[key], value, f"{config}: "), str(config)
     for key, kind in fields.items():
         variable = f"DRQUEUE_{key.upper()}"
@@ -410,7 +410,7 @@ def _read_toml(path: str) -> dict[str, Any]:
             return tomllib.load(file)
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path}: is not TOML: {str(error).splitlines()[0]}") from None
 
 
@@ -433,7 +433,7 @@ def _from_text(key: str, kind: Any, text: str) -> object:
         return text.lower() in ("yes", "on")
     try:
         return msgspec.convert(text, kind, strict=False)
-    except msgspec.ValidationError:
+    except ValueError:  # also of what is no Unicode
         return text
 
 
@@ -447,10 +447,10 @@ def _checked(label: str, key: str, kind: Any, value: object, where: str) -> obje
         checked: object = msgspec.convert(value, kind)
         # No path or name of the system holds a NUL.
         fits = not (isinstance(checked, str) and "\0" in checked)
-    except msgspec.ValidationError:
+    except ValueError:
         checked, fits = None, False
     if not fits:
-        raise SettingsError(f"{where}{label} must be {_wanted(kind)}, not {value!r:.80}")
+        raise SettingsError(f"{where}{label} must be {_wanted(kind)}, not {offered.quoted(value)}")
     return checked
 
 

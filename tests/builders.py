@@ -128,7 +128,7 @@ class CoreFarm:
         self, policy: Policy | None = None, storage: MemoryStorage | None = None, *, check_every: int = 1
     ) -> None:
         """`check_every`: of so many steps one is checked, where a test takes thousands."""
-        self._check_every = check_every
+        self.check_every = check_every
         self._steps = 0
         self.policy = policy or Policy(farm="farm", epoch=1, software="test")
         self.storage = storage or MemoryStorage()
@@ -160,7 +160,7 @@ class CoreFarm:
         self.storage.commit(outcome.save)
         self.saved += outcome.save
         self._steps += 1
-        if not self._steps % self._check_every:
+        if not self._steps % self.check_every:
             check(self.core.state)
         self._check_orders(live, outcome.save, outcome.do)
         wake = self.core.next_wakeup()
@@ -406,6 +406,18 @@ class CoreFarm:
         answer = self.ask(GetJob(rq=0, job=number))
         assert isinstance(answer, Job), answer
         return answer.job
+
+    def jobs(self) -> list[JobView]:
+        """All jobs that are not deleted, as clients see them; asked in one step, so checked once."""
+        jobs = [job.id for job in self.core.state.jobs.values() if not job.deleted]
+        if not jobs:
+            return []
+        asked = [GetJob(rq=next(self._rq), job=number) for number in jobs]
+        self.step(*(ClientAsked(1, request, ADMIN) for request in asked))
+        answers, self.answers[1][-len(jobs) :] = self.answers[1][-len(jobs) :], []
+        assert [answer.rq for answer in answers] == [request.rq for request in asked]
+        assert all(isinstance(answer, Job) for answer in answers), answers
+        return [answer.job for answer in answers if isinstance(answer, Job)]
 
     def layers(self, number: int = 0) -> tuple[LayerView, ...]:
         """A job's layers as clients see them."""

@@ -40,6 +40,13 @@ class Session:
         shutil.copy(Path(__file__).parent / "conftest.py", folder / "conftest.py")
         (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    needs(program): x\n")
 
+    def hurry(self) -> None:
+        """Give what is just ending less time, where nothing that is started ends by itself."""
+        conftest = self.folder / "conftest.py"
+        text = conftest.read_text()
+        assert text.count("ENDING_S = 5.0\n") == 1
+        conftest.write_text(text.replace("ENDING_S = 5.0\n", "ENDING_S = 0.2\n"))
+
     def run(self, body: str, *options: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run one test file that holds `body`."""
         (self.folder / "test_it.py").write_text(START.format(pids=str(self.started)) + body)
@@ -59,6 +66,7 @@ class Session:
 
 def test_what_is_left_behind_fails_the_session(session: Session) -> None:
     """A daemon, a frame, and frames that dropped their environment: each is named, and killed."""
+    session.hurry()
     ended = session.run(
         "sleep = dict(argv=('/bin/sleep', '300'))\n"
         "def test_a(tmp_path):\n"
@@ -80,6 +88,7 @@ def test_what_is_left_behind_fails_the_session(session: Session) -> None:
 
 def test_workers_of_a_session_tell_what_they_leave(session: Session) -> None:
     """Side by side, each worker looks for its own processes, and no worker takes another for one."""
+    session.hurry()
     body = "".join(f"def test_{n}():\n    start(dict(os.environ))\n" for n in range(4))
     ended = session.run(body, "-n", "2", "--dist", "each")
     assert ended.returncode == 1, ended.stdout

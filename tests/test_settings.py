@@ -118,6 +118,10 @@ def test_state_folders() -> None:
         ("x =", "is not TOML: "),
         ("\udcff = 1", "is not TOML: "),
         ("x = " + "[" * 100_000, "is not TOML: "),
+        ("keep_days = " + "9" * 5000, "is not TOML: "),
+        ("keep_days = 0x" + "f" * 5000, "keep_days must be a whole number from 1 to 36500, not such a large"),
+        ("lease_s = 0x" + "f" * 5000, "lease_s must be a number from 0.01 to 31536000, not such a large"),
+        ("x" * 500 + " = 1", "unknown key '" + "x" * 79 + "; the keys are "),
     ],
 )
 def test_a_wrong_file_is_one_sentence(text: str, said: str, tmp_path: Path) -> None:
@@ -145,6 +149,9 @@ def test_a_missing_file(tmp_path: Path) -> None:
         ("DRQUEUE_POOLS", "a:b", "DRQUEUE_POOLS must be a list"),
         ("DRQUEUE_UMASK", "99", "DRQUEUE_UMASK must be permissions in octal"),
         ("DRQUEUE_CONTROL", "maybe", "DRQUEUE_CONTROL must be true or false, not 'maybe'"),
+        ("DRQUEUE_POOLS", "\udcff", "DRQUEUE_POOLS must be a list of 1 to 64 names"),
+        ("DRQUEUE_ENABLED", "\udcff", "DRQUEUE_ENABLED must be true or false"),
+        ("DRQUEUE_CORES", "\udcff", "DRQUEUE_CORES must be a whole number"),
         ("DRQUEUE_MASTER", "a:b", "no master at 'a:b': a port is a number from 1 to 65535, not 'b'"),
     ],
 )

@@ -107,7 +107,8 @@ def _layer_problems(layer: LayerSpec) -> Iterable[str]:
     for word in (*layer.argv, layer.shell, layer.cwd, *layer.outputs):
         yield from text_problems(where, word, newlines=True)
     if layer.cwd and layer.cwd not in (SCRATCH, NODE_HOME) and not layer.cwd.startswith("/"):
-        yield f"{where}: the working directory {layer.cwd!r} is neither an absolute path, 'scratch' nor '~'"
+        cwd = f"{layer.cwd!r:.80}"
+        yield f"{where}: the working directory {cwd} is neither an absolute path, 'scratch' nor '~'"
     if len(layer.outputs) > MAX_OUTPUTS:
         yield f"{where} declares {len(layer.outputs)} outputs, {MAX_OUTPUTS} are allowed"
     if sum(len(pattern.encode(errors="replace")) for pattern in layer.outputs) > MAX_OUTPUT_BYTES:

@@ -41,5 +41,5 @@ def parse_attempt(text: str) -> AttemptKey:
     """Read what `str(AttemptKey)` wrote; raises ValueError on anything else."""
     parts = text.split("/")
     if len(parts) != 4:
-        raise ValueError(f"not an attempt: {text!r}")
+        raise ValueError(f"not an attempt: {text!r:.80}")
     return AttemptKey(*(int(part) for part in parts))

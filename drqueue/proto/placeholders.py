@@ -61,10 +61,10 @@ def _filled(match: re.Match[str], value: Callable[[str], int | str]) -> str:
     if form is None:
         return str(value(name))
     if name not in NUMBERS:
-        raise PlaceholderError(f"{match[0]} takes no format; write {{{name}}}")
+        raise PlaceholderError(f"{match[0]:.80} takes no format; write {{{name}}}")
     if not _FORMAT.fullmatch(form):
         raise PlaceholderError(
-            f"the format of {match[0]} is not understood; write {{{name}}} or {{{name}:04d}}"
+            f"the format of {match[0]:.80} is not understood; write {{{name}}} or {{{name}:04d}}"
         )
     return format(value(name), form)
 
@@ -123,15 +123,17 @@ def _brace(pattern: str, text: str, fields: Mapping[str, object]) -> str | Place
     if text in ("{{", "}}"):
         return text[0]
     if len(text) == 1:
-        raise PlaceholderError(f"output {pattern!r} has a single {text}; write it twice where it is meant")
+        raise PlaceholderError(
+            f"output {pattern!r:.80} has a single {text}; write it twice where it is meant"
+        )
     name, colon, form = text[1:-1].partition(":")
     if name == "frame":
         return _place(pattern, form)
     if name not in fields:
         known = ", ".join(sorted({"frame", *fields}))
-        raise PlaceholderError(f"output {pattern!r} has an unknown field {text}; there are {known}")
+        raise PlaceholderError(f"output {pattern!r:.80} has an unknown field {text:.40}; there are {known}")
     if colon:
-        raise PlaceholderError(f"output {pattern!r}: only {{frame}} takes a format")
+        raise PlaceholderError(f"output {pattern!r:.80}: only {{frame}} takes a format")
     return str(fields[name])
 
 
@@ -139,6 +141,6 @@ def _place(pattern: str, form: str) -> Place:
     match = _OUTPUT_FORMAT.fullmatch(form)
     if match is None or len(match[2]) > 2:
         raise PlaceholderError(
-            f"output {pattern!r}: write the frame's number as {{frame}}, {{frame:04d}}, %04d or ####"
+            f"output {pattern!r:.80}: write the frame's number as {{frame}}, {{frame:04d}}, %04d or ####"
         )
     return Place(match[1], int(match[2] or 0))

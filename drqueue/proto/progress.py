@@ -4,6 +4,7 @@ Rules: a pattern cannot hold up who uses it: what could take exponential time is
 """
 
 import re
+import warnings
 from re import _constants, _parser  # type: ignore[attr-defined]
 from typing import Any
 
@@ -24,7 +25,7 @@ def check_progress_pattern(pattern: str) -> str | None:
     if len(pattern) > MAX_PATTERN:
         return f"the progress pattern has {len(pattern)} characters, at most {MAX_PATTERN} are allowed"
     try:
-        groups = re.compile(pattern).groups
+        groups = compiled(pattern).groups
         repeats, ways = pattern_cost(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         return f"the progress pattern is no regular expression: {error}"
@@ -39,12 +40,25 @@ def check_progress_pattern(pattern: str) -> str | None:
     return None
 
 
+def compiled(pattern: str) -> re.Pattern[str]:
+    """The pattern, ready for use; raises re.error, OverflowError or RecursionError."""
+    with _unwarned():
+        return re.compile(pattern)
+
+
+def _unwarned() -> "warnings.catch_warnings[None]":
+    """Python's later versions may read some sets otherwise: no matter for anybody's stderr."""
+    return warnings.catch_warnings(action="ignore", category=FutureWarning)
+
+
 def pattern_cost(pattern: str) -> tuple[int, int]:
     """Open-ended repeats of a pattern, and the number of ways that all else in it can match.
 
     Raises re.error, OverflowError or RecursionError, and an error of this file where it may never end.
     """
-    return _cost(_parser.parse(pattern), inside=False)
+    with _unwarned():
+        parsed = _parser.parse(pattern)
+    return _cost(parsed, inside=False)
 
 
 class _NestedError(Exception):

@@ -58,7 +58,7 @@ def check(ticket: bytes, keys: Iterable[bytes], slave: int, now: float) -> Claim
         raise TicketError("bad-ticket", "this ticket is not of this slave's master, or not for this slave")
     try:
         claim = msgspec.msgpack.decode(body, type=Claim)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):  # also text that is no UTF-8
         raise TicketError("bad-ticket", "this ticket cannot be read") from None
     if claim.slave != slave or claim.role not in PEOPLE:
         raise TicketError("bad-ticket", "this ticket is not of this slave's master, or not for this slave")

@@ -71,7 +71,7 @@ def read_joining(state_dir: str) -> Joining | None:
         return None if value is None else msgspec.convert(value, Joining)
     except StateError as error:
         raise AccessError(f"{error}; then join again") from None
-    except msgspec.ValidationError as error:
+    except ValueError as error:  # also of text that is no Unicode
         raise AccessError(f"{path} is damaged: {error}; delete it, and join again") from None
 
 

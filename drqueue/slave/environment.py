@@ -97,7 +97,7 @@ def working_directory(order: RunOrder, node: Node) -> str:
     if "{" in order.cwd:
         cwd = _Fields(order).fill(cwd)
     if "\0" in cwd or not cwd.startswith("/"):
-        raise BadOrderError(f"the working directory {cwd!r} is no absolute path")
+        raise BadOrderError(f"the working directory {cwd!r:.80} is no absolute path")
     return cwd
 
 
@@ -109,7 +109,9 @@ def output_fields(order: RunOrder) -> dict[str, object]:
 
 
 def members(order: RunOrder) -> range:
-    """The pictures' numbers of an order, in order."""
+    """The pictures' numbers of an order, in order; raises BadOrderError."""
+    if not order.step:
+        raise BadOrderError("the order's step is 0")
     return range(order.start, order.start + order.step * order.count, order.step)
 
 

@@ -27,7 +27,7 @@ def parse_time_of_day(text: str) -> time:
     numbers = [part for part in (hour, minute) if part.isascii() and part.isdigit() and len(part) <= 2]
     if colon and len(numbers) == 2 and int(hour) < 24 and int(minute) < 60:
         return time(int(hour), int(minute))
-    raise ValueError(f"{text!r} is no time of day; write HH:MM, as 21:00")
+    raise ValueError(f"{text!r:.80} is no time of day; write HH:MM, as 21:00")
 
 
 def autoenable(at: str | None, enabled: bool, mark: Mark, now: datetime) -> tuple[bool, Mark]:

@@ -9,7 +9,7 @@ import math
 import re
 import time
 
-from drqueue.proto.progress import check_progress_pattern, pattern_cost
+from drqueue.proto.progress import check_progress_pattern, compiled, pattern_cost
 
 MAX_LINE = 2048
 MAX_ACTIVITY = 200
@@ -50,7 +50,7 @@ class ProgressParser:
             wrong = check_progress_pattern(pattern)
             if wrong is not None:
                 raise ValueError(wrong)
-            self._pattern = re.compile(pattern)
+            self._pattern = compiled(pattern)
             self._pattern_line = _line_limit(*pattern_cost(pattern))
 
     def feed(self, data: bytes) -> bool:

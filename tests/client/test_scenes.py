@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from drqueue.client.demo import scenes
 from drqueue.proto.placeholders import fill
 
 SIZE = (48, 27)
+#: A folder's name that holds everything that means something to some renderer or placeholder.
+ODD = "odd {frame} ##_%04d 'name'"
 
 
 def attempt(scene: scenes.DemoScene, start: int) -> subprocess.CompletedProcess[bytes]:
@@ -52,8 +55,8 @@ def render(scene: scenes.DemoScene, *starts: int) -> list[Path]:
 
 @pytest.fixture
 def odd_folder(tmp_path: Path) -> Path:
-    """A folder whose name holds everything that means something to some renderer or placeholder."""
-    return tmp_path / "odd {frame} ##_%04d 'name'"
+    """A folder with an odd name."""
+    return tmp_path / ODD
 
 
 @pytest.mark.slow
@@ -72,21 +75,24 @@ def test_povray(odd_folder: Path) -> None:
     assert re.search(rb"Rendered \d+ of \d+ pixels", attempt(scene, 1).stderr)
 
 
-@pytest.mark.slow
-@pytest.mark.needs("blender")
-def test_blender(odd_folder: Path) -> None:
-    scene = scenes.prepare("blender", SIZE, 8, odd_folder)
-    assert (scene.frames, scene.chunk, scene.cores) == ("1-8", 2, 1)
-    render(scene, 1, 5)
+@pytest.fixture(scope="module")
+def blender_scene(tmp_path_factory: pytest.TempPathFactory) -> scenes.DemoScene:
+    """Eight frames, in such a folder; Blender takes its time to start, so they are prepared once."""
+    return scenes.prepare("blender", SIZE, 8, tmp_path_factory.mktemp("blender") / ODD)
 
 
 @pytest.mark.slow
 @pytest.mark.needs("blender")
-def test_blender_fails_loudly_without_its_scene(tmp_path: Path) -> None:
+def test_blender(blender_scene: scenes.DemoScene) -> None:
+    assert (blender_scene.frames, blender_scene.chunk, blender_scene.cores) == ("1-8", 2, 1)
+    render(blender_scene, 1, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.needs("blender")
+def test_blender_fails_loudly_without_its_scene(tmp_path: Path, blender_scene: scenes.DemoScene) -> None:
     """Blender exits 0 for much that went wrong; a scene that is not there must not be among that."""
-    scene = scenes.prepare("blender", SIZE, 4, tmp_path)
-    (tmp_path / "wave.blend").unlink()
-    assert attempt(scene, 1).returncode != 0
+    assert attempt(replace(blender_scene, cwd=tmp_path), 1).returncode != 0
     assert list(tmp_path.iterdir()) == []
 
 

@@ -311,7 +311,7 @@ def test_a_node_asks_without_a_line_and_is_approved(site: Site) -> None:
     )  # fmt: skip
     (pending,) = wait_until("it asks", lambda: site.admin.accounts("node", pending=True) or None)
     # The same code on both sides: nobody sits in between.
-    assert pending.code in site.said(node)
+    wait_until("it says its code", lambda: pending.code in site.said(node))
     assert site.admin.slaves() == ()
     site.drqueue(site.server, "node", "approve", pending.code)
     site.until_linked("node1")

@@ -272,14 +272,13 @@ class Farm(RuleBasedStateMachine):
 
     @invariant()
     def counts_add_up(self) -> None:
-        for job in self.farm.core.state.jobs.values():
-            if not job.deleted:
-                counts = self.farm.job(job.id).counts
-                parts = (
-                    counts.waiting + counts.blocked + counts.assigned + counts.running
-                    + counts.done + counts.failed + counts.cancelled
-                )  # fmt: skip
-                assert parts == counts.total
+        for job in self.farm.jobs():
+            counts = job.counts
+            parts = (
+                counts.waiting + counts.blocked + counts.assigned + counts.running
+                + counts.done + counts.failed + counts.cancelled
+            )  # fmt: skip
+            assert parts == counts.total
 
     @precondition(lambda self: self.jobs)
     @rule()

@@ -88,7 +88,8 @@ def test_a_ticket_is_for_people(role: Role) -> None:
 def test_what_is_signed_but_no_claim_is_refused() -> None:
     import hmac
 
-    for body in (b"", b"\x00", b"\x95\xa0\xa0\xa0\x00"):
+    not_utf8, deep = b"\x95\xa1\xff\xa6artist\xa0\x03\x00", b"\x91" * 5000
+    for body in (b"", b"\x00", b"\x95\xa0\xa0\xa0\x00", not_utf8, deep):
         assert code(hmac.digest(KEY, body, "sha256") + body, [KEY]) == "bad-ticket"
 
 

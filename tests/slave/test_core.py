@@ -4,12 +4,14 @@ import pytest
 
 from drqueue.proto.codec import MAX_BODY, encode
 from drqueue.proto.link_messages import Held, Report, Stop
+from drqueue.proto.model import Exit, SlaveLimits
 from drqueue.slave.core.core import REPORT_MAX
 from drqueue.slave.core.effects import KeepLog, Prepare, RemoveScratch, SayHello, Send, Start, Verify
 from drqueue.slave.core.events import OutputsSeen, RegisteredAs, Unlinked, Verified
 from drqueue.slave.core.orders import KILL_AGAIN_S, RECORDED_AFTER_S
 from drqueue.slave.core.processes import ForgetProcess, LaunchFailed, ProcessStarted, SignalTree
-from drqueue.slave.core.records import Accepted, Ended, Noted, Prepared, Running, StopAsked
+from drqueue.slave.core.records import Accepted, Boot, Ended, Noted, Prepared, Running, SpoolRecord, StopAsked
+from drqueue.slave.core.restore import known, restore
 from drqueue.slave.core.state import MAX_HELD, InvalidTransitionError, Phase
 from tests.slave.core_bench import BOOT, Bench, an_order, ended, key, orders, started
 
@@ -350,6 +352,15 @@ def test_a_phase_cannot_be_skipped(bench: Bench) -> None:
     bench.step(orders(an_order()))
     with pytest.raises(InvalidTransitionError):
         bench.state.held[key()].move(Phase.QUEUED)
+
+
+def test_an_order_that_stands_in_the_spool_twice_was_given_once() -> None:
+    """What is known of it by then stays known."""
+    order = Accepted(an_order())
+    records: list[SpoolRecord] = [Boot(BOOT), order, Ended(key(), Exit(code=0)), order]
+    state = restore(records, boot_id=BOOT, now=5.0, limits=SlaveLimits())
+    assert state.held.keys() == state.ended.keys() == {key()}
+    assert known(state) == {}
 
 
 def test_another_boot_runs_nothing_of_the_spool(bench: Bench) -> None:

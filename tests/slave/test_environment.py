@@ -251,6 +251,12 @@ def test_a_list_too_long_for_any_process_is_left_out_of_the_environment() -> Non
     assert env["DRQUEUE_FRAME"] == "8"
 
 
+@pytest.mark.parametrize("text", ["{frame}", "{frames}"])
+def test_an_order_that_never_gets_on_is_a_bad_one(text: str) -> None:
+    with pytest.raises(BadOrderError, match="step is 0"):
+        words("x", text, count=3, step=0)
+
+
 def test_a_list_too_long_for_an_argument_is_refused_where_it_is_used() -> None:
     assert words("x", "{start}-{end}", count=1_000_000) == ("x", "8-2000006")
     assert words("x", "{frames}", count=1_000_000, step=1) == ("x", "8-1000007")

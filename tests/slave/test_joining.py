@@ -449,7 +449,8 @@ def test_a_new_secret_stands_before_the_one_that_opened_the_link(tmp_path: Path)
     assert ways(tmp_path) == [other, new]
 
 
-def test_what_is_damaged_is_said(tmp_path: Path) -> None:
-    (tmp_path / "joining.json").write_text('{"host": 5}')
+@pytest.mark.parametrize("text", ['{"host": 5}', '{"\\udcff": "x"}', '{"host": "\\ud800"}'])
+def test_what_is_damaged_is_said(tmp_path: Path, text: str) -> None:
+    (tmp_path / "joining.json").write_text(text)
     with pytest.raises(AccessError, match=r"joining.json is damaged: .*delete it"):
         read_joining(str(tmp_path))

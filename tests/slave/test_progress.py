@@ -181,6 +181,13 @@ def test_bad_patterns_are_one_sentence(pattern: str, sentence: str) -> None:
         ProgressParser(pattern=pattern)
 
 
+@pytest.mark.parametrize("pattern", [r"[[a](\d+)", r"[a||b](\d+)"])
+def test_patterns_that_python_may_read_otherwise_one_day_are_taken_quietly(pattern: str) -> None:
+    """It warns of them on stderr: the master's, the slave's and the client's."""
+    assert check_progress_pattern(pattern) is None
+    ProgressParser(pattern=pattern)
+
+
 @pytest.mark.parametrize("pattern", [r".*.*.*.*.*(x)\b!", r"(\d+)\d+\d+\d+$!", r"(a*)a*a{0,16}a{0,14}b"])
 def test_a_slow_pattern_holds_nothing_up(pattern: str) -> None:
     """The worst that is allowed stays bounded for one line, and is dropped after it."""

@@ -10,6 +10,7 @@ from drqueue.master.core import depends
 from drqueue.master.core.amounts import Ask, milli
 from drqueue.master.core.attempt import Attempt, History
 from drqueue.master.core.folding import got_rows
+from drqueue.master.core.layer import Layer
 from drqueue.master.core.records import AttemptRecord, FrameRecord, Saved
 from drqueue.master.core.state import FarmState, Job
 from drqueue.proto.ids import FrameKey
@@ -46,23 +47,24 @@ def restore(state: FarmState, saved: Saved, now: float, wall: float) -> None:
     for layer_record in saved.layers:
         job = state.jobs.get(layer_record.job)
         if job is not None:
-            job.layers[layer_record.layer].restore_bases(layer_record)
+            _layer(job, layer_record.layer).restore_bases(layer_record)
     for frame in saved.frames:
         job = state.jobs.get(frame.job)
         if job is None:
             continue
-        layer = job.layers[frame.layer]
+        layer = _layer(job, frame.layer)
         if frame.frame < layer.size:
             layer.restore(frame.frame, frame.state, _past(frame))
     for rows in saved.done:
         job = state.jobs.get(rows.job)
         if job is not None:
-            rows.positions.discard_range(job.layers[rows.layer].size, MAX_POSITION + 1)
-            job.layers[rows.layer].restore_done(rows)
-            got_rows(job.layers[rows.layer], len(rows.positions))
+            layer = _layer(job, rows.layer)
+            rows.positions.discard_range(layer.size, MAX_POSITION + 1)
+            layer.restore_done(rows)
+            got_rows(layer, len(rows.positions))
     for totals in saved.totals:
         job = state.jobs.get(totals.job)
-        if job is not None and totals.layer < len(job.layers):
+        if job is not None and 0 <= totals.layer < len(job.layers):
             job.layers[totals.layer].restore_totals(totals)
     for job in state.jobs.values():
         # Old attempts are forgotten one day.
@@ -82,6 +84,12 @@ def restore(state: FarmState, saved: Saved, now: float, wall: float) -> None:
             depends.derive(state, job, wall)
         job.note_waiting()
         state.unsettled.add(job.id)
+
+
+def _layer(job: Job, number: int) -> Layer:
+    if not 0 <= number < len(job.layers):
+        raise ValueError(f"a row names layer {number}, which job {job.id} has not")
+    return job.layers[number]
 
 
 def _restore_waits(state: FarmState, job: Job) -> None:
@@ -112,7 +120,7 @@ def _past(frame: FrameRecord) -> History:
 
 
 def _restore_attempt(state: FarmState, live: AttemptRecord) -> None:
-    layer = state.jobs[live.job].layers[live.layer]
+    layer = _layer(state.jobs[live.job], live.layer)
     index = layer.chunks.chunk_of(live.number)
     slave = state.slaves.get(live.slave)
     if slave is None:

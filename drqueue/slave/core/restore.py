@@ -1,7 +1,8 @@
 """The slave's state from what the spool kept. PURE.
 
-Rules: what a record says about an attempt that is not held is old news. In another boot nothing of what
-the spool names runs: whatever had not ended is lost, and that is told as an exit like any other.
+Rules: what a record says about an attempt that is not held is old news; so is an order that is. In another
+boot nothing of what the spool names runs: whatever had not ended is lost, and that is told as an exit like
+any other.
 """
 
 from collections.abc import Iterable
@@ -47,7 +48,7 @@ def restore(
             case MasterHeard():
                 heard = record
             case Accepted(order):
-                state.held[order.key] = Attempt.of(order)
+                state.held.setdefault(order.key, Attempt.of(order))
             case Noted(key):
                 state.held.pop(key, None)
                 state.ended.pop(key, None)
