@@ -243,6 +243,9 @@ def test_a_copy_of_a_nodes_disk_does_not_take_its_place(site: Site) -> None:
         thief.home / "state" / "slave-node2",
         ignore=lambda folder, names: [name for name in names if (Path(folder) / name).is_socket()],
     )
+    # Another machine does not see the original.
+    identity = thief.home / "state" / "slave-node2" / "identity.json"
+    identity.write_text(json.dumps({**json.loads(identity.read_text()), "path": "/elsewhere"}))
     site.start(thief, "-m", "drqueue.slave", "--name", "node2")
     wait_until("it is told no", lambda: "refuses this slave" in site.said(thief))
     assert site.slave("node1").linked is True
