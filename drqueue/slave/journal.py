@@ -83,7 +83,8 @@ class Journal:
         try:
             return [from_plain(record) for record in records]
         except ValueError as error:
-            raise StateError(f"{self._spool.path} holds a record of another version: {error}") from error
+            path = self._spool.path
+            raise StateError(f"{path} holds a record of another version: {error!s:.200}") from error
 
     def start(self, records: Sequence[SpoolRecord]) -> None:
         """Begin with these records alone. On a full disk the old ones stay, and are as good."""

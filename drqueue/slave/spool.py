@@ -126,11 +126,11 @@ class Spool:
                     break
                 good += _PREFIX.size + length
         self.cut = end - good
+        self._size = good
         if self.cut and not torn:
-            self._keep_damaged(records)
+            self._keep_damaged(records)  # which writes them anew, perhaps at another length
         elif self.cut:
             os.ftruncate(self._file, good)
-        self._size = good
         return records
 
     def _keep_damaged(self, records: list[object]) -> None:

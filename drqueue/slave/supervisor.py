@@ -386,7 +386,7 @@ class Supervisor:
                 for line in lines:
                     try:
                         report = _decoder.decode(line)
-                    except msgspec.DecodeError as error:
+                    except (ValueError, RecursionError) as error:
                         log.error("the keeper said something unknown: %s", error)
                         continue
                     self._report(report)

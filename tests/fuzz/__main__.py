@@ -11,6 +11,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from types import FunctionType
 
 from tests.fuzz import engine
 from tests.fuzz.targets import TARGETS
@@ -66,12 +67,15 @@ def main() -> int:
 
 
 def _instrument() -> None:
+    """Have all functions of ours that are loaded tell atheris where they have been."""
     import atheris
 
     for name, module in list(sys.modules.items()):
-        if name.startswith("drqueue.") and module is not None:
-            for value in list(vars(module).values()):
-                if getattr(value, "__module__", None) == name and hasattr(value, "__code__"):
+        if name.startswith("drqueue."):
+            found = [value for value in vars(module).values() if getattr(value, "__module__", "") == name]
+            found += [value for kind in found if isinstance(kind, type) for value in vars(kind).values()]
+            for value in found:
+                if isinstance(value, FunctionType):
                     atheris.instrument_func(value)
 
 

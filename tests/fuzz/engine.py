@@ -5,6 +5,7 @@ anything else, more than `LIMIT_S` CPU seconds, or a peak of memory far above th
 The same seed and count of runs are the same inputs. Inputs that fail in a new place are kept as donors.
 """
 
+import atexit
 import hashlib
 import logging
 import os
@@ -230,6 +231,7 @@ def fuzz_with_atheris(target: Target, seed: int, seconds: float, corpus: Path) -
         if time.monotonic() - began >= seconds:
             report(target, Tally(count, time.monotonic() - began, tuple(found.values())), corpus)
             sys.stdout.flush()
+            atexit._run_exitfuncs()  # libFuzzer's own way out would not
             os._exit(1 if found else 0)
 
     def mutate(data: bytes, longest: int, number: int) -> bytes:

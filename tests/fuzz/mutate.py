@@ -336,3 +336,13 @@ def either(first: Mutate, second: Mutate, is_first: Callable[[bytes], bool]) -> 
         return (first if sort else second)(rng, data, alike)
 
     return mutate
+
+
+def after_line(inner: Mutate) -> Mutate:
+    """Damage what comes after the first line."""
+
+    def change(rng: Random, data: bytes, donors: Sequence[bytes]) -> bytes:
+        head, _, body = data.partition(b"\n")
+        return head + b"\n" + inner(rng, body, [donor.partition(b"\n")[2] for donor in donors])
+
+    return change

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drqueue.slave import spool as module
-from drqueue.slave.spool import MAX_RECORD, Spool, encode
+from drqueue.slave.spool import MAX_RECORD, Spool, encode, framed_all
 from drqueue.statefile import StateError
 
 HEADER = 12
@@ -157,6 +157,22 @@ def test_damage_in_the_middle_keeps_the_old_file(tmp_path: Path) -> None:
         spool.append(["d"])
     assert loaded(path) == ["a", "d"]
     assert (tmp_path / "spool.damaged").read_bytes() == whole
+
+
+def test_what_is_written_shorter_after_damage_is_followed_by_what_comes(tmp_path: Path) -> None:
+    """Another encoder may have said it at greater length: the new file is shorter than what was good."""
+    path = tmp_path / "spool"
+    long_72, long_text = b"\xd0\x48", b"\xdb\0\0\0\1x"
+    whole = written(path, []) + framed_all([long_72, long_text])
+    path.write_bytes(whole + b"\xff" * 9)
+    with opened(path) as spool:
+        assert spool.load() == [72, "x"]
+        assert spool.damaged is not None
+        assert spool.size == path.stat().st_size < len(whole)
+        spool.append(["next"])
+    with opened(path) as spool:
+        assert spool.load() == [72, "x", "next"]
+        assert spool.cut == 0
 
 
 def test_zeros_at_the_end_are_no_records(tmp_path: Path) -> None:
