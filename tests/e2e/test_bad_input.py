@@ -1,5 +1,6 @@
 """What people get wrong: one clear sentence, the right exit status, and nothing half done."""
 
+import json
 import shutil
 import socket
 import threading
@@ -272,6 +273,11 @@ def refusals(
             shutil.copytree(saved, state)
             state.chmod(0o700)
             folder = state if daemon == "master" else state / "slave-s1"
+            # As if it had been moved there: a slave's copy would take an identity of its own first.
+            identity = state / "slave-s1" / "identity.json"
+            identity.write_text(
+                json.dumps({**json.loads(identity.read_text()), "path": str(identity.parent)})
+            )
             damage(folder / name)
             before = {path: path.read_bytes() for path in files(folder)}
             words = ("--state-dir", folder) + (("--name", "s1") if daemon == "slave" else ())
