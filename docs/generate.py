@@ -21,11 +21,12 @@ import msgspec
 from msgspec import inspect
 
 from drqueue.client.kinds import KINDS
+from drqueue.configuration import help_of
 from drqueue.master.core import layer, records
 from drqueue.master.core.reasons import CODES
 from drqueue.proto import link_messages, messages, model, sharing_messages, views
 from drqueue.proto.ids import BIG
-from drqueue.settings import OCTAL_FIELDS, MasterSettings, SlaveSettings, help_of
+from drqueue.settings import OCTAL_FIELDS, MasterSettings, SlaveSettings
 from drqueue.slave.core.state import ALIVE, TRANSITIONS, USING, Phase
 
 DOCS = Path(__file__).parent

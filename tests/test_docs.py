@@ -21,6 +21,7 @@ import pytest
 from drqueue.client import depend_text, errors, jobfile
 from drqueue.client.cli import main as cli_main
 from drqueue.client.cli.common import Asked
+from drqueue.configuration import load
 from drqueue.master.core import demand, explain, limits, placement, shortage
 from drqueue.master.core.order import FrameOrder
 from drqueue.master.core.reasons import CODES
@@ -31,7 +32,7 @@ from drqueue.proto.intervals import IntervalSet
 from drqueue.proto.model import JobStateName, LayerSpec, RunOrder
 from drqueue.proto.ranges import Chunks, FrameRange
 from drqueue.proto.tags import BY_TAG
-from drqueue.settings import MasterSettings, SlaveSettings, load
+from drqueue.settings import MasterSettings, SlaveSettings
 from drqueue.slave.environment import Node, command
 
 ROOT = Path(__file__).parent.parent

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drqueue import offered
-from drqueue.settings import SettingsError, SlaveSettings, describe, load
+from drqueue.configuration import describe, load
+from drqueue.settings import SettingsError, SlaveSettings
 
 HOME = {"HOME": "/home/anna"}
 

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drqueue import oldconfig
+from drqueue.configuration import load
 from drqueue.oldconfig import OldFile, fields, is_old, note, parse, places, pools
 from drqueue.proto.model import SlaveLimits
-from drqueue.settings import Address, MasterSettings, SettingsError, SlaveSettings, load
+from drqueue.settings import Address, MasterSettings, SettingsError, SlaveSettings
 from drqueue.slave.daemon import Daemon
 from drqueue.slave.identity import save_limits
 from tests.slave.scripted_master import ScriptedMaster

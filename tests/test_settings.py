@@ -12,14 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drqueue.configuration import describe, help_of, load
 from drqueue.settings import (
     Address,
     MasterSettings,
     SettingsError,
     SlaveSettings,
-    describe,
-    help_of,
-    load,
     master_candidates,
     parse_address,
 )

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from drqueue.settings import MasterSettings, SlaveSettings, load
+from drqueue.configuration import load
+from drqueue.settings import MasterSettings, SlaveSettings
 
 SYSTEMD = Path(__file__).parent.parent / "systemd"
 UNITS = ("drqueue-master", "drqueue-slave")

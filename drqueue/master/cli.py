@@ -5,7 +5,8 @@ import sys
 
 import drqueue
 from drqueue import log
-from drqueue.settings import MasterSettings, SettingsError, load, print_settings
+from drqueue.configuration import load, print_settings
+from drqueue.settings import MasterSettings, SettingsError
 
 
 def main(argv: list[str] | None = None) -> None:

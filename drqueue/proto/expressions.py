@@ -81,7 +81,9 @@ class ExpressionError(ValueError):
     """An expression that cannot be read: its text is one sentence, `column` (from 1) where it went wrong."""
 
     def __init__(self, column: int, text: str) -> None:
-        super().__init__(f"column {column}: {text}")
+        # A text in quotes may hold line ends; a sentence that repeats it is still one line.
+        shown = "".join([letter if letter.isprintable() else " " for letter in text])
+        super().__init__(f"column {column}: {shown}")
         self.column = column
 
 

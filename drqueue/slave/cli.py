@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from drqueue import __version__
-from drqueue.settings import Address, SettingsError, SlaveSettings, candidates, load, print_settings
+from drqueue.configuration import load, print_settings
+from drqueue.settings import Address, SettingsError, SlaveSettings, candidates
 from drqueue.statefile import StateError
 
 if TYPE_CHECKING:

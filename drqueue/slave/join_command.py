@@ -19,10 +19,11 @@ from msgspec import structs
 from drqueue import __version__, ownargs
 from drqueue.access import Access, AccessError, came_by, read_access, same_place
 from drqueue.address import Address, SettingsError, parse_address
+from drqueue.configuration import Loaded, load
 from drqueue.log import render
 from drqueue.pasted import read_line
 from drqueue.proto.lines import Line, LineError, parse_line
-from drqueue.settings import Loaded, SlaveSettings, candidates, load
+from drqueue.settings import SlaveSettings, candidates
 from drqueue.statefile import StateError, lock_state_dir
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import trio
 
-from drqueue import settings
+from drqueue import configuration
 from drqueue.access import AccessError, read_access
 from drqueue.address import parse_address
 from drqueue.master.core.core import Core
@@ -259,8 +259,8 @@ def config(data: bytes) -> None:
         path = str(emptied() / f"x.{'conf' if sort == b'conf' else 'toml'}")
         with open(path, "wb") as file:
             file.write(body)
-    loaded: Any = settings.load(program, config=path, env=env)  # type: ignore[type-var]
-    for row in settings.describe(loaded):
+    loaded: Any = configuration.load(program, config=path, env=env)  # type: ignore[type-var]
+    for row in configuration.describe(loaded):
         assert all(isinstance(cell, str) for cell in row)
     for note in loaded.notes:
         told = "\n".join(

@@ -264,6 +264,7 @@ def expressions() -> st.SearchStrategy[str]:
 
 @given(TEXTS)
 @example("a ~ '" + "[" * 1900 + "'")
+@example('"\n"')
 def test_any_text_is_read_or_refused(text: str) -> None:
     column, said = 1, ""
     try:
