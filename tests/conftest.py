@@ -24,8 +24,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-# Machines are shared and noisy: a slow example is no failure. The same examples every time: a failure is of the
-# change that was tested. What nobody thought of yet is looked for with `--hypothesis-profile=explore`.
+# Machines are shared and noisy: a slow example is no failure. The same examples every time: a failure is due
+# to the change that was tested. What nobody thought of yet is found with `--hypothesis-profile=explore`.
 settings.register_profile("drqueue", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("drqueue")
