@@ -20,6 +20,7 @@ from msgspec import structs
 from drqueue import log
 from drqueue.channel import Channel, LinkClosed
 from drqueue.engine import Inbox
+from drqueue.lag import LagProbe
 from drqueue.master.core import queries
 from drqueue.master.core.core import Core
 from drqueue.master.core.effects import Answer, AskHistory, CutClients
@@ -115,8 +116,16 @@ class ClientLinks:
     """All linked clients."""
 
     def __init__(
-        self, inbox: Inbox[Event], core: Core, slaves: SlaveLinks, hub: Hub, history: Reader, desk: Desk
+        self,
+        inbox: Inbox[Event],
+        core: Core,
+        slaves: SlaveLinks,
+        hub: Hub,
+        history: Reader,
+        desk: Desk,
+        lag: LagProbe,
     ) -> None:
+        self._lag = lag
         self._inbox = inbox
         self._desk = desk
         self._core = core
@@ -269,7 +278,7 @@ class ClientLinks:
         if isinstance(message, Frames) and any(wants_history(view) for view in message.frames):
             client.nursery.start_soon(self._answer_frames, client, message)
         elif isinstance(message, Farm):
-            self._say(client, structs.replace(message, alarm=self._history.alarm))
+            self._say(client, structs.replace(message, alarm=self._history.alarm, lag=self._lag.seen()))
         elif isinstance(message, Accounts):
             self._say(client, self._with_links(message))
         else:

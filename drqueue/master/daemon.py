@@ -22,6 +22,7 @@ import drqueue
 from drqueue import engine, log, sdnotify
 from drqueue.channel import Channel
 from drqueue.checkup import listed
+from drqueue.lag import LagProbe
 from drqueue.master.admin import ADMIN_FILE, MAKER, NAME, anybody_joined, prepare, with_rows
 from drqueue.master.certificate import load_or_make
 from drqueue.master.clients import ClientLinks
@@ -117,6 +118,7 @@ async def serve(
                 inner.start_soon(master.housekeeping.backups)
                 inner.start_soon(master.mailer.run)
                 inner.start_soon(master.watchdog)
+                inner.start_soon(master.lag.run)
                 inner.start_soon(master.slaves.beat)
                 inner.start_soon(master.hub.run)
                 inner.start_soon(master.run_engine)
@@ -219,7 +221,10 @@ class _Master:
         self.hub = Hub(lambda: self._core.state, lambda views: fill_frames(self._history, views))
         self.slaves = SlaveLinks(self._inbox, settings.beat_s, settings.silence_s)
         self._desk = Desk(self._history, self._examine)
-        self._clients = ClientLinks(self._inbox, self._core, self.slaves, self.hub, self._history, self._desk)
+        self.lag = LagProbe()
+        self._clients = ClientLinks(
+            self._inbox, self._core, self.slaves, self.hub, self._history, self._desk, self.lag
+        )
         welcome = Welcome(
             version=1,
             peer="master",

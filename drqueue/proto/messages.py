@@ -30,6 +30,7 @@ from drqueue.proto.views import (
     FrameView,
     JobView,
     LayerView,
+    LoopLag,
     Reason,
     SlaveView,
 )
@@ -378,7 +379,7 @@ class LogPart(Request, frozen=True, kw_only=True):
 
 
 class Farm(Request, frozen=True, kw_only=True):
-    """Who this master is and how the farm does. `alarm` is a sentence, or empty."""
+    """Who this master is and how the farm does. `alarm` is a sentence, or empty; `lag` is the master's."""
 
     farm: str
     epoch: Natural
@@ -392,6 +393,7 @@ class Farm(Request, frozen=True, kw_only=True):
     frames_running: Natural
     frames_waiting: Natural
     alarm: str = ""
+    lag: LoopLag | None = None
 
 
 class Watching(Request, frozen=True, kw_only=True):

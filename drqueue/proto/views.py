@@ -310,6 +310,14 @@ class AuditView(Value, frozen=True, kw_only=True):
     count: Whole = 1
 
 
+class LoopLag(Value, frozen=True, kw_only=True):
+    """How late a sleeper in a daemon's loop woke over the last minute (milliseconds)."""
+
+    median_ms: Number
+    p99_ms: Number
+    most_ms: Number
+
+
 class Finding(Value, frozen=True, kw_only=True):
     """One thing that was looked at: what, how it is (ok, warn or bad), a sentence, what to do about it."""
 

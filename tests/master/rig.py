@@ -12,6 +12,7 @@ import trio.testing
 from drqueue import engine
 from drqueue.channel import Channel, LinkClosed
 from drqueue.engine import Inbox
+from drqueue.lag import LagProbe
 from drqueue.master.clients import ClientLinks
 from drqueue.master.core.core import Core
 from drqueue.master.core.effects import (
@@ -102,7 +103,9 @@ class Rig:
         self.hub = Hub(lambda: self.core.state, lambda views: fill_frames(self.disk, views))
         self.findings: tuple[Finding, ...] = (Finding(what="disk", state="ok", text="there is room"),)
         self.desk = Desk(self.disk, self.look)
-        self.clients = ClientLinks(self.inbox, self.core, self.slaves, self.hub, self.disk, self.desk)
+        self.clients = ClientLinks(
+            self.inbox, self.core, self.slaves, self.hub, self.disk, self.desk, LagProbe()
+        )
         self.orders: list[Orders] = []
         self.ended = 0
 

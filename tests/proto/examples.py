@@ -94,7 +94,7 @@ from drqueue.proto.sharing_messages import (
     PutShare,
     Shares,
 )
-from drqueue.proto.views import Finding, Reason
+from drqueue.proto.views import Finding, LoopLag, Reason
 from tests.proto.example_values import (
     ACCOUNT,
     ATTEMPT,
@@ -291,6 +291,7 @@ EXAMPLES: tuple[Message, ...] = (
         frames_running=5,
         frames_waiting=7,
         alarm="disk full",
+        lag=LoopLag(median_ms=0.5, p99_ms=2.5, most_ms=9.5),
     ),
     Watching(rq=1, watch=2),
     Changed(

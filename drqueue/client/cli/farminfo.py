@@ -5,6 +5,7 @@ import click
 from drqueue.client.cli import output
 from drqueue.client.cli.common import asked, common
 from drqueue.client.cli.output import Cell
+from drqueue.proto.views import LoopLag
 
 
 @click.command(short_help="Say who the master is and how the farm does.")
@@ -28,6 +29,13 @@ def farm() -> None:
                 ("slaves", f"{info.slaves_linked} of {info.slaves} linked"),
                 ("cores", f"{info.cores_used} of {info.cores} in use"),
                 ("frames", f"{info.frames_running} running, {info.frames_waiting} waiting"),
+                ("loop lag", _lag(info.lag)),
             )
         )
     )
+
+
+def _lag(lag: LoopLag | None) -> str:
+    if lag is None:
+        return ""
+    return f"{lag.median_ms:.1f} ms median, {lag.most_ms:.1f} ms at most, over the last minute"
