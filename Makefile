@@ -7,10 +7,11 @@ ARGS ?=
 JOBS ?= auto
 SEEDS ?= 500
 SECONDS ?= 60
+LEVEL ?= ci
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench sim fuzz clean
+.PHONY: help demo test check bench soak sim fuzz faults mutants clean
 .DELETE_ON_ERROR:
 
 help:
@@ -19,6 +20,9 @@ help:
 	@echo "make check    formatting, lints, types, layers and documents, in under a minute"
 	@echo "make sim      simulated farms with accidents; SEEDS=500 of them"
 	@echo "make fuzz     damaged inputs for all that reads bytes; SECONDS=60 for each of them"
+	@echo "make faults   real daemons killed, cut off, starved and stopped; LEVEL=ci, nightly or release"
+	@echo "make mutants  bugs planted one by one, and which layer of tests notices"
+	@echo "make soak     a farm at work for an hour, and what grows meanwhile"
 	@echo "make bench    measure this machine and the farm on it"
 	@echo "make clean    remove .venv, caches and what the bench built (pictures stay)"
 	@echo "ARGS=... is handed to the program (make demo ARGS=\"--renderer povray\"); PYTHON=... names the python to use"
@@ -43,6 +47,15 @@ sim: .venv/.installed-dev
 
 fuzz: .venv/.installed-dev
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
+faults: .venv/.installed-dev
+	@$(BIN)/python -m tests.faults --level $(LEVEL) $(ARGS)
+
+mutants: .venv/.installed-dev
+	@$(BIN)/python -m tests.mutants $(ARGS)
+
+soak: .venv/.installed
+	@$(BIN)/python -m bench soak $(ARGS)
 
 bench: .venv/.installed
 	@$(BIN)/python -m bench $(ARGS)

@@ -5,12 +5,13 @@ core      the scheduler itself, without disks, sockets and processes (bench/core
 links     many slaves, simulated, on real links (bench/links.py)
 memory    what finished frames cost (bench/memory.py)
 tls       what closed links cost (bench/tls.py)
+soak      a farm at work for an hour: what grows (bench/soak.py)
 """
 
 import sys
 from importlib import import_module
 
-NAMES = ("farm", "core", "links", "memory", "tls")
+NAMES = ("farm", "core", "links", "memory", "tls", "soak")
 
 
 def main() -> None:

@@ -14,29 +14,25 @@ import argparse
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import trio
 
 from bench import stall
-from bench.simslaves import Asked, Told
+from bench.simulated import Slaves, simulated
 from bench.table import Row, machine, show
-from bench.tls import Door, free_port, joined
+from bench.tls import free_port, joined
 from drqueue.client import AsyncClient, JobSpec, LayerSpec
 from drqueue.client.farm import LocalFarm, local_farm
 
 #: All frames of a start are to be under way before anything is measured, and the first of them over.
 _SETTLE_S = 10.0
-_LINK_S = 300.0
 #: Frames of a job that outlasts every bench.
 _FRAMES = "1-1000000"
 
@@ -96,7 +92,9 @@ async def measure_links(folder: str, args: argparse.Namespace) -> dict[str, Any]
         await farm.master.start()
         async with _bare_loop(folder) as bare, trio.open_nursery() as nursery:
             sleepers = _Sleepers(farm, watched, *bare)
-            slaves = await nursery.start(_simulated, doors, args)
+            # One frame of each slave at a time, each with a start and an end.
+            frame_s = 2 * args.slaves / args.events
+            slaves: Slaves = await nursery.start(simulated, doors, args.processes, frame_s, 0.0)
             await slaves.until(args.slaves)
             argv = ("/bin/true",)
             await client.submit(JobSpec(name="links", layers=(LayerSpec(argv=argv, frames=_FRAMES),)))
@@ -108,82 +106,6 @@ async def measure_links(folder: str, args: argparse.Namespace) -> dict[str, Any]
                 result["back_own_cpu_ms"] = result["back_cpu_ms"] - steady_s / args.slaves * 1000
             nursery.cancel_scope.cancel()
     return result
-
-
-class _Slaves:
-    """All processes of simulated slaves, and what they told last."""
-
-    def __init__(self, told: list[Told]) -> None:
-        self._told = told
-        self._news = trio.Event()
-
-    def hear(self, number: int, told: Told) -> None:
-        self._told[number] = told
-        self._news.set()
-        self._news = trio.Event()
-
-    @property
-    def registered(self) -> int:
-        return sum(told.registered for told in self._told)
-
-    @property
-    def events(self) -> int:
-        return sum(told.events for told in self._told)
-
-    @property
-    def failed(self) -> dict[str, int]:
-        """Why dials came to nothing, and how often."""
-        return dict(sum((Counter(told.failed) for told in self._told), Counter()))
-
-    @property
-    def cpu_s(self) -> float:
-        return sum(told.cpu_s for told in self._told)
-
-    async def until(self, registered: int) -> None:
-        """Return once so many are registered."""
-        with trio.fail_after(_LINK_S):
-            while self.registered < registered:
-                await self._news.wait()
-
-
-async def _simulated(
-    doors: Sequence[Door], args: argparse.Namespace, task_status: trio.TaskStatus[_Slaves]
-) -> None:
-    slaves = _Slaves([Told()] * args.processes)
-    # One frame of each slave at a time, each with a start and an end.
-    frame_s = 2 * args.slaves / args.events
-    async with trio.open_nursery() as nursery:
-        for number in range(args.processes):
-            mine = doors[number :: args.processes]
-            first = mine[0]
-            asked = Asked(
-                host=first.address.host,
-                port=first.address.port,
-                pin=first.pin,
-                secrets=tuple(door.secret for door in mine),
-                slots=1,
-                frame_s=frame_s,
-                first=number * len(doors),
-            )
-            nursery.start_soon(_process, number, asked, slaves)
-        task_status.started(slaves)
-
-
-async def _process(number: int, asked: Asked, slaves: _Slaves) -> None:
-    argv = [sys.executable, "-m", "bench.simslaves"]
-    process = await trio.lowlevel.open_process(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        await process.stdin.send_all(msgspec.json.encode(asked) + b"\n")
-        rest = b""
-        async for chunk in process.stdout:
-            *lines, rest = (rest + chunk).split(b"\n")
-            if lines:
-                slaves.hear(number, msgspec.json.decode(lines[-1], type=Told))
-        raise RuntimeError("the simulated slaves are gone")
-    finally:
-        process.kill()
 
 
 @asynccontextmanager
@@ -227,7 +149,7 @@ def _late(seen: dict[str, stall.Seen]) -> dict[str, dict[str, float]]:
 
 
 async def _steady(
-    farm: LocalFarm, sleepers: _Sleepers, slaves: _Slaves, args: argparse.Namespace
+    farm: LocalFarm, sleepers: _Sleepers, slaves: Slaves, args: argparse.Namespace
 ) -> dict[str, Any]:
     await sleepers.ask()
     cpu_s, events, slaves_cpu_s = _cpu_s(farm.master.pid), slaves.events, slaves.cpu_s
@@ -244,7 +166,7 @@ async def _steady(
 
 
 async def _outage(
-    farm: LocalFarm, client: AsyncClient, sleepers: _Sleepers, slaves: _Slaves, args: argparse.Namespace
+    farm: LocalFarm, client: AsyncClient, sleepers: _Sleepers, slaves: Slaves, args: argparse.Namespace
 ) -> dict[str, Any]:
     await farm.master.end(signal.SIGKILL)
     await trio.sleep(args.outage)

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from heapq import heappop, heappush
 from itertools import count
+from math import inf
 
 import msgspec
 import trio
@@ -52,6 +53,7 @@ class Asked(Struct, frozen=True):
     """What to simulate: a slave for each secret, dialling `host` (an absolute path: a Unix socket).
 
     `frame_s`: how long a frame takes on average. `first`: how many there are in other processes before these.
+    `cut_s`: how long a link lasts on average before the slave drops it; 0: for ever.
     """
 
     host: str
@@ -61,6 +63,7 @@ class Asked(Struct, frozen=True):
     slots: int
     frame_s: float
     first: int = 0
+    cut_s: float = 0.0
 
 
 class Told(Struct, frozen=True):
@@ -103,12 +106,16 @@ class SimSlave:
         backoff_s = BACKOFF_FIRST_S
         while True:
             try:
-                if await self._one_link():
-                    backoff_s = BACKOFF_FIRST_S
+                with trio.move_on_after(self._lasts_s()):
+                    if await self._one_link():
+                        backoff_s = BACKOFF_FIRST_S
             except (OSError, LinkClosed, RemoteProtocolError, HandshakeRejected) as error:
                 self._sums.failed[str(error)] += 1
             await trio.sleep(backoff_s * (0.5 + random.random()))
             backoff_s = min(2 * backoff_s, BACKOFF_MOST_S)
+
+    def _lasts_s(self) -> float:
+        return random.expovariate(1 / self._asked.cut_s) if self._asked.cut_s else inf
 
     async def _one_link(self) -> bool:
         """One link from the dial to its end; whether it came to be registered."""
@@ -215,8 +222,8 @@ class SimSlave:
             for key, at in ended
         )
         self._over.update((one.key, one) for one in exits)
+        self._sums.events += len(exits)
         if channel is not None and exits:
-            self._sums.events += len(exits)
             channel.send(Report(exited=exits))
 
 
