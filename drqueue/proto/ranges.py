@@ -16,7 +16,9 @@ from typing import Final, final
 
 from drqueue.proto.range_text import MAX_FRAMES, Part, RangeError, format_numbers, join_singles, read_parts
 
-__all__ = ["MAX_FRAMES", "Chunks", "FrameRange", "RangeError", "format_numbers"]
+__all__ = ["MAX_EXPANDED", "MAX_FRAMES", "Chunks", "FrameRange", "RangeError", "format_numbers"]
+
+MAX_EXPANDED: Final = 1_000_000  # frames of a range that has to be expanded: 0.2 s of a master that has others, too
 
 _FEW_PARTS: Final = 64  # so few parts are smaller than an array of their numbers
 _DENSE: Final = 16  # bytes of scratch memory per frame that finding duplicates may take
@@ -207,6 +209,11 @@ def _arrange(parts: Iterable[Part]) -> tuple[list[Part], _Symbolic | _Packed]:
         symbolic = _Symbolic([part.every for part in parts])
         if not symbolic.overlaps():
             return parts, symbolic
+    if written > MAX_EXPANDED:
+        raise RangeError(
+            f"a range with parts that overlap, or of yN or :N, has at most {MAX_EXPANDED:,} frames,"
+            f" not {written:,}"
+        )
     low = min(min(part.first, part.last) for part in parts)
     high = max(max(part.first, part.last) for part in parts)
     dense = high - low < _DENSE * written + _SLACK

@@ -224,6 +224,14 @@ def test_meaning_and_canonical_text(text: str, canonical: str, expected: list[in
             "1-10000000:5000000",
             "'1-10000000:5000000' is interleaved too widely: at most 200,000 passes a range",
         ),
+        (
+            "1-2000000x2,1-10x3",
+            "a range with parts that overlap, or of yN or :N, has at most 1,000,000 frames, not 1,000,004",
+        ),
+        (
+            "1-1500003y3",
+            "a range with parts that overlap, or of yN or :N, has at most 1,000,000 frames, not 1,000,002",
+        ),
     ],
 )
 def test_bad_text_is_refused_in_one_sentence(text: str, said: str) -> None:
