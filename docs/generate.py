@@ -91,6 +91,7 @@ REASONS = {
     "spawn-failed": "the system could not start it (processes, memory, descriptors, disk)",
     "timeout": "it ran longer than the layer's time limit",
     "missing-output": "it exited with 0, but a declared output is missing, empty, unchanged or no whole PNG",
+    "oom": "memory ran out, or its limit was reached, and the kernel killed it",
     "log-limit": "its log reached the cap on a file system that cannot punch holes",
     "bad-order": "a placeholder, a variable or the working directory cannot be used",
     "keeper-died": "the keeper died, so how the command ended is unknown",

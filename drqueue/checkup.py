@@ -315,36 +315,6 @@ def check_certificate(what: str, certificate: str, key: str, pin: str = "") -> F
 # -- frames: whose they are, and their processes ------------------------------------------------------------
 
 
-def own_cgroup(
-    root: str = "/sys/fs/cgroup", proc: str = "/proc/self/cgroup", what: str = "cgroup"
-) -> Finding:
-    """Whether this process's cgroup (v2) is its own to divide, as `Delegate=yes` makes it."""
-    walked = "frames' processes are found one by one"
-    advice = "run it by the shipped unit, which has Delegate=yes"
-    if not os.path.exists(os.path.join(root, "cgroup.controllers")):
-        return warn(what, f"no cgroup v2 at {root}: {walked}", "boot with systemd.unified_cgroup_hierarchy=1")
-    with open(proc, encoding="utf-8", errors="surrogateescape") as file:
-        paths = [line.rstrip("\n").removeprefix("0::") for line in file if line.startswith("0::")]
-    if not paths:
-        return warn(what, f"this process is in no cgroup v2: {walked}", advice)
-    folder = os.path.join(root, paths[0].lstrip("/"))
-    needed = [folder, os.path.join(folder, "cgroup.procs"), os.path.join(folder, "cgroup.subtree_control")]
-    if not all(os.access(path, os.W_OK) for path in needed):
-        return warn(what, f"{paths[0]} is not delegated: {walked}", advice)
-    if os.geteuid() == 0 and not _delegated(folder):
-        # Root may write anywhere: only the mark says that the manager keeps its hands off.
-        return warn(what, f"{paths[0]} bears no mark of delegation: {walked}", advice)
-    return ok(what, f"{paths[0]} is delegated")
-
-
-def _delegated(folder: str) -> bool:
-    for name in ("trusted.delegate", "user.delegate"):
-        with suppress(OSError):
-            if os.getxattr(folder, name) == b"1":
-                return True
-    return False
-
-
 def frames_user(frames_as: str | None, own_uid: int | None = None, what: str = "frames' user") -> Finding:
     """Whom frames run as; None: as whoever the daemon runs as."""
     uid = os.geteuid() if own_uid is None else own_uid

@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 import trio
 
+from drqueue import failpoints
 from drqueue.outcome import Outcome
 
 #: Effects performed before other tasks have their turn: what concerns a whole farm would hold them up.
@@ -212,8 +213,12 @@ class _Loop(Generic[EventT, RecordT, EffectT]):
     ) -> None:
         if outcome.save and commit is not None:
             await commit(outcome.save)
+        if failpoints.ACTIVE and outcome.save:
+            failpoints.hit("turn-committed")
         for done, effect in enumerate(outcome.do, start=1):
             self._perform(effect)
+            if failpoints.ACTIVE:
+                failpoints.hit("effect-done")
             if done % _IN_A_ROW == 0:
                 await trio.lowlevel.cancel_shielded_checkpoint()
         self._flush()
@@ -228,8 +233,12 @@ class _Loop(Generic[EventT, RecordT, EffectT]):
                 self._begun = outcome, committed
                 inbox.nudge()
                 return
+            if failpoints.ACTIVE and outcome.save:
+                failpoints.hit("turn-committed")
             for effect in outcome.do:
                 self._perform(effect)
+                if failpoints.ACTIVE:
+                    failpoints.hit("effect-done")
             self._flush()
             if len(inbox) or not self._may_nap():
                 inbox.nudge()

@@ -196,6 +196,18 @@ class SlaveSettings(_Common, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     grace_s: Annotated[
         Seconds, Meta(description="Time between TERM and KILL for a frame that is stopped.")
     ] = 10.0
+    cgroups: Annotated[
+        Literal["auto", "off"],
+        Meta(description="Whether each frame gets a cgroup of its own, where it can: auto or off."),
+    ] = "auto"
+    pids_most: Annotated[
+        int,
+        Meta(ge=0, le=4_194_304, description="Most processes and threads of a frame, with cgroups; 0: any."),
+    ] = 4096
+    memory_limit: Annotated[
+        bool,
+        Meta(description="Whether a frame that takes more memory than it asks for is ended, with cgroups."),
+    ] = False
     log_cap_mb: Annotated[
         Count, Meta(description="Longest log of one attempt; its middle goes first (MB).")
     ] = 64

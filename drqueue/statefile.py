@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Never
 
+from drqueue import failpoints
+
 #: A state file is some hundred bytes; anything larger is not one of ours.
 MAX_BYTES = 1 << 20
 
@@ -68,10 +70,14 @@ def write_json_atomic(path: str, value: Mapping[str, object]) -> None:
                     file.write(data)
                     file.flush()
                     os.fsync(fd)
+                if failpoints.ACTIVE:
+                    failpoints.hit("state-write")
                 os.rename(temporary, path)
             except OSError:
                 os.unlink(temporary)
                 raise
+            if failpoints.ACTIVE:
+                failpoints.hit("state-renamed")
             sync_dir(os.path.dirname(path))
         except OSError as error:
             raise StateError(f"cannot write {path}: {error.strerror}") from error

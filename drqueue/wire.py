@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import trio
 
+from drqueue import failpoints
 from drqueue.proto.codec import MAX_BODY_EARLY
 from drqueue.proto.errors import RemoteProtocolError
 
@@ -223,7 +224,12 @@ class Wire:
             return
         if not self._outbox:
             try:
+                if failpoints.ACTIVE:
+                    failpoints.hit("send-before")
+                    failpoints.hit("send-half", lambda: self._sock.send(data[: len(data) // 2]))
                 sent = self._sock.send(data)
+                if failpoints.ACTIVE:
+                    failpoints.hit("send-after")
             except BlockingIOError:
                 sent = 0
             except OSError as error:

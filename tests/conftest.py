@@ -32,6 +32,7 @@ settings.load_profile("drqueue")
 
 SESSION_VARIABLE = "DRQUEUE_TEST_SESSION"
 REQUIRE_VARIABLE = "DRQUEUE_REQUIRE"
+KEPT_VARIABLES = (REQUIRE_VARIABLE, "DRQUEUE_FAULTS")
 ENDING_S = 5.0
 """Seconds that processes which are just ending get at the end of a session."""
 
@@ -41,7 +42,7 @@ FOLDER = pytest.StashKey[Path]()
 
 def pytest_configure(config: pytest.Config) -> None:
     # Whoever runs the tests may have a farm of their own, which no test may talk to.
-    for variable in [v for v in os.environ if v.startswith("DRQUEUE_") and v != REQUIRE_VARIABLE]:
+    for variable in [v for v in os.environ if v.startswith("DRQUEUE_") and v not in KEPT_VARIABLES]:
         del os.environ[variable]
     for variable in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM"):
         os.environ.pop(variable, None)

@@ -304,40 +304,6 @@ def test_no_key_is_told(folder: Path) -> None:
 # -- frames -------------------------------------------------------------------------------------------------
 
 
-def a_cgroup(tmp_path: Path, line: str = "0::/system.slice/slave.service\n") -> tuple[Path, Path]:
-    """A tree that looks like cgroup v2, and what /proc/self/cgroup says: (root, proc)."""
-    root, proc = tmp_path / "cgroup", tmp_path / "proc"
-    own = root / "system.slice/slave.service"
-    own.mkdir(parents=True)
-    written(root / "cgroup.controllers")
-    for name in ("cgroup.procs", "cgroup.subtree_control"):
-        written(own / name)
-    proc.write_text(line)
-    return root, proc
-
-
-def test_a_cgroup_that_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root, proc = a_cgroup(tmp_path)
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert checkup.own_cgroup(str(root), str(proc)).state == "ok"
-    # Root could write anywhere: the manager's mark is what counts.
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert checkup.own_cgroup(str(root), str(proc)).state == "warn"
-    monkeypatch.setattr(os, "getxattr", lambda path, name: b"1" if "slave.service" in path else b"")
-    assert checkup.own_cgroup(str(root), str(proc)).state == "ok"
-
-
-def test_a_cgroup_that_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root, proc = a_cgroup(tmp_path)
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(os, "access", lambda path, mode: not path.endswith("cgroup.procs"))
-    assert "not delegated" in checkup.own_cgroup(str(root), str(proc)).text
-    proc.write_text("4:memory:/a\n")
-    assert "no cgroup v2" in checkup.own_cgroup(str(root), str(proc)).text
-    (root / "cgroup.controllers").unlink()
-    assert checkup.own_cgroup(str(root), str(proc)).state == "warn"
-
-
 def test_whom_frames_run_as() -> None:
     me = checkup.user_name()
     assert checkup.frames_user("render", 4711).state == "ok"

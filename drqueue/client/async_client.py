@@ -304,6 +304,13 @@ class AsyncClient(AccountCalls, SharingCalls):
         """Who this master is and how the farm does."""
         return await self._read(messages.FarmInfo(rq=0), messages.Farm)
 
+    async def resume_farm(self) -> Did:
+        """Vouch, after a restore from a backup, that nothing out of reach runs that began since it was made.
+
+        Its jobs go on at once. Where something does run, such a frame runs twice.
+        """
+        return await self._do(messages.ResumeFarm(rq=0))
+
     # -- verbs ------------------------------------------------------------------------------------
 
     async def _job_verb(self, job: int, verb: JobVerbName) -> Did:

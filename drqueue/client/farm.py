@@ -55,7 +55,6 @@ class Daemon:
 
     async def start(self) -> None:
         """Start the process; its output is appended to its log."""
-        self.wanted = True
         log = os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             self.log_start = os.lseek(log, 0, os.SEEK_END)
@@ -69,6 +68,8 @@ class Daemon:
             )
         finally:
             os.close(log)
+        # Not before: the end of the former process may not have been seen to yet.
+        self.wanted = True
         self.started(self, self.process)
 
     async def end(self, sign: signal.Signals = signal.SIGTERM, patience_s: float = END_S) -> int | None:

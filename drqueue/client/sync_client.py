@@ -239,6 +239,13 @@ class Client:
         """Who this master is and how the farm does."""
         return self._portal.call(self._client.farm_info)
 
+    def resume_farm(self) -> Did:
+        """Vouch, after a restore from a backup, that nothing out of reach runs that began since it was made.
+
+        Its jobs go on at once. Where something does run, such a frame runs twice.
+        """
+        return self._portal.call(self._client.resume_farm)
+
     # -- limits, shares, pools ------------------------------------------------------------------------
 
     def limits(self) -> tuple[LimitView, ...]:

@@ -26,7 +26,7 @@ from drqueue.lag import LagProbe
 from drqueue.master.admin import ADMIN_FILE, MAKER, NAME, anybody_joined, prepare, with_rows
 from drqueue.master.certificate import load_or_make
 from drqueue.master.clients import ClientLinks
-from drqueue.master.core import queries
+from drqueue.master.core import holdback, queries
 from drqueue.master.core.attempts import Backoff
 from drqueue.master.core.core import Core
 from drqueue.master.core.effects import (
@@ -55,7 +55,7 @@ from drqueue.master.listening import listeners, other_addresses, place, reached_
 from drqueue.master.mailer import Mailer
 from drqueue.master.past import fill_frames
 from drqueue.master.slaves import SlaveLinks
-from drqueue.master.storage import StorageCorrupt
+from drqueue.master.storage import StorageCorrupt, StorageError
 from drqueue.master.storage.backups import latest_backup
 from drqueue.master.storage.statedir import OpenState, open_state
 from drqueue.proto.handshake import Answerer
@@ -133,6 +133,10 @@ async def serve(
                 if opened.restored:
                     log.event("the database was restored: ids go on above all that were handed out")
                     log.warning(
+                        "the jobs of the backup are held back until nothing that began since can run, or "
+                        "somebody vouches: see drqueue farm"
+                    )
+                    log.warning(
                         "lines not used yet are gone; roles and secrets are those of the backup: look at "
                         "drqueue user list and drqueue node list"
                     )
@@ -163,6 +167,9 @@ class _Master:
         new_certificate: bool = False,
     ) -> None:
         self._settings = settings
+        self._opened = opened
+        #: Whether slaves may count on a grant that is noted beside the database.
+        self._granted = opened.granted_s > 0
         self._places = [place(sock) for sock in sockets]
         saved = opened.storage.load()
         accounts = list(saved.accounts)
@@ -170,7 +177,7 @@ class _Master:
         self.identity = load_or_make(settings.state_dir, known=known)
         self._inbox: engine.Inbox[Event] = engine.Inbox()
         self._history = History(opened.storage)
-        self.housekeeping = Housekeeping(settings, self._history)
+        self.housekeeping = Housekeeping(settings, self._history, self.today)
         self.mailer = Mailer(settings.mail_command)
         software = f"drqueue {drqueue.__version__}"
         others_dial = reached_at(settings, sockets)
@@ -206,7 +213,13 @@ class _Master:
         saved = structs.replace(saved, accounts=with_rows(accounts, admin.save))
         try:
             self._core = Core(
-                policy, saved, trio.current_time(), wall, from_backup=opened.restored, gone=opened.gone
+                policy,
+                saved,
+                trio.current_time(),
+                wall,
+                from_backup=opened.restored,
+                gone=opened.gone,
+                granted_s=opened.granted_s,
             )
         except ValueError as error:
             # Whole rows, but not rows that a master wrote together.
@@ -278,6 +291,11 @@ class _Master:
 
     async def say_goodbye(self, grant_s: float) -> None:
         """Stretch leases, durably and said to every slave, within a few seconds."""
+        with trio.move_on_after(_GOODBYE_S) as patience:
+            grant_s = await self._note_grant(grant_s)
+        if patience.cancelled_caught:
+            log.warning("leases are not stretched: the disk did not answer in time")
+            grant_s = 0.0
         self._inbox.put(Stopping(grant_s))
         with trio.move_on_after(_GOODBYE_S) as patience:
             while len(self._inbox):
@@ -288,6 +306,27 @@ class _Master:
         await self.slaves.flush(_GOODBYE_S)
         await self._clients.flush(_GOODBYE_S)
 
+    async def _note_grant(self, grant_s: float) -> float:
+        """Note it beside the database, which may be restored to a state of before it; 0 where that fails."""
+        try:
+            await trio.to_thread.run_sync(self._opened.note_grant, grant_s, abandon_on_cancel=True)
+        except StorageError as error:
+            log.warning("leases are not stretched", why=error)
+            return 0.0
+        return grant_s
+
+    async def _forget_grant(self) -> None:
+        """Once no slave can count on what an earlier master granted, a restore need not wait for that."""
+        state = self._core.state
+        if not self._granted or state.granted_s or state.holdback is not None:
+            return
+        try:
+            await trio.to_thread.run_sync(self._opened.forget_grant)
+        except StorageError as error:
+            log.warning("cannot note that a grant is over", why=error)
+        else:
+            self._granted = False
+
     # -- clocks -----------------------------------------------------------------------------------------
 
     async def tick(self) -> None:
@@ -295,6 +334,11 @@ class _Master:
         while True:
             self._inbox.put(ClockRead(time.time()))
             await trio.sleep(_CLOCK_S)
+            await self._forget_grant()
+
+    def today(self) -> float:
+        """The date by which old things go, whatever the wall clock says now."""
+        return self._core.state.dates.today(trio.current_time())
 
     async def watchdog(self) -> None:
         """Ping systemd while the engine turns; a full disk is no reason to be killed."""
@@ -348,4 +392,6 @@ class _Master:
             dialled=self._dialled,
             also=self._also,
             links=len(self.slaves) + len(self._clients),
+            holdback=holdback.view(state),
+            doubt=state.dates.doubt(trio.current_time()),
         )

@@ -13,7 +13,8 @@ import trio
 
 from drqueue import __version__, checkup
 from drqueue.checkup import bad, listed, ok, warn
-from drqueue.proto.views import Finding, SlaveView
+from drqueue.master.core.reasons import span
+from drqueue.proto.views import Finding, HoldbackView, SlaveView
 from drqueue.settings import MasterSettings
 
 CERTIFICATE, KEY, ADMIN = "tls.crt", "tls.key", "admin.json"
@@ -43,6 +44,8 @@ async def examine(
     also: Sequence[str] = (),
     links: int = 0,
     links_most: int = 20_000,
+    holdback: HoldbackView | None = None,
+    doubt: str = "",
 ) -> tuple[Finding, ...]:
     """All findings, in the order in which they are told; takes some seconds at most.
 
@@ -51,7 +54,7 @@ async def examine(
     those in the state directory. `alarm` is the database's. `software` says by name what linked slaves
     introduced themselves as. `pending` nodes wait to be approved, `lines` are good and unused; slaves called
     `revoked` lost their node's account. Lines name `dialled`, which was taken where `also` might have been;
-    `links` are open now, of at most `links_most`.
+    `links` are open now, of at most `links_most`. `holdback`: after a restore; `doubt`: of the wall clock.
     """
     folder = settings.state_dir
     looks: list[tuple[str, checkup.Look]] = []
@@ -67,6 +70,10 @@ async def examine(
     ]
     found = await trio.to_thread.run_sync(checkup.looked, looks)
     found += [_listening(settings, listening), _database(alarm), _links(links, links_most)]
+    if doubt:
+        found.append(warn("date", doubt, "set this machine's clock right, or wait"))
+    if holdback is not None:
+        found.append(_held_back(holdback, time.time()))
     if also:
         found.append(
             warn(
@@ -154,6 +161,23 @@ def _slaves(slaves: Sequence[SlaveView], revoked: Collection[str], now: float) -
     if not slaves:
         return warn("slaves", "there is none", "`drqueue node add`, and paste its line on a node")
     return ok("slaves", text)
+
+
+def _held_back(view: HoldbackView, now: float) -> Finding:
+    """Jobs of a backup that wait for the end of what began since."""
+    count = view.jobs
+    text = f"{_count(count, 'job')} of the backup {'is' if count == 1 else 'are'} held back"
+    if view.until_at:
+        text += f" for {span(view.until_at - now)} at most, until every lease is over"
+    if view.for_operator:
+        which = "" if view.for_operator == count else f", {view.for_operator} of them"
+        text += f"{which} until an operator vouches"
+    away = f" ({_count(view.slaves_away, 'slave')} not linked since)" if view.slaves_away else ""
+    return warn(
+        "held back",
+        text + away,
+        "wait; or, once no slave out of reach runs anything any more, `drqueue farm resume`",
+    )
 
 
 def _sick(slaves: Sequence[SlaveView]) -> Finding:

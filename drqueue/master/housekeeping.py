@@ -1,6 +1,7 @@
 """What the master does beside its work: old history, audit and logs go, backups are made.
 
-Rules: none of it may end the master or make it wait; what fails is said and tried again later.
+Rules: none of it may end the master or make it wait; what fails is said and tried again later; what is old
+goes by the date that the core believes, for the wall clock may be wrong by years.
 """
 
 import os
@@ -32,7 +33,9 @@ _LOGS_BATCH = 200
 class Housekeeping:
     """Two tasks: `purge` and `backups`."""
 
-    def __init__(self, settings: MasterSettings, history: History) -> None:
+    def __init__(self, settings: MasterSettings, history: History, today: Callable[[], float]) -> None:
+        """`today` gives the date, in seconds since 1970, by which something is old."""
+        self._today = today
         self._settings = settings
         self._history = history
         self._database = os.path.join(settings.state_dir, DATABASE)
@@ -46,9 +49,9 @@ class Housekeeping:
             try:
                 await self._in_batches(lambda storage: storage.purge_logs(keep_bytes, _LOGS_BATCH))
                 if trio.current_time() >= history_due:
-                    before = time() - self._settings.history_days * 86400.0
+                    before = self._today() - self._settings.history_days * 86400.0
                     await self._in_batches(partial(_purge_history, before))
-                    before = time() - self._settings.audit_days * 86400.0
+                    before = self._today() - self._settings.audit_days * 86400.0
                     await self._in_batches(partial(_purge_audit, before))
                     history_due = trio.current_time() + HISTORY_S
             except StorageFull as error:

@@ -107,9 +107,15 @@ class Rejected(Message, frozen=True, kw_only=True):
 
 
 class Beat(Message, frozen=True):
-    """Nothing new, but alive. With `echo`, the other side answers at once with a plain Beat."""
+    """Nothing new, but alive. With `echo`, the other side answers at once with a Beat.
+
+    A slave says `at` (its own seconds since boot) when it said this; its master says, as `seen`, the latest
+    of them that came: from there on the slave counts its leases, however late this is read. 0: not told.
+    """
 
     echo: bool = False
+    at: Seconds = 0
+    seen: Seconds = 0
 
 
 # --- slave to master ------------------------------------------------------------------------------
@@ -123,7 +129,7 @@ class Held(Struct, frozen=True, array_like=True):
 
 
 class Hello(Message, frozen=True, kw_only=True):
-    """A slave introduces itself with all it holds; with `more`, HelloMore parts follow."""
+    """A slave introduces itself with all it holds; with `more`, HelloMore parts follow. `at`: see Beat."""
 
     identity: str
     name: str
@@ -136,6 +142,7 @@ class Hello(Message, frozen=True, kw_only=True):
     held: tuple[Held, ...] = ()
     more: bool = False
     offers: Offers = Offers()
+    at: Seconds = 0
 
 
 class HelloMore(Message, frozen=True, kw_only=True):
@@ -169,11 +176,15 @@ class Progressed(Struct, frozen=True, array_like=True):
 
 
 class Report(Message, frozen=True, kw_only=True):
-    """News of attempts, in the order it happened."""
+    """News of attempts, in the order it happened; the `nth` on this link, from 1 (0: not counted).
+
+    Where one is missing or comes again, the receiver cuts the link: the next Hello tells all anew.
+    """
 
     started: tuple[Started, ...] = ()
     exited: tuple[Exited, ...] = ()
     progressed: tuple[Progressed, ...] = ()
+    nth: Natural = 0
 
 
 class LogKept(Message, frozen=True, kw_only=True):
@@ -216,12 +227,16 @@ class SecretTaken(Message, frozen=True, kw_only=True):
 
 
 class Registered(Message, frozen=True, kw_only=True):
-    """Answer to Hello: the slave's number and the name it goes by (a taken one got a suffix)."""
+    """Answer to Hello: the slave's number and the name it goes by (a taken one got a suffix).
+
+    `seen` is the Hello's `at`: whoever tells it tells it with every Beat from now on.
+    """
 
     slave: Natural
     name: str
     beat_s: Seconds = 10
     silence_s: Seconds = 30
+    seen: Seconds = 0
 
 
 class Stop(Struct, frozen=True, array_like=True):
@@ -234,12 +249,16 @@ class Stop(Struct, frozen=True, array_like=True):
 
 
 class Orders(Message, frozen=True, kw_only=True):
-    """What to run, what to stop, which exits are noted (and may be forgotten), under this epoch."""
+    """What to run, what to stop, which exits are noted (and may be forgotten), under this epoch.
+
+    The `nth` on this link, from 1 (0: not counted); one that is missing or comes again ends the link.
+    """
 
     epoch: Natural
     run: tuple[RunOrder, ...] = ()
     stop: tuple[Stop, ...] = ()
     noted: tuple[AttemptKey, ...] = ()
+    nth: Natural = 0
 
 
 class Grant(Message, frozen=True, kw_only=True):

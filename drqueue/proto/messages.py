@@ -28,6 +28,7 @@ from drqueue.proto.views import (
     AuditView,
     Finding,
     FrameView,
+    HoldbackView,
     JobView,
     LayerView,
     LoopLag,
@@ -205,6 +206,12 @@ class FarmInfo(Request, frozen=True, kw_only=True):
     """Who this master is and how the farm does."""
 
 
+class ResumeFarm(Request, frozen=True, kw_only=True):
+    """An operator vouches, after a restore from a backup, that no slave out of reach runs what began since it
+    was made: its jobs go on at once. Where one does, such a frame runs twice.
+    """
+
+
 class WhoAmI(Request, frozen=True, kw_only=True):
     """Who the master takes me for."""
 
@@ -379,7 +386,10 @@ class LogPart(Request, frozen=True, kw_only=True):
 
 
 class Farm(Request, frozen=True, kw_only=True):
-    """Who this master is and how the farm does. `alarm` is a sentence, or empty; `lag` is the master's."""
+    """Who this master is and how the farm does. `alarm` is a sentence, or empty; `lag` is the master's.
+
+    `holdback`: after a restore from a backup. `clock`: a sentence where the wall clock is not believed.
+    """
 
     farm: str
     epoch: Natural
@@ -394,6 +404,8 @@ class Farm(Request, frozen=True, kw_only=True):
     frames_waiting: Natural
     alarm: str = ""
     lag: LoopLag | None = None
+    holdback: HoldbackView | None = None
+    clock: str = ""
 
 
 class Watching(Request, frozen=True, kw_only=True):

@@ -304,7 +304,7 @@ class Exit(Value, frozen=True, kw_only=True):
 
 #: Reasons that count as the frame's own failure ...
 FAILURES = frozenset(
-    {"no-command", "no-cwd", "spawn-failed", "timeout", "missing-output", "log-limit", "bad-order"}
+    {"no-command", "no-cwd", "spawn-failed", "timeout", "missing-output", "log-limit", "bad-order", "oom"}
 )
 #: ... that are nobody's failure: the frame is simply WAITING again ...
 NOBODYS = frozenset({"keeper-died", "lease", "stopped", "shutdown", "lost"})

@@ -18,7 +18,7 @@ from drqueue.proto.range_text import MAX_FRAMES, Part, RangeError, format_number
 
 __all__ = ["MAX_EXPANDED", "MAX_FRAMES", "Chunks", "FrameRange", "RangeError", "format_numbers"]
 
-MAX_EXPANDED: Final = 1_000_000  # frames of a range that has to be expanded: 0.2 s of a master that has others, too
+MAX_EXPANDED: Final = 1_000_000  # frames of a range that is expanded: 0.2 s of a master that has others, too
 
 _FEW_PARTS: Final = 64  # so few parts are smaller than an array of their numbers
 _DENSE: Final = 16  # bytes of scratch memory per frame that finding duplicates may take

@@ -58,6 +58,7 @@ LEAST: Mapping[type[Request], Role] = {
     messages.KillAttempts: "artist",
     messages.SetLimits: "supervisor",
     messages.SlaveVerb: "supervisor",
+    messages.ResumeFarm: "supervisor",
     sharing_messages.PutLimit: "admin",
     sharing_messages.DropLimit: "admin",
     sharing_messages.PutShare: "admin",

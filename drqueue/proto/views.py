@@ -318,6 +318,17 @@ class LoopLag(Value, frozen=True, kw_only=True):
     most_ms: Number
 
 
+class HoldbackView(Value, frozen=True, kw_only=True):
+    """What is held back after a restore from a backup: how many jobs that have frames left, when the last of
+    those goes on that wait for leases to end (0: none does), how many wait for an operator's word alone, and
+    how many of the slaves that the backup knows have not linked since."""
+
+    jobs: Whole
+    until_at: Number = 0
+    for_operator: Whole = 0
+    slaves_away: Whole = 0
+
+
 class Finding(Value, frozen=True, kw_only=True):
     """One thing that was looked at: what, how it is (ok, warn or bad), a sentence, what to do about it."""
 

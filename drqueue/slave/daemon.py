@@ -19,6 +19,7 @@ from drqueue.proto.ids import AttemptKey
 from drqueue.proto.link_messages import Held, Hello, Message
 from drqueue.proto.views import Finding, SlaveView
 from drqueue.settings import Address, SlaveSettings
+from drqueue.slave import waking
 from drqueue.slave.acts import Acts
 from drqueue.slave.chores import (
     PURGE_S,
@@ -37,15 +38,18 @@ from drqueue.slave.core.effects import KeepLog
 from drqueue.slave.core.events import Event, LeaveAsked, Ping
 from drqueue.slave.core.restore import known, restore, snapshot
 from drqueue.slave.core.state import Phase
-from drqueue.slave.environment import Node, node_basis
+from drqueue.slave.environment import Node
 from drqueue.slave.identity import boot_id
 from drqueue.slave.joining import Introduction, Joiner
 from drqueue.slave.journal import Journal
+from drqueue.slave.keeper_ends import KeeperEnds
 from drqueue.slave.link import Link
 from drqueue.slave.machine import disk_free_mb, has_gpu_driver, measure_hardware
 from drqueue.slave.memory import settle
+from drqueue.slave.nodes import Nodes
 from drqueue.slave.offer import offer_of
-from drqueue.slave.performer import Performer
+from drqueue.slave.orphans import running_attempts
+from drqueue.slave.performer import Performer, group_limits
 from drqueue.slave.ports import NetworkPort
 from drqueue.slave.privileges import User as UserIds
 from drqueue.slave.requests import Requests
@@ -59,13 +63,11 @@ from drqueue.statefile import lock_state_dir
 from drqueue.unixpath import bind_unix
 
 SOFTWARE = f"drqueue {__version__}"
-#: The engine looks at CLOCK_BOOTTIME at least this often: trio's clock stands still in a suspend.
+#: The engine looks at CLOCK_BOOTTIME at least this often, should nobody notice a suspend (`waking`).
 LONGEST_NAP_S = 30.0
 #: Time for the last reports and the keeper when the daemon ends.
 GOODBYE_S = 2.0
 RETRY_S = 2.0
-#: Users whose frames' environment is kept at hand.
-NODES_MAX = 1000
 
 
 def now() -> float:
@@ -168,11 +170,11 @@ class Daemon:
             on_ticket_key=self._tickets.take,
         )
         self._supervisor = Supervisor(self._state_dir, self._inbox.put, together=self._inbox)
+        self._ends = KeeperEnds(self._state_dir)
         self._loads = LoadReports(self._state_dir, settings.report_s, self._tell)
         self._progress = ProgressWatch(self._state_dir, state, self._tell)
         self._log_sender = LogSender(self._state_dir, self._send_log, lambda: self._link.queued)
-        self._nodes: dict[User | None, Node] = {}
-        self._nodes_for: tuple[str, int | None] = ("", None)
+        self._nodes = Nodes(settings, self._run_as, self._offer.machine.os, self._scratch.root)
         self._frames_ended = trio.Event()
         self._engine_ended = trio.Event()
         self._stopping = trio.Event()
@@ -189,6 +191,7 @@ class Daemon:
             load=self._loads.load,
             control=self._control_address(),
             last_heard_at=time.time() - heard_ago,
+            trouble=self._supervisor.trouble,
         )
 
     def _own_name(self) -> str:
@@ -239,11 +242,17 @@ class Daemon:
             gpus=self._offer.machine.gpus,
             gpu_driver=has_gpu_driver(),
             disk_left_mb=max(0, offers.disk_mb - self.view().disk_used_mb),
+            trouble=self._supervisor.trouble,
         )
 
     def _is_over(self, key: AttemptKey) -> bool:
         attempt = self._state.held.get(key)
         return attempt is None or attempt.phase in (Phase.ENDED, Phase.VERIFYING)
+
+    def _is_kept(self, key: AttemptKey) -> bool:
+        """Whether nobody has to say any more how it ended."""
+        attempt = self._state.held.get(key)
+        return attempt is None or attempt.phase is Phase.ENDED
 
     def _wrote_nothing(self, key: AttemptKey) -> bool:
         """Whether it ended without a word; the keeper may have given its log to another one."""
@@ -266,40 +275,8 @@ class Daemon:
             offers=self._offer.offers,
         )
 
-    def _node_now(self, user: User | None) -> Node:
-        wanted = (self._link.address, self._state.slave_id)
-        if wanted != self._nodes_for or len(self._nodes) > NODES_MAX:
-            self._nodes, self._nodes_for = {}, wanted
-        if user not in self._nodes:
-            self._nodes[user] = self._make_node(user)
-        return self._nodes[user]
-
-    def _make_node(self, user: User | None) -> Node:
-        settings, (address, slave) = self._settings, self._nodes_for
-        name, home = self._run_as.name_and_home(user)
-        # The setting speaks of the frames' one user; mapped users have homes of their own.
-        if user is None or user is self._run_as.default:
-            home = settings.home or home
-        basis = node_basis(
-            path=settings.path,
-            home=home,
-            user=name,
-            lang=settings.lang,
-            tz=settings.tz,
-            os_name=self._offer.machine.os,
-            handed_on={
-                "DRQUEUE_ROOT": settings.root,
-                "DRQUEUE_TMP": settings.tmp,
-                "DRQUEUE_ETC": settings.etc,
-                "DRQUEUE_BIN": settings.bin,
-                "DRQUEUE_LOGS": settings.logs,
-                "DRQUEUE_DB": settings.db,
-            },
-        )
-        basis["DRQUEUE_MASTER"] = address
-        if slave is not None:
-            basis["DRQUEUE_COMPID"] = str(slave)
-        return Node(basis, home, self._scratch.root)
+    def _node(self, user: User | None) -> Node:
+        return self._nodes.of(user, self._link.address, self._state.slave_id)
 
     # -- what goes between the parts -------------------------------------------------------------
 
@@ -334,7 +311,9 @@ class Daemon:
                 stack.callback(os.close, self._lock)
                 stack.callback(self._journal.close)
                 nursery = await stack.enter_async_context(trio.open_nursery())
-                await nursery.start(self._supervisor.run, self._known)
+                # What the spool does not know (it was damaged) is found, too: the core ends it.
+                strangers = dict.fromkeys(running_attempts(self._state_dir) - self._state.held.keys())
+                await nursery.start(self._supervisor.run, {**strangers, **self._known})
                 self._start_parts(nursery)
                 log.event(
                     "slave is up",
@@ -370,18 +349,19 @@ class Daemon:
     def _start_parts(self, nursery: trio.Nursery) -> None:
         performer = Performer(
             state_dir=self._state_dir,
-            node=self._node_now,
+            node=self._node,
             run_as=self._run_as,
             scratch=self._scratch,
             umask=self._settings.umask,
             log_cap=self._settings.log_cap_mb << 20,
+            group=partial(group_limits, self._settings),
             inbox=self._inbox,
             link=self._link,
             supervisor=self._supervisor,
             nursery=nursery,
             unwritten=self._journal.unwritten,
             keep_log=self._keep_log,
-            alive=self._watchdog,
+            alive=self._alive,
             all_ended=self._frames_ended.set,
             started=self._progress.wake,
             copy_log=self._classic_logs.begin,
@@ -400,6 +380,7 @@ class Daemon:
         nursery.start_soon(self._log_sender.run)
         nursery.start_soon(self._classic_logs.run)
         nursery.start_soon(self._retry_journal, performer)
+        nursery.start_soon(waking.watch, self._inbox.nudge)
         interval = sdnotify.watchdog_interval()
         if interval is not None:
             nursery.start_soon(every, interval, lambda: self._inbox.put(Ping()))
@@ -419,7 +400,10 @@ class Daemon:
         )
         self._engine_ended.set()
 
-    def _watchdog(self) -> None:
+    def _alive(self) -> None:
+        """A turn is done, and what all turns so far wanted saved is written, or waits to be."""
+        if self._journal.whole:
+            self._ends.drop(self._is_kept)
         sdnotify.notify("WATCHDOG=1", f"STATUS=holds {len(self._state.held)} attempts")
 
     async def _sample_load(self) -> None:
@@ -438,6 +422,8 @@ class Daemon:
 
     async def _retry_journal(self, performer: Performer) -> None:
         while True:
+            if self._ends:
+                self._inbox.put(Ping())
             await trio.sleep(RETRY_S)
             if not self._journal.whole and await self._journal.retry():
                 performer.flush()

@@ -16,6 +16,7 @@ from drqueue.checkup import bad, ok, warn
 from drqueue.proto.model import Gpu, Offers
 from drqueue.proto.views import Finding
 from drqueue.settings import SlaveSettings
+from drqueue.slave import cgroups
 from drqueue.slave.credentials import CLONED_FILE, JOINING_FILE
 
 _NOTHING = Offers()
@@ -23,6 +24,7 @@ _NOTHING = Offers()
 _FILES = 256
 #: Silence of the master after which it is worth a word (s); it says one every ten or so.
 _SILENCE_S = 60.0
+_LIMITS = "add the shipped drop-in limits.conf (systemd 254 or later)"
 
 
 async def examine(
@@ -41,6 +43,7 @@ async def examine(
     gpus: tuple[Gpu, ...] = (),
     gpu_driver: bool = False,
     disk_left_mb: int = 0,
+    trouble: str = "",
 ) -> tuple[Finding, ...]:
     """All findings, in the order in which they are told; takes some seconds at most.
 
@@ -50,7 +53,7 @@ async def examine(
     `control` is Hello.control ("" for none). `frames_as` is the user that frames run as where it may change
     users, None where they run as its own user. `work_dir` holds scratch directories ("": the state directory
     does), `disk_left_mb` is what of its disk is offered and not yet taken. `gpus` are those that were found,
-    `gpu_driver` says whether one is there that should know of some.
+    `gpu_driver` says whether one is there that should know of some. `trouble` is why it can start no frame.
     """
     folder = settings.state_dir
     # What is on its way comes first: the threads below take their time.
@@ -74,12 +77,14 @@ async def examine(
         looks.append(("offered disk", room))
     looks += [
         ("open files", partial(checkup.open_files, _FILES)),
-        ("cgroup", checkup.own_cgroup),
+        ("cgroup", partial(_cgroup, settings)),
         ("frames' user", partial(checkup.frames_user, frames_as)),
     ]
     found = [_joined(master, farm, linked, heard_ago_s)]
     if linked:
         found.append(checkup.version("the master", master_software, f"drqueue {__version__}"))
+    if trouble:
+        found.append(bad("keeper", trouble, "see what disk hangs; if nothing helps, restart the machine"))
     found += clocks
     found += await trio.to_thread.run_sync(checkup.looked, looks)
     if gpus or gpu_driver:
@@ -108,6 +113,22 @@ def _gpus(offers: Offers, gpus: tuple[Gpu, ...]) -> Finding:
         return warn(what, "NVIDIA's driver is here, but no GPU was found", way)
     names = ", ".join([f"{gpu.index} {gpu.name}" for gpu in gpus if gpu.index in offers.gpus])
     return ok(what, f"offers {len(offers.gpus)} of {len(gpus)}" + (f": {names}" if names else ""))
+
+
+def _cgroup(settings: SlaveSettings) -> Finding:
+    """How frames' trees are ended: as the keeper found it, or as one would find it now."""
+    what, walked = "cgroup", "frames' processes are found one by one"
+    if settings.cgroups == "off":
+        return ok(what, f"off by its settings: {walked}")
+    place, noted = cgroups.place(), cgroups.noted(settings.state_dir)
+    home, told = noted or ("", place.why)
+    if not home and told:
+        return warn(what, f"{told}: {walked}", "run it by the shipped unit, which has Delegate=yes")
+    limits = told.split() if home else ["memory", "pids"] if place.beside else []
+    text = f"each frame has its own below {os.path.dirname(home) or place.path}, which dies as a whole"
+    if settings.memory_limit and "memory" not in limits:
+        return warn(what, f"{text}; but nothing holds its memory to memory_limit", _LIMITS)
+    return ok(what, f"{text}; limits: {' and '.join(limits) or 'none'}")
 
 
 def _joined(master: str, farm: str, linked: bool, heard_ago_s: float) -> Finding:

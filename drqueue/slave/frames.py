@@ -3,23 +3,31 @@
 Standard library only, without `typing`: the keeper imports this by path and has to stay small.
 *Helpers* are processes of the keeper's own (they remove trees as other users), and nobody's strays.
 The process that runs this is a child subreaper: whatever loses its parent becomes its child, a *stray*. A
-stray is somebody's by the processes and sessions seen at the last look, by its DRQUEUE_ATTEMPT, or because
-nobody else of its user ran when it was born; otherwise it lives until all who ran then have ended.
+stray is somebody's by its cgroup, by the processes and sessions seen at the last look, by its
+DRQUEUE_ATTEMPT, or because nobody else of its user ran when it was born; otherwise it lives until all who ran
+then have ended.
+
+Where frames can have cgroups (`cgroups`), each is born in one of its own. But that costs a fork and, in
+kernels before 6.18, some milliseconds; so frames of a layer that takes less than BRIEF_S get one only once
+they have run for longer. All trees are walked as well: an end is told once neither finds anything.
 """
 
 import ctypes
 import errno
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from drqueue.slave import asking, privileges, proctree
-else:  # keeper.py, the only importer, made this folder importable
+if TYPE_CHECKING or __package__:
+    from drqueue.slave import asking, cgroups, oom, privileges, proctree
+else:  # keeper.py made this folder importable
     import asking
+    import cgroups
+    import oom
     import privileges
     import proctree
 
@@ -27,9 +35,13 @@ TICK_S = 0.25
 HASTE_S = 0.05  # between looks while a tree is being killed or a log runs over
 SAMPLE_SHARE = 100  # looking at trees takes at most 1/100 of a core
 PAGE = 4096
+BRIEF_S = 1.0
+BRIEF_LAYERS = 1000  # of which it is known that they are
 
 PR_SET_CHILD_SUBREAPER = 36
 FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2
+
+TICKS = os.sysconf("SC_CLK_TCK")
 
 Key = tuple[int, int, int, int]
 
@@ -47,8 +59,8 @@ class Attempt:
     """One attempt: it runs, then closes (main process reaped, tree not yet gone), then has ended."""
 
     __slots__ = (
-        "again", "birth", "cap", "cpu", "end", "hole", "key", "killing", "line", "log", "path", "peak", "pid",
-        "pids", "reason", "sessions", "start", "status", "user",
+        "again", "birth", "cap", "cpu", "end", "group", "hole", "key", "killing", "limits", "line", "log",
+        "path", "peak", "pid", "pids", "reason", "sessions", "start", "status", "user",
     )  # fmt: skip
 
     def __init__(self, key: Key, cap: int, user: privileges.User | None = None) -> None:
@@ -66,6 +78,8 @@ class Attempt:
         self.killing = False
         self.pids: dict[int, int] = {}  # members seen at the last look, with births (0: not looked up)
         self.sessions: set[int] = set()
+        self.limits: cgroups.Limits | None = None  # of the group that it should have
+        self.group: cgroups.Group | None = None
 
     @property
     def mark(self) -> str:
@@ -88,8 +102,12 @@ class Stray:
 class Frames:
     """All that runs; `ended` is told each attempt whose tree is gone, after its log is measured (`size`)."""
 
-    def __init__(self, ended: Callable[[Attempt, int], None]) -> None:
+    def __init__(self, ended: Callable[[Attempt, int], None], state_dir: str) -> None:
         self.ended = ended
+        self.state_dir = state_dir
+        self.home: cgroups.Home | None = None  # of the frames' cgroups, once one is wanted
+        self.brief: dict[tuple[int, int], None] = {}  # layers
+        self.ooms = oom.Watch()
         self.leaders: dict[int, Attempt] = {}
         self.closing: list[Attempt] = []
         self.strays: dict[int, Stray] = {}
@@ -117,10 +135,74 @@ class Frames:
         attempt.sessions.add(attempt.pid)
         self.leaders[attempt.pid] = attempt
 
+    # --- cgroups
+
+    def group(self, attempt: Attempt, limits: cgroups.Limits) -> None:
+        """Make the group for an attempt that is to be started; not yet where it will take a moment only."""
+        attempt.limits = limits
+        if attempt.key[:2] not in self.brief and self.make_group(attempt) and attempt.group is not None:
+            attempt.group.whole = True
+
+    def make_group(self, attempt: Attempt) -> bool:
+        if self.home is None:
+            self.home = cgroups.Home(self.state_dir)
+        if attempt.limits is not None:
+            attempt.group = self.home.enter(attempt.key, attempt.limits)
+            attempt.limits = None
+        return attempt.group is not None
+
+    def ungroup(self, attempt: Attempt) -> None:
+        if attempt.group is not None and self.home is not None:
+            self.home.leave(attempt.group)
+            attempt.group = None
+
+    def close(self) -> None:
+        """Nothing runs any more, and nothing will."""
+        if self.home is not None:
+            self.home.close()
+
+    def group_late(self, attempt: Attempt) -> None:
+        """Take a running tree into a group: all of it, as what was taken in bears no children outside."""
+        if not self.make_group(attempt) or attempt.group is None:
+            return
+        taken: set[int] = set()
+        while new := [pid for pid in self.members(attempt) if pid not in taken]:
+            taken.update(new)
+            for pid in new:
+                attempt.group.add(pid)
+
+    def learn(self, attempt: Attempt) -> None:
+        """Its main process ended: how long frames of its layer take."""
+        layer = attempt.key[:2]
+        if attempt.end - attempt.start >= BRIEF_S:
+            self.brief.pop(layer, None)
+        elif layer not in self.brief:
+            if len(self.brief) == BRIEF_LAYERS:
+                del self.brief[next(iter(self.brief))]
+            self.brief[layer] = None
+
+    def verdict(self, attempt: Attempt) -> str:
+        """Whether an attempt that just ended was ended for want of memory, as the kernel counts it."""
+        if attempt.killing or not attempt.status:
+            return ""
+        if attempt.group is not None and attempt.group.counted:
+            return oom.SURE if attempt.group.oom_kills() else ""
+        # A shell says 137 of a child that was killed.
+        if os.waitstatus_to_exitcode(attempt.status) not in (-signal.SIGKILL, 128 + signal.SIGKILL):
+            return ""
+        return self.ooms.verdict(attempt.birth / TICKS)
+
+    # --- the loop's
+
     def tick(self) -> None:
         """The calm part: logs, memory, strays, and what is to be killed again."""
         now = time.monotonic()
         self.hurry = False
+        self.ooms.look()
+        grown = time.clock_gettime(time.CLOCK_BOOTTIME) - BRIEF_S
+        for attempt in self.leaders.values():
+            if attempt.limits is not None and attempt.birth / TICKS < grown:
+                self.group_late(attempt)
         for attempt in (*self.leaders.values(), *self.closing):
             self.trim(attempt)
         if now >= self.next_sample:
@@ -152,6 +234,8 @@ class Frames:
             if attempt is not None:
                 attempt.status = status
                 attempt.end = time.time()
+                attempt.reason = attempt.reason or self.verdict(attempt)
+                self.learn(attempt)
                 self.closing.append(attempt)
             elif pid in self.helpers:
                 self.helpers.remove(pid)
@@ -169,15 +253,12 @@ class Frames:
     def settle(self) -> None:
         """Report the closing whose tree is gone; kill what is left of the others, and what is nobody's."""
         self.find_strays()
-        closing, self.closing = self.closing, []
-        if not self.strays:  # nearly always
-            for attempt in closing:
-                self.finish(attempt)
-            return
         owners = [stray.owner for stray in self.strays.values()]
-        self.closing = [attempt for attempt in closing if attempt in owners]
+        closing, self.closing = self.closing, []
         for attempt in closing:
-            if attempt not in owners:
+            if attempt in owners or (attempt.group is not None and not attempt.group.empty()):
+                self.closing.append(attempt)
+            else:
                 self.finish(attempt)
         for attempt in self.closing:
             self.kill(attempt)
@@ -189,6 +270,10 @@ class Frames:
     def finish(self, attempt: Attempt) -> None:
         size = self.trim(attempt)
         attempt.pids = {}
+        if attempt.group is not None:
+            # What is charged holds the file cache, too; what was measured counts shared pages more than once.
+            attempt.peak = min(attempt.peak, attempt.group.peak() or attempt.peak)
+            self.ungroup(attempt)
         self.ended(attempt, size)
 
     # --- whose is it?
@@ -240,6 +325,10 @@ class Frames:
         if info is None:
             return None
         suspects = self.suspects(stray)
+        group = self.home.owner(stray.pid) if self.home is not None else ""
+        for attempt in suspects:
+            if group and group == cgroups.name_of(attempt.key):
+                return attempt
         for attempt in suspects:
             if attempt.pids.get(stray.pid, -1) in (0, stray.birth) or info.session in attempt.sessions:
                 return attempt
@@ -290,6 +379,8 @@ class Frames:
         """Kill what is found of the tree now; `tick` and `settle` repeat it until nothing is found."""
         attempt.killing = True
         self.haste()
+        if attempt.group is not None:
+            attempt.group.kill()
 
         def find() -> list[int]:
             self.find_strays()

@@ -1,8 +1,9 @@
 """Who this slave is, across restarts: identity.json and limits.json in its state directory.
 
-Rules: the identity is a random id, never a name or an address. It belongs to one machine: where
-the fingerprint differs (a cloned disk) a new id is taken, and the other machine's way into the farm is set
-aside. A damaged file is refused, never replaced.
+Rules: the identity is a random id, never a name or an address. It belongs to one machine: on another one (a
+cloned disk) a new id is taken, and the other machine's way into the farm is set aside. A machine is the same
+as long as its id and one of its network cards are: others may come and go. A damaged file is refused, never
+replaced.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ import secrets
 import msgspec
 from msgspec import Struct, structs
 
+from drqueue import failpoints
 from drqueue.proto.model import SlaveLimits
 from drqueue.slave.credentials import set_aside_cloned
 from drqueue.slave.nimby import parse_time_of_day
@@ -29,8 +31,9 @@ class Identity(Struct, frozen=True):
     """The slave's own record of itself.
 
     `epoch` is the highest that a master of `farm` ever named, `life` which start of a master that was.
-    `previous` holds the ids given up, newest first. `cloned` stays true from the moment the fingerprint
-    differed until the caller saves it as false, having set aside what belonged to the old id (the spool).
+    `fingerprint` is that of the machine as it was when the id was taken, `marks` say how to know it again.
+    `previous` holds the ids given up, newest first. `cloned` stays true from the moment another machine was
+    found until the caller saves it as false, having set aside what belonged to the old id (the spool).
     `path` is where the directory was: what still stands there with the same id is what this is a copy of.
     """
 
@@ -43,19 +46,26 @@ class Identity(Struct, frozen=True):
     cloned: bool = False
     life: str = ""
     path: str = ""
+    marks: tuple[str, ...] = ()
 
 
-def load_or_create(state_dir: str, name: str, fingerprint: str | None = None) -> Identity:
+class Machine(Struct, frozen=True):
+    """A machine: a hash over all that a cloned disk does not take along, and one for each part of that."""
+
+    fingerprint: str
+    marks: tuple[str, ...] = ()
+
+
+def load_or_create(state_dir: str, name: str, machine: Machine | None = None) -> Identity:
     """The identity kept in a state directory, new where there is none; already saved on return.
 
-    `fingerprint` is this machine's (measured when None). Raises StateError.
+    `machine` is this one (looked at when None). Raises StateError.
     """
-    if fingerprint is None:
-        fingerprint = machine_fingerprint()
+    machine = machine or this_machine()
     path, here = os.path.join(state_dir, IDENTITY_FILE), os.path.realpath(state_dir)
     stored = read_json(path)
     if stored is None:
-        identity = Identity(secrets.token_hex(16), name, fingerprint, path=here)
+        identity = Identity(secrets.token_hex(16), name, machine.fingerprint, path=here, marks=machine.marks)
         save(state_dir, identity)
         return identity
     try:
@@ -64,20 +74,27 @@ def load_or_create(state_dir: str, name: str, fingerprint: str | None = None) ->
             raise ValueError("no id")
     except ValueError as error:
         raise StateError(f"{path} is damaged: {error}; restore it or move it away") from error
-    identity = structs.replace(kept, name=name, path=here)
-    if kept.fingerprint != fingerprint or _is_copy(kept, here):
+    identity = structs.replace(kept, name=name, path=here, marks=machine.marks)
+    if not _is_of(kept, machine) or _is_copy(kept, here):
         # First: under the new identity nothing would tell any more whose secret it is.
         set_aside_cloned(state_dir)
         identity = structs.replace(
             identity,
             id=secrets.token_hex(16),
-            fingerprint=fingerprint,
+            fingerprint=machine.fingerprint,
             previous=(kept.id, *kept.previous)[:MAX_PREVIOUS],
             cloned=True,
         )
     if identity != kept:
         save(state_dir, identity)
     return identity
+
+
+def _is_of(kept: Identity, machine: Machine) -> bool:
+    """Whether it was made on this machine, as far as can be seen."""
+    if not kept.marks:  # saved by a version that kept none
+        return kept.fingerprint == machine.fingerprint
+    return not set(kept.marks).isdisjoint(machine.marks)
 
 
 def _is_copy(kept: Identity, here: str) -> bool:
@@ -102,13 +119,15 @@ def for_joining(state_dir: str, name: str) -> Identity:
         except ValueError:
             pass  # told below
         else:
-            if kept.fingerprint == machine_fingerprint():
+            if _is_of(kept, this_machine()):
                 return kept
     return load_or_create(state_dir, name)
 
 
 def save(state_dir: str, identity: Identity) -> None:
     """Bring an identity to the disk; raises StateError."""
+    if failpoints.ACTIVE:
+        failpoints.hit("identity-save")
     write_json_atomic(os.path.join(state_dir, IDENTITY_FILE), structs.asdict(identity))
 
 
@@ -138,15 +157,20 @@ def boot_id(root: str = "/") -> str:
     return _read(os.path.join(root, "proc/sys/kernel/random/boot_id"))
 
 
-def machine_fingerprint(root: str = "/") -> str:
-    """A hash over what a cloned disk does not take along: network hardware, and the machine's id.
+def this_machine(root: str = "/") -> Machine:
+    """What a cloned disk does not take along: network hardware, and the machine's id.
 
     Only addresses that are burnt in count, of wired built-in cards: virtual interfaces, USB adapters
-    and randomised Wi-Fi come and go on one and the same machine.
+    and randomised Wi-Fi come and go on one and the same machine. There is a mark for each, which is of the
+    machine's id, too; one for that alone where there is no card.
     """
     machine = _read(os.path.join(root, "etc/machine-id"))
-    parts = [machine if machine != "uninitialized" else ""]
-    parts += sorted(_hardware_addresses(os.path.join(root, "sys/class/net")))
+    machine = machine if machine != "uninitialized" else ""
+    cards = sorted(_hardware_addresses(os.path.join(root, "sys/class/net")))
+    return Machine(_hash(machine, *cards), tuple([_hash("mark", machine, card) for card in cards or [""]]))
+
+
+def _hash(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

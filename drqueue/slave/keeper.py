@@ -3,11 +3,12 @@
     python -I -S keeper.py STATE_DIR [LINGER_SECONDS]
 
 This file only settles in; `keeper_loop` serves the daemon, `frames` watches the processes, `spawning` starts
-them, `privileges` makes them another user's, `notes` keeps which those are, `proctree` reads /proc, `asking`
-reads what of it is open to its user alone. (Python keeps no bytecode of a file it runs by path, and compiling
-a long one would cost two megabytes for good.)
+them, `privileges` makes them another user's, `notes` keeps which those are, `unheard` keeps results that no
+daemon heard, `proctree` reads /proc, `asking` reads what of it is open to its user alone; `failpoints`, in
+the folder above, makes it fail in tests. (Python keeps no bytecode of a file it runs by path, and compiling a
+long one would cost two megabytes for good.)
 
-Rules of these eight: standard library only, imported at start (the package may be replaced under a running
+Rules of all these: standard library only, imported at start (the package may be replaced under a running
 keeper); one thread; nothing waits for the daemon; nothing a connection sends can end it.
 
 One keeper per state directory: it holds the lock on `keeper.lock` and listens on `keeper.sock`; a socket
@@ -37,8 +38,9 @@ may become another attempt's, so that of what wrote nothing there may be no log 
 
 An end is told at once, but where frames run that have just begun: then up to 2 ms later, with theirs perhaps.
 
-A result (failed, ended) is held until it is forgotten. Without daemon and frames it ends after
-LINGER_SECONDS, results or not; on shutdown, or TERM, as soon as all trees are gone.
+A result (failed, ended) is held until it is forgotten, and written to `keeper.ended` while no daemon is
+there. Without daemon and frames the keeper ends after LINGER_SECONDS, unless that file cannot be written; on
+shutdown, or TERM, as soon as all trees are gone.
 
 A log over its cap keeps its first and its last quarter and loses what lies between, four times a second:
 the disk holds at most the cap and what is written between two looks. The file's length is not changed.
@@ -57,7 +59,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from drqueue.slave import frames, keeper_loop
 else:  # run by path and without site: the package cannot be imported
-    sys.path.append(os.path.dirname(os.path.abspath(__file__)))
+    HERE = os.path.dirname(os.path.abspath(__file__))
+    sys.path += (HERE, os.path.dirname(HERE))
     import frames
     import keeper_loop
 

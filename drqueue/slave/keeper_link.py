@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import trio
 
+from drqueue import failpoints
+
 KEEPER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "keeper.py")
 _SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
@@ -57,7 +59,7 @@ def start(state_dir: str, linger_s: float) -> Link:
     ours.setblocking(False)
     argv = [sys.executable, "-I", "-S", "-X", "utf8", KEEPER, state_dir, str(linger_s)]
     # A Python with libraries of its own needs this one; frames get what their orders say, nothing else.
-    env = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    env = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", failpoints.VARIABLE) if name in os.environ}
     actions = (
         (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
         (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_RDWR, 0),
@@ -72,6 +74,8 @@ def start(state_dir: str, linger_s: float) -> Link:
         raise
     finally:
         theirs.close()
+    if failpoints.ACTIVE:
+        failpoints.hit("keeper-born")
     return Link(ours, child)
 
 

@@ -14,12 +14,16 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from drqueue.slave import frames, notes, privileges, spawning
-else:  # keeper.py, the only importer, made this folder importable
+    from drqueue import failpoints
+    from drqueue.slave import cgroups, frames, notes, privileges, spawning, unheard
+else:  # keeper.py, the only importer, made this folder and its parent importable
+    import cgroups
+    import failpoints
     import frames
     import notes
     import privileges
     import spawning
+    import unheard
 
 VERSION = 1
 MAX_LINE = 8 << 20  # more than the kernel takes as arguments and environment
@@ -29,6 +33,7 @@ MAX_CALLERS = 8
 MAX_HELPERS = 64
 SPARE_FDS = 48
 DEAF_S = 0.25
+KEEP_AGAIN_S = 2.0  # between tries to write down results that would be lost with the keeper
 # A start is told after this time, with those that came meanwhile. Of what ended before only the end is told.
 STARTED_AFTER_S = 0.05
 # While frames run whose starts are not told, ends are held back for so long, and for this share of what the
@@ -39,7 +44,7 @@ READ_SIZE = 1 << 16
 SIGNAL_SIZE = 128  # of one signalfd_siginfo, which begins with the number
 
 Message = dict[str, object]
-Common = tuple[list[str], str, int, int, bool, bool]
+Common = tuple[list[str], str, int, int, bool, bool, cgroups.Limits | None]
 BRIEF = {"do", "key", "env", "log"}  # all that a launch says where the base says the rest
 FS_ENCODING, FS_ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -75,8 +80,9 @@ class Keeper:
         self.changes_users = privileges.may_change_users()
         privileges.keep_to_self()
         self.notes = notes.Notes(state_dir)
+        self.unheard = unheard.Unheard(state_dir)
         self.attempts: dict[frames.Key, frames.Attempt] = {}
-        self.frames = frames.Frames(self.ended)
+        self.frames = frames.Frames(self.ended, state_dir)
         self.logs = spawning.Logs()
         self.untold: dict[frames.Key, float] = {}  # starts in their order, and when they are to be told
         self.flush_at = 0.0  # what is to be told need not leave before, where it is of ends alone
@@ -114,7 +120,9 @@ class Keeper:
                 if self.untold and now >= self.tell_at:
                     self.tell_starts(now)
             elif self.patience() == 0.0:
-                break
+                if self.stop_at is not None or self.keep():
+                    break
+                self.idle_since = time.monotonic() + KEEP_AGAIN_S - self.linger_s
             elif self.deaf:
                 self.listen()
             if self.daemon is not None and self.daemon.out and not self.awaits_more():
@@ -122,6 +130,7 @@ class Keeper:
         if self.daemon is not None:
             self.daemon.sock.settimeout(1.0)
             self.flush(self.daemon)
+        self.frames.close()
 
     def patience(self) -> float:
         """Seconds until something has to be done unasked; -1 for never."""
@@ -186,6 +195,13 @@ class Keeper:
         if caller is self.daemon:
             self.daemon = None
             self.idle_since = time.monotonic()
+            self.keep()
+
+    def keep(self) -> bool:
+        """Leave what is held to a daemon that comes later; False where it would be lost with this keeper."""
+        held, stopping = self.attempts.values(), self.stop_at is not None
+        # How a frame ends that is killed with the keeper is not its own doing.
+        return self.unheard.keep([a.line for a in held if a.line and not (stopping and a.killing)])
 
     def serve(self, caller: Caller, event: int) -> None:
         if event & select.EPOLLOUT:
@@ -314,7 +330,7 @@ class Keeper:
             common = caller.common
         else:
             common = common_of({**caller.base, **message})
-        argv, cwd, cap, umask, scratch, again = common
+        argv, cwd, cap, umask, scratch, again, limits = common
         whole = caller.base_bytes | encoded(env) if user is None else {}
         attempt = self.attempts[key] = frames.Attempt(key, cap, user)
         try:
@@ -326,20 +342,26 @@ class Keeper:
             # Another user's frame may have handed its log to somebody who is still there.
             attempt.again = user is None and again
             attempt.start = time.time()
-            if user is None:
+            if limits is not None:
+                self.frames.group(attempt, limits)
+            if user is None and attempt.group is None:
                 attempt.pid, attempt.birth = spawning.spawn(argv, whole, cwd, attempt.log, umask, scratch)
             else:
-                note = (self.notes.ready(), attempt.mark)
+                note = None if user is None else (self.notes.ready(), attempt.mark)
+                whole_env, group = caller.base_env | env, attempt.group
                 attempt.pid, attempt.birth = spawning.spawn_as(
-                    user, argv, caller.base_env | env, cwd, attempt.log, umask, scratch, note
+                    user, argv, whole_env, cwd, attempt.log, umask, scratch, note, group
                 )
         except spawning.LaunchError as error:
+            self.frames.ungroup(attempt)
             if attempt.log >= 0:
                 os.close(attempt.log)
                 attempt.log = -1
             attempt.line = _encode({"is": "failed", "key": key, "reason": error.reason, "text": error.text})
             self.tell(attempt.line)
         else:
+            if failpoints.ACTIVE:
+                failpoints.hit("frame-spawned")
             self.frames.add(attempt)
             tell_at = self.untold[key] = time.monotonic() + STARTED_AFTER_S
             if len(self.untold) == 1:
@@ -360,6 +382,8 @@ class Keeper:
             print(f"nothing can be removed: {error.text}", file=sys.stderr, flush=True)
 
     def ended(self, attempt: frames.Attempt, log_size: int) -> None:
+        if failpoints.ACTIVE:
+            failpoints.hit("frame-reaped")
         self.logs.close(attempt.path, attempt.log, attempt.again and not log_size)
         attempt.log = -1
         self.untold.pop(attempt.key, None)
@@ -376,6 +400,8 @@ class Keeper:
         else:
             due = now + min(MORE_AFTER_S, MORE_SHARE * max(0.0, attempt.end - attempt.start))
         self.tell(attempt.line)
+        if self.daemon is None:
+            self.keep()
         self.flush_at = due
         self.idle_since = now
 
@@ -391,6 +417,8 @@ class Keeper:
     def forget(self, key: frames.Key) -> None:
         attempt = self.attempts.get(key)
         if attempt is not None and attempt.log < 0:
+            if failpoints.ACTIVE:
+                failpoints.hit("frame-forgotten")
             del self.attempts[key]
 
     def shutdown(self, grace_s: float) -> None:
@@ -445,7 +473,7 @@ def encoded(env: dict[str, str]) -> dict[bytes, bytes]:
 
 
 def common_of(message: Message) -> Common:
-    """What launches of one layer have in common: argv, cwd, cap, umask, scratch, again."""
+    """What launches of one layer have in common: argv, cwd, cap, umask, scratch, again, limits."""
     argv = message.get("argv")
     cwd, cap, umask = (message.get(name) for name in ("cwd", "cap", "umask"))
     if not isinstance(argv, list) or set(map(type, argv)) != {str}:
@@ -454,4 +482,14 @@ def common_of(message: Message) -> Common:
         raise BadMessageError("bad path")
     if not isinstance(cap, int) or not isinstance(umask, int) or cap <= 0 or not 0 <= umask <= 0o777:
         raise BadMessageError("bad cap or umask")
-    return argv, cwd, cap, umask, message.get("scratch") is True, message.get("again") is True
+    scratch, again = message.get("scratch") is True, message.get("again") is True
+    return argv, cwd, cap, umask, scratch, again, limits_of(message.get("group"))
+
+
+def limits_of(given: object) -> cgroups.Limits | None:
+    """Of the cgroup that is wanted; None where none is."""
+    if given is None:
+        return None
+    if type(given) is not list or [*map(type, given)] != [int, int] or min(given) < 0:
+        raise BadMessageError("bad group")
+    return given[0], given[1]

@@ -6,7 +6,7 @@ this machine may use the same number for an attempt of its own: a process found 
 counts only where its output goes into this slave's state directory, or where it shares DRQUEUE_MASTER and
 DRQUEUE_COMPID with a known one.
 Another user's environment and descriptors are closed to a slave that is not root: its frames are known by the
-keeper's notes, by descent, and by the session that their main process leads.
+keeper's notes, by descent, by the session that their main process leads, and, as all, by their cgroup.
 """
 
 import itertools
@@ -16,8 +16,8 @@ from collections.abc import Iterable
 
 import trio
 
-from drqueue.proto.ids import AttemptKey
-from drqueue.slave import notes, proctree
+from drqueue.proto.ids import AttemptKey, parse_attempt
+from drqueue.slave import cgroups, notes, proctree
 from drqueue.slave.logs import LOGS, parse_log_name
 
 KILL_EVERY_S = 0.05
@@ -35,6 +35,7 @@ class Orphan:
         self.started_at = _wall(birth)
         self.killing = False
         self._state_dir = state_dir
+        self._folder = os.path.realpath(state_dir)
         self._owner = _owner(pid) if pid and proctree.alive(pid, birth) else -1
         self._marks = _marks(pid) if pid else set()
         self._seen: dict[int, int] = {}
@@ -42,6 +43,7 @@ class Orphan:
     def members(self) -> list[int]:
         """All living processes of the attempt."""
         roots = [self.pid] if self.pid and proctree.alive(self.pid, self.birth) else []
+        roots += [pid for pid in cgroups.members(self._state_dir, self.key) if pid not in roots]
         roots += [pid for pid, birth in self._seen.items() if proctree.alive(pid, birth)]
         for pid in proctree.processes():
             if pid in roots:
@@ -62,7 +64,7 @@ class Orphan:
     def _is_ours(self, pid: int) -> bool:
         if len(self._marks) > 1 and self._marks == _marks(pid):
             return True
-        return writes_into(pid, self._state_dir)
+        return writes_into(pid, self._folder)
 
     def terminate(self) -> None:
         proctree.terminate(self.members())
@@ -97,13 +99,14 @@ def find_orphans(keys: Iterable[AttemptKey], state_dir: str) -> dict[AttemptKey,
     found: dict[AttemptKey, Orphan] = {}
     if not wanted:
         return found
+    folder = os.path.realpath(state_dir)
     for mark, pid, birth in notes.running(state_dir):
         key = wanted.get(mark)
         if key is not None:
             found[key] = Orphan(key, pid, birth, state_dir)
     for pid in proctree.processes():
         key = wanted.get(proctree.attempt_of(pid))
-        if key is None or not writes_into(pid, state_dir):
+        if key is None or not writes_into(pid, folder):
             key = wanted.get(_logs_as(pid, state_dir))
         if key is None:
             continue
@@ -114,14 +117,31 @@ def find_orphans(keys: Iterable[AttemptKey], state_dir: str) -> dict[AttemptKey,
     return found
 
 
-def writes_into(pid: int, state_dir: str) -> bool:
-    """Whether the process's output or errors go to a file below that folder."""
+def running_attempts(state_dir: str) -> set[AttemptKey]:
+    """All attempts of which a process runs that belongs to this slave, whoever looks after it."""
+    marks = {mark for mark, _, _ in notes.running(state_dir)}
+    # Not all of its directory: daemons may run inside of another farm's frame.
+    folder = os.path.realpath(os.path.join(state_dir, LOGS))
+    for pid in proctree.processes():
+        if writes_into(pid, folder):
+            marks |= {proctree.attempt_of(pid), _logs_as(pid, state_dir)}
+    found = set()
+    for mark in marks:
+        try:
+            found.add(parse_attempt(mark))
+        except ValueError:  # none, or no mark of ours
+            continue
+    return found
+
+
+def writes_into(pid: int, folder: str) -> bool:
+    """Whether the process's output or errors go to a file below that folder (its path without links)."""
     for fd in (1, 2):
         try:
             path = os.readlink(f"/proc/{pid}/fd/{fd}")
         except OSError:
             continue
-        if path.startswith(os.path.realpath(state_dir) + "/"):
+        if path.startswith(folder + "/"):
             return True
     return False
 

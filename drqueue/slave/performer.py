@@ -14,6 +14,7 @@ import trio
 
 from drqueue.engine import Inbox
 from drqueue.proto.model import RunOrder
+from drqueue.settings import SlaveSettings
 from drqueue.slave import logs, outputs
 from drqueue.slave.core.effects import (
     Alive,
@@ -54,11 +55,18 @@ LOOKING_MAX = 8
 BEFORE_MAX = 2000
 
 
+def group_limits(settings: SlaveSettings, order: RunOrder) -> tuple[int, int] | None:
+    """`Launch.group` of an order."""
+    if settings.cgroups == "off":
+        return None
+    return settings.pids_most, order.memory_mb << 20 if settings.memory_limit else 0
+
+
 class Performer:
     """Performs effects.
 
     `node` is asked anew for each start, with the frame's user (None: the slave's own): what the master calls
-    this slave may change. `unwritten` is what the journal lacks.
+    this slave may change. `group` says what `Launch.group` is. `unwritten` is what the journal lacks.
     """
 
     def __init__(
@@ -70,6 +78,7 @@ class Performer:
         scratch: Scratch,
         umask: int,
         log_cap: int,
+        group: Callable[[RunOrder], tuple[int, int] | None],
         inbox: Inbox[Event],
         link: Link,
         supervisor: Supervisor,
@@ -87,6 +96,7 @@ class Performer:
         self._run_as = run_as
         self._umask = umask
         self._log_cap = log_cap
+        self._group = group
         self._inbox = inbox
         self._link = link
         self._supervisor = supervisor
@@ -167,6 +177,7 @@ class Performer:
                 scratch=scratch,
                 user=None if user is None else user.ids,
                 reuse_log=self._reuse_logs,
+                group=self._group(order),
             )
         )
         self._started()

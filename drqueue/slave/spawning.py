@@ -3,9 +3,10 @@
 Standard library only, without `typing`: the keeper imports this by path and has to stay small.
 It changes the process's working directory and umask for the moment of the spawn: one thread only.
 
-The keeper's own user's commands are started by posix_spawn, which copies nothing of the keeper. Another
-user's go by a fork that changes to that user before it looks at any path: what the user may not see or run,
-it cannot. Between the change and the exec nobody but root may look into it, since the change makes it
+The keeper's own user's commands are started by posix_spawn, which copies nothing of the keeper. Those that
+are to be in a cgroup go by a fork that enters it first, so that all they ever start is there. Another user's,
+too, go by a fork, and change to that user before they look at any path: what the user may not see or run,
+they cannot. Between the change and the exec nobody but root may look into it, since the change makes it
 undumpable; stopping it there costs the launch (START_S), not the keeper.
 """
 
@@ -18,8 +19,9 @@ from functools import lru_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING or __package__:
-    from drqueue.slave import privileges, proctree
+    from drqueue.slave import cgroups, privileges, proctree
 else:  # keeper.py made this folder importable
+    import cgroups
     import privileges
     import proctree
 
@@ -137,7 +139,7 @@ def _not_default() -> tuple[int, ...]:
 
 
 def spawn_as(
-    user: privileges.User,
+    user: privileges.User | None,
     argv: list[str],
     env: dict[str, str],
     cwd: str,
@@ -145,10 +147,12 @@ def spawn_as(
     umask: int,
     scratch: bool,
     note: tuple[int, str] | None = None,
+    group: cgroups.Group | None = None,
 ) -> tuple[int, int]:
-    """Start a command as another user; as `spawn`, but a scratch directory must not exist yet.
+    """Start a command as another user, as `spawn`; but a scratch directory of theirs must not exist yet.
 
     `note` is a file and a key: before the command can begin, a line in it says which process the key's is.
+    It goes into `group` first, where there is one.
     """
     pipe = pid = -1
     try:
@@ -159,7 +163,7 @@ def spawn_as(
             before = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // _TICK_NS
             pid = os.fork()
             if pid == 0:
-                _run_as(user, argv, env, cwd, output, umask, scratch, note, before, writing)
+                _run_as(user, argv, env, cwd, output, umask, scratch, note, group, before, writing)
             after = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // _TICK_NS
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, masked)
@@ -196,7 +200,7 @@ def _wait_for_start(pid: int, pipe: int, name: str) -> None:
 
 
 def _run_as(
-    user: privileges.User,
+    user: privileges.User | None,
     argv: list[str],
     env: dict[str, str],
     cwd: str,
@@ -204,6 +208,7 @@ def _run_as(
     umask: int,
     scratch: bool,
     note: tuple[int, str] | None,
+    group: cgroups.Group | None,
     before: int,
     pipe: int,
 ) -> None:
@@ -214,15 +219,18 @@ def _run_as(
         if note is not None:
             after = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // _TICK_NS
             os.write(note[0], f"\n{note[1]} {os.getpid()} {before} {after}\n".encode())
+        if group is not None:
+            group.join()
         signal.set_wakeup_fd(-1)
         for signo in DEFAULT_SIGNALS:
             if signal.getsignal(signo) is not signal.SIG_DFL:
                 signal.signal(signo, signal.SIG_DFL)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        _become(user, program)
+        if user is not None:
+            _become(user, program)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        _enter(cwd, scratch)
+        _enter(cwd, scratch, may_exist=user is None)
         os.umask(umask)
         program = find_program(program, env.get("PATH", os.defpath))
         os.execve(program, argv, env)
@@ -245,10 +253,12 @@ def _become(user: privileges.User, program: str) -> None:
         raise LaunchError(SPAWN_FAILED, f"cannot start {program} as uid {user[0]}: {why(error)}") from None
 
 
-def _enter(cwd: str, scratch: bool) -> None:
-    """Go to the working directory; one that is to be made must be new, or somebody else laid it there."""
+def _enter(cwd: str, scratch: bool, may_exist: bool) -> None:
+    """Go to the working directory. Another user's must be new, or somebody else laid it there."""
     try:
-        if scratch:
+        if scratch and may_exist:
+            os.makedirs(cwd, 0o700, exist_ok=True)
+        elif scratch:
             os.mkdir(cwd, 0o700)
         os.chdir(cwd)
     except (OSError, ValueError) as error:

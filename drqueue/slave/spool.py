@@ -16,6 +16,7 @@ from zlib import crc32
 
 import msgpack
 
+from drqueue import failpoints
 from drqueue.statefile import StateError, sync_dir
 
 MAGIC = b"DrQspool"
@@ -159,6 +160,9 @@ class Spool:
             os.ftruncate(self._file, self._size)
             self._unclean = False
         try:
+            if failpoints.ACTIVE:
+                failpoints.hit("append-before")
+                failpoints.hit("append-half", lambda: _write(self._file, data[: len(data) // 2], self._size))
             _write(self._file, data, self._size)
         except OSError:
             self._unclean = True
@@ -166,6 +170,8 @@ class Spool:
             self._unclean = False
             raise
         self._size += len(data)
+        if failpoints.ACTIVE:
+            failpoints.hit("append-after")
 
     def compact(self, records: Iterable[object]) -> None:
         """Replace the journal by one that holds just these; on OSError or ValueError the old one stays."""
@@ -173,6 +179,8 @@ class Spool:
         try:
             file, size = _create(temporary, records)
             try:
+                if failpoints.ACTIVE:
+                    failpoints.hit("compact-before")
                 os.rename(temporary, self.path)
             except OSError:
                 os.close(file)
@@ -182,6 +190,8 @@ class Spool:
             self._compact_above = self._size + COMPACT_ABOVE
             _unlink_if_there(temporary)
             raise
+        if failpoints.ACTIVE:
+            failpoints.hit("compact-after")
         os.close(self._file)
         self._file, self._size, self._unclean = file, size, False
         self._compact_above = max(COMPACT_ABOVE, 4 * size)

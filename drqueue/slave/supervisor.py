@@ -19,6 +19,7 @@ from operator import attrgetter
 import msgspec
 import trio
 
+from drqueue import failpoints
 from drqueue.proto.ids import AttemptKey
 from drqueue.slave import keeper_health
 from drqueue.slave.core.processes import (
@@ -29,6 +30,7 @@ from drqueue.slave.core.processes import (
     ProcessEvent,
     ProcessStarted,
 )
+from drqueue.slave.keeper_ends import KeeperEnds
 from drqueue.slave.keeper_link import Link, connect, is_locked, last_words, reap, start
 from drqueue.slave.orphanage import Orphanage
 from drqueue.slave.orphans import Orphan, find_orphans, is_kept, unborn
@@ -64,8 +66,8 @@ class _Pong(msgspec.Struct, tag="pong", tag_field="is"):
 
 
 #: What launches of one layer have in common, or most of it, as the keeper and as `Launch` call it.
-COMMON = ("argv", "cwd", "umask", "cap", "scratch", "again")
-_common = attrgetter("argv", "cwd", "umask", "log_cap", "scratch", "reuse_log")
+COMMON = ("argv", "cwd", "umask", "cap", "scratch", "again", "group")
+_common = attrgetter("argv", "cwd", "umask", "log_cap", "scratch", "reuse_log", "group")
 _Report = _Greeting | _Held | _Pong | ProcessStarted | LaunchFailed | ProcessEnded
 _decoder: msgspec.json.Decoder[_Report] = msgspec.json.Decoder(_Report)
 _encoder = msgspec.json.Encoder()
@@ -99,6 +101,7 @@ class Supervisor:
         self._late: dict[AttemptKey, bool] = {}  # signals for the lost
         self._sent: dict[AttemptKey, bool] = {}  # signals that the keeper was to hand on
         self._orphans = Orphanage(deliver)
+        self._ends = KeeperEnds(self._state_dir)
         self._greeted = False
         self._health = keeper_health.Health("", 0)
         self._stuck = False  # behind a keeper that no KILL ends
@@ -138,6 +141,11 @@ class Supervisor:
         finally:
             self._nursery = self._orphans.nursery = None
             self._over.set()
+
+    @property
+    def trouble(self) -> str:
+        """Why no frame can be started, "" where nothing is known to prevent it."""
+        return STUCK if self._stuck else ""
 
     async def _tell_ready(self, task_status: trio.TaskStatus[None]) -> None:
         await self._ready.wait()
@@ -253,7 +261,11 @@ class Supervisor:
 
     def _send(self, sock: socket.socket) -> None:
         try:
+            if failpoints.ACTIVE:
+                failpoints.hit("order-before")
             sent = sock.send(self._out)
+            if failpoints.ACTIVE:
+                failpoints.hit("order-after")
         except BlockingIOError:
             return
         except OSError:  # the reader sees the end too, and acts on it
@@ -449,6 +461,8 @@ class Supervisor:
     # --- frames without a keeper
 
     def _adopt_lost(self) -> None:
+        for end in self._ends.of(self._lost):
+            self._report(end)
         lost, self._lost = self._lost, {}
         found = find_orphans((key for key, where in lost.items() if where is None), self._state_dir)
         for key, where in lost.items():

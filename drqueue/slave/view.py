@@ -15,11 +15,17 @@ def slave_view(
     load: MachineLoad,
     control: str,
     last_heard_at: float,
+    trouble: str = "",
 ) -> SlaveView:
-    """The slave and what runs on it; frames in the order in which they were accepted."""
+    """The slave and what runs on it; frames in the order in which they were accepted.
+
+    `trouble` is why it can start none.
+    """
     busy = [attempt for attempt in state.held.values() if attempt.phase in USING]
     held = [attempt for attempt in state.held.values() if attempt.phase is not Phase.ENDED]
-    if not state.limits.enabled:
+    if trouble:
+        word = "sick"
+    elif not state.limits.enabled:
         word = "disabled"
     elif busy:
         word = "busy"
@@ -43,6 +49,7 @@ def slave_view(
         frames_done=state.done,
         frames_failed=state.failed,
         offers=offer.offers,
+        sick=trouble,
         gpus_used=tuple(sorted(state.gpus_used)),
         disk_used_mb=sum(attempt.order.disk_mb for attempt in busy),
         amounts_used=total(attempt.order.amounts for attempt in busy),

@@ -430,7 +430,7 @@ def test_the_interface_that_people_script_against() -> None:
     names = (
         "up, demo, submit, jobs, job, frames, slaves, slave, log, wait, why, stop, hard-stop, continue, "
         "rerun, delete, frame, frame kill, frame requeue, frame finish, slave enable, slave disable, "
-        "slave forget, slave declare-dead, slave set"
+        "slave forget, slave declare-dead, slave set, farm, farm resume"
     )
     for name in names.split(", "):
         assert name in found

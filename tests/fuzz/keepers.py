@@ -17,7 +17,7 @@ from unittest.mock import patch
 import drqueue.slave
 
 _FOLDER = str(Path(drqueue.slave.__path__[0]))
-_NAMES = ("asking", "frames", "keeper_loop", "notes", "privileges", "proctree", "spawning")
+_NAMES = ("asking", "failpoints", "frames", "keeper_loop", "notes", "privileges", "proctree", "spawning")
 #: Where no program is.
 _NOWHERE = "/nonexistent/drqueue"
 
@@ -92,7 +92,7 @@ class _Nothing:
 @cache
 def _loop() -> ModuleType:
     """The keeper's loop, of this process alone."""
-    with patch.dict(sys.modules), patch.object(sys, "path", [*sys.path, _FOLDER]):
+    with patch.dict(sys.modules), patch.object(sys, "path", [*sys.path, _FOLDER, os.path.dirname(_FOLDER)]):
         for name in _NAMES:
             sys.modules.pop(name, None)
         import keeper_loop

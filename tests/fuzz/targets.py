@@ -47,7 +47,7 @@ from drqueue.slave.core.restore import known, restore, snapshot
 from drqueue.slave.core.state import State
 from drqueue.slave.credentials import read_joining
 from drqueue.slave.environment import BadOrderError, Node, command
-from drqueue.slave.identity import load_limits, load_or_create
+from drqueue.slave.identity import Machine, load_limits, load_or_create
 from drqueue.slave.nimby import parse_time_of_day
 from drqueue.slave.outputs import expand_output
 from drqueue.slave.progress import ProgressParser
@@ -337,9 +337,9 @@ def files(data: bytes) -> None:
     path.write_bytes(body)
     path.chmod(0o600)
     where = str(folder)
-    identity = load_or_create(where, "n1", "fp")
-    assert load_or_create(where, "n1", "fp") == identity
-    load_or_create(where, "n2", "another")
+    identity = load_or_create(where, "n1", Machine("fp"))
+    assert load_or_create(where, "n1", Machine("fp")) == identity
+    load_or_create(where, "n2", Machine("another"))
     load_limits(where)
     read_access(str(folder / "access.json"))
     read_joining(where)

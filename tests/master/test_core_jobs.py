@@ -2,6 +2,7 @@
 
 import pytest
 
+from drqueue.master.core import jobs
 from drqueue.master.core.events import ClientAsked, SlaveSaid
 from drqueue.master.core.records import JobForget
 from drqueue.proto.link_messages import Exited, Held, Report
@@ -355,3 +356,27 @@ def test_who_asks_in_the_step_of_the_last_exit_is_told_of_the_whole_end(farm: Co
     answer = farm.answers[1].pop()
     assert isinstance(answer, Job)
     assert (answer.job.state, answer.job.finished_at > 0) == ("FINISHED", True)
+
+
+def test_p7_a_farm_takes_no_job_beyond_its_bound(farm: CoreFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finished and deleted ones do not count, nor is a retry of one that it took another one."""
+    monkeypatch.setattr(jobs, "JOBS_MOST", 2)
+    first, second = farm.submit(), farm.submit(token="the-second")
+    full = Submit(rq=0, token="the-third", spec=a_job())
+    for restart in (False, True):
+        if restart:
+            farm.restart()
+        refusal = farm.refusal(full)
+        assert (refusal.code, refusal.text) == (
+            "too-many",
+            "2 jobs are not finished, and no farm takes more: wait until some are, or delete some",
+        )
+        assert farm.submit(token="the-second") == second
+    farm.frame(first, "finish", "1-10")
+    third = farm.submit(token="the-third")
+    assert farm.refusal(Submit(rq=0, token="the-fourth", spec=a_job())).code == "too-many"
+    farm.verb(first, "rerun")
+    farm.verb(third, "delete")
+    assert farm.refusal(Submit(rq=0, token="the-fourth", spec=a_job())).code == "too-many"
+    farm.verb(second, "delete")
+    farm.submit(token="the-fourth")

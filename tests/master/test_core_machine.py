@@ -52,7 +52,7 @@ class Farm(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.farm = CoreFarm()
+        self.farm = CoreFarm(check_every=4)
         self.nodes = {name: Node(name, cores=2 + i) for i, name in enumerate(NAMES)}
         self.jobs: list[int] = []
         self.over: set[AttemptKey] = set()

@@ -378,6 +378,7 @@ def test_after_a_restore_a_later_masters_attempt_is_not_taken_for_a_new_one() ->
     restored = CoreFarm()
     restored.core = Core(restored.policy, backup, restored.now, WALL, from_backup=True)
     link = restored.link()
+    restored.wait(3600)
     (ours,) = restored.orders(link)
     assert ours.key != theirs.key
     restored.exited(link, theirs.key)

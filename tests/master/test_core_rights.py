@@ -46,7 +46,7 @@ VIEWER = (
     " ListLimits ListShares ListPools"
 )
 ARTIST = "GetSpec FindLog ReadLog Submit JobVerb FrameVerb ChangeJob KillAttempts"
-SUPERVISOR = "SetLimits SlaveVerb"
+SUPERVISOR = "SetLimits SlaveVerb ResumeFarm"
 ADMIN = "AddLine ListAccounts AccountVerb ListAudit Examine PutLimit DropLimit PutShare DropShare PutPool"
 MAY = {
     "viewer": {*VIEWER.split()},

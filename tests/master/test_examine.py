@@ -9,7 +9,7 @@ import pytest
 
 from drqueue import __version__
 from drqueue.master.examine import examine
-from drqueue.proto.views import Finding
+from drqueue.proto.views import Finding, HoldbackView
 from drqueue.settings import MasterSettings
 from tests.client.peer import slave_view
 from tests.test_checkup import CERTIFICATE, KEY, PIN
@@ -150,3 +150,33 @@ async def test_sick_slaves_are_told_of_with_their_reason(settings: MasterSetting
     two = (await found(settings, slaves=(one, slave_view("s8", sick="x"))))["sick slaves"]
     assert two.text == f"s7, s8; of s7: {one.sick}"
     assert two.advice.endswith("`drqueue slave heal NAME`")
+
+
+HELD = "jobs of the backup are held back"
+BY_TIME = "for 0 s at most, until every lease is over"
+
+
+@pytest.mark.parametrize(
+    ("view", "text"),
+    [
+        (HoldbackView(jobs=1, until_at=1.0), f"1 job of the backup is held back {BY_TIME}"),
+        (HoldbackView(jobs=2, for_operator=2), f"2 {HELD} until an operator vouches"),
+        (
+            HoldbackView(jobs=3, for_operator=1, until_at=1.0, slaves_away=2),
+            f"3 {HELD} {BY_TIME}, 1 of them until an operator vouches (2 slaves not linked since)",
+        ),
+    ],
+)
+async def test_f16_what_is_held_back_after_a_restore_is_told(
+    settings: MasterSettings, view: HoldbackView, text: str
+) -> None:
+    assert "held back" not in await found(settings)
+    finding = (await found(settings, holdback=view))["held back"]
+    assert (finding.state, finding.text) == ("warn", text)
+    assert "drqueue farm resume" in finding.advice
+
+
+async def test_f8_a_clock_that_is_not_believed_is_told(settings: MasterSettings) -> None:
+    assert "date" not in await found(settings)
+    finding = (await found(settings, doubt="the wall clock is 9 days ahead"))["date"]
+    assert (finding.state, finding.text) == ("warn", "the wall clock is 9 days ahead")

@@ -72,7 +72,8 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def keeping(state: Path, storage: Storage, **settings: Any) -> Housekeeping:
-    return Housekeeping(MasterSettings(state_dir=str(state), **settings), Here(storage))
+    today = lambda: WALL + trio.current_time()  # noqa: E731
+    return Housekeeping(MasterSettings(state_dir=str(state), **settings), Here(storage), today)
 
 
 async def backups_within(state: Path, seconds: float, storage: Copying, **settings: Any) -> list[float]:
@@ -203,3 +204,26 @@ async def test_the_audit_goes_at_its_own_age(
     assert [row.id for row in storage.audit(0, 100)] == [3, 4]
     await trio.sleep(0.2 * 86400)
     assert [row.id for row in storage.audit(0, 100)] == [4]
+
+
+async def test_f8_what_is_old_goes_by_the_date_that_is_believed(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """Whatever the wall clock says: this machine's is years ahead of the one that the core believes."""
+    storage = Copying()
+    storage.commit([job(1)])
+    rows = [attempt(1, 1, n, outcome="failed", ended_at=1e6 + n * 86400) for n in range(1, 5)]
+    audit = [
+        AuditRecord(id=n, at=1e6 + n * 86400, who="w", role="admin", peer="p", what="x", outcome="done")
+        for n in range(1, 5)
+    ]
+    storage.commit([*rows, *audit])
+    today = [1e6 + 5 * 86400]
+    settings = MasterSettings(state_dir=str(tmp_path), history_days=10, audit_days=10)
+    nursery.start_soon(Housekeeping(settings, Here(storage), lambda: today[0]).purge)
+    await trio.sleep(2 * HISTORY_S)
+    assert len(storage.attempts(1, 0, 1)) == len(storage.audit(0, 100)) == 4
+    today[0] += 7.5 * 86400
+    await trio.sleep(HISTORY_S)
+    assert [row.id for row in storage.audit(0, 100)] == [3, 4]
+    assert [row.attempt for row in storage.attempts(1, 0, 1)] == [3, 4]

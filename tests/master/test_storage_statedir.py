@@ -22,7 +22,8 @@ from drqueue.master.core.records import (
 )
 from drqueue.master.storage import StorageCorrupt, StorageError, StorageFull, statedir
 from drqueue.master.storage.sqlite import SqliteStorage
-from drqueue.master.storage.statedir import RESERVED, OpenState, open_state
+from drqueue.master.storage.statedir import RESERVED, UNKNOWN_GRANT_S, OpenState, open_state
+from drqueue.settings import MasterSettings
 from drqueue.statefile import StateError
 
 
@@ -45,7 +46,7 @@ def test_the_farm_stays_and_the_epoch_grows(state: Path) -> None:
     farm, epoch = run(state)
     assert (len(farm), epoch) == (32, 1)
     assert [run(state) for _ in range(3)] == [(farm, 2), (farm, 3), (farm, 4)]
-    assert farm_file(state) == {"farm": farm, "epoch": 4, "jobs": 0, "slaves": 0}
+    assert farm_file(state) == {"farm": farm, "epoch": 4, "jobs": 0, "slaves": 0, "granted_s": 0.0}
     assert {(p.stat().st_mode & 0o777) for p in state.iterdir()} == {0o600}
 
 
@@ -181,7 +182,8 @@ def test_a_farm_file_from_before_there_were_bounds_gets_them(state: Path) -> Non
         farm = opened.farm
     (state / "farm.json").write_text(json.dumps({"farm": farm, "epoch": 1}))
     assert next_ids(state) == (False, 30, 4)
-    assert farm_file(state) == {"farm": farm, "epoch": 2, "jobs": 30, "slaves": 4}
+    found = farm_file(state)
+    assert (found["farm"], found["epoch"], found["jobs"], found["slaves"]) == (farm, 2, 30, 4)
 
 
 @pytest.mark.parametrize("how", ["missing", "emptied"])
@@ -221,6 +223,7 @@ def test_two_farms_are_not_mixed(tmp_path: Path) -> None:
         *("", "{", "[]", '{"farm": "f"}', '{"farm": "", "epoch": 1}', '{"farm": "f", "epoch": true}'),
         *('{"farm": "f", "epoch": -1}', '{"farm": 3, "epoch": 1}'),
         *('{"farm": "f", "epoch": 1, "jobs": "9"}', '{"farm": "f", "epoch": 1, "slaves": -1}'),
+        *(f'{{"farm": "f", "epoch": 1, "granted_s": {s}}}' for s in ("-1", '"9"', "true", "1e400", "NaN")),
     ],
 )
 def test_a_damaged_farm_file_is_refused_and_kept(state: Path, text: str) -> None:
@@ -250,6 +253,55 @@ def test_a_first_start_that_was_cut_short_is_finished(state: Path, monkeypatch: 
     written = farm_file(state)
     assert written["epoch"] == 0
     assert run(state) == (written["farm"], 1)
+
+
+# -- what slaves count on ---------------------------------------------------------------------------------
+
+
+def granted(state: Path) -> float:
+    with closing(open_state(str(state))) as opened:
+        return opened.granted_s
+
+
+def test_the_longest_grant_outlives_restarts_and_a_restored_backup(state: Path) -> None:
+    """Until it is struck off; a start alone does not do that."""
+    copy = state / "copy.db"
+    noted = []
+    with closing(open_state(str(state))) as opened:
+        opened.storage.backup(str(copy))
+        assert opened.granted_s == 0.0
+        for seconds in (600.0, 86400.0, 1800.0):
+            opened.note_grant(seconds)
+            noted.append(farm_file(state)["granted_s"])
+        take_ids(opened, 5)
+    assert noted == [600.0, 86400.0, 86400.0]
+    assert [granted(state) for _ in range(2)] == [86400.0] * 2
+    shutil.copy(copy, state / "master.db")
+    with closing(open_state(str(state))) as opened:
+        assert (opened.restored, opened.granted_s) == (True, 86400.0)
+        opened.forget_grant()
+        take_ids(opened, 3000)
+    assert granted(state) == 0.0
+    assert farm_file(state)["jobs"] == 3000 + RESERVED, "nothing else went"
+
+
+def test_a_grant_that_nobody_noted_counts_as_a_day(state: Path) -> None:
+    """An older version noted none, and a file that was written by hand says nothing of it."""
+    farm, _ = run(state)
+    (state / "farm.json").write_text(json.dumps({"farm": farm, "epoch": 5}))
+    assert [granted(state) for _ in range(2)] == [UNKNOWN_GRANT_S] * 2
+    assert MasterSettings(state_dir="").upgrade_lease_s <= UNKNOWN_GRANT_S
+
+
+def test_a_grant_that_cannot_be_noted_is_told(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(open_state(str(state))) as opened:
+        with monkeypatch.context() as patch:
+            patch.setattr("drqueue.statefile.os.fsync", failing(errno.ENOSPC))
+            with pytest.raises(StorageFull, match=r"cannot write .*farm.json"):
+                opened.note_grant(60.0)
+        assert farm_file(state)["granted_s"] == 0.0
+        opened.note_grant(60.0)
+        assert farm_file(state)["granted_s"] == 60.0
 
 
 # -- who was let in --------------------------------------------------------------------------------------

@@ -64,6 +64,7 @@ from drqueue.proto.messages import (
     ReadLog,
     Reasons,
     Refusal,
+    ResumeFarm,
     SetLimits,
     SlaveInfo,
     Slaves,
@@ -94,7 +95,7 @@ from drqueue.proto.sharing_messages import (
     PutShare,
     Shares,
 )
-from drqueue.proto.views import Finding, LoopLag, Reason
+from drqueue.proto.views import Finding, HoldbackView, LoopLag, Reason
 from tests.proto.example_values import (
     ACCOUNT,
     ATTEMPT,
@@ -144,13 +145,26 @@ ORDERS = Orders(
 REPORT = Report(
     started=(Started(KEY, 1.5),), exited=(Exited(KEY, EXIT),), progressed=(Progressed(KEY, 0.5, "x"),)
 )
+HELLO_MORE = structs.replace(HELLO, machine=MACHINE_MORE, offers=OFFERS)
+ORDERS_MORE = structs.replace(
+    ORDERS,
+    run=(ORDER_MORE,),
+    stop=(Stop(KEY, "kill", 2.5), Stop(OTHER, "taken back", unstarted=True)),
+)
+REPORT_MORE = structs.replace(REPORT, started=(Started(KEY, 1.5, 77),))
+REGISTERED = Registered(slave=3, name="s1-2", beat_s=5.5, silence_s=15.5)
 #: As they were said before they said more.
 OLDER: dict[str, Message] = {
     "Hi": Hi(oldest=2, newest=5, role="slave", software="drqueue 9", name="n"),
     "Welcome": Welcome(version=1, peer="slave", software="drqueue 9", farm="f", epoch=3),
+    "Beat": Beat(echo=True),
     "Hello": HELLO,
+    "Registered": REGISTERED,
     "Orders": ORDERS,
     "Report": REPORT,
+    "Hello+": HELLO_MORE,
+    "Orders+": ORDERS_MORE,
+    "Report+": REPORT_MORE,
     "Submit": Submit(rq=1, token="a-token-", spec=SPEC),
 }
 
@@ -168,19 +182,15 @@ EXAMPLES: tuple[Message, ...] = (
     Joined(farm="f", account="0123456789abcdef", name="n1", role="node", certificate="cert", key="key"),
     Welcome(version=1, peer="slave", software="drqueue 9", farm="f", epoch=3, life="c0ffee"),
     Rejected(code="version", text="no", retry=True),
-    Beat(echo=True),
-    structs.replace(HELLO, machine=MACHINE_MORE, offers=OFFERS),
+    Beat(echo=True, at=1.5, seen=0.5),
+    structs.replace(HELLO_MORE, at=1.5),
     HelloMore(held=(Held(KEY),), more=True),
-    structs.replace(REPORT, started=(Started(KEY, 1.5, 77),)),
+    structs.replace(REPORT_MORE, nth=3),
     LogKept(key=KEY, ends=ENDS),
     Status(load=LOAD),
     LimitsNow(limits=LIMITS),
-    Registered(slave=3, name="s1-2", beat_s=5.5, silence_s=15.5),
-    structs.replace(
-        ORDERS,
-        run=(ORDER_MORE,),
-        stop=(Stop(KEY, "kill", 2.5), Stop(OTHER, "taken back", unstarted=True)),
-    ),
+    structs.replace(REGISTERED, seen=1.5),
+    structs.replace(ORDERS_MORE, nth=3),
     Grant(lease_s=86400),
     Acted(at=1.5, who="ada", role="artist", peer="192.0.2.2", what="set enabled=no", outcome="not-allowed"),
     SecretTaken(secret_hash=HASH),
@@ -253,6 +263,7 @@ EXAMPLES: tuple[Message, ...] = (
     ListPools(rq=1, cursor=2, limit=3),
     PutPool(rq=1, name="Default", policy="fifo"),
     FarmInfo(rq=1),
+    ResumeFarm(rq=1),
     Watch(rq=1, jobs=True, slaves=True, job=7),
     Unwatch(rq=1, watch=2),
     Done(rq=1, count=2, note="n"),
@@ -292,6 +303,8 @@ EXAMPLES: tuple[Message, ...] = (
         frames_waiting=7,
         alarm="disk full",
         lag=LoopLag(median_ms=0.5, p99_ms=2.5, most_ms=9.5),
+        holdback=HoldbackView(jobs=3, until_at=1e9, for_operator=1, slaves_away=2),
+        clock="the wall clock is ahead",
     ),
     Watching(rq=1, watch=2),
     Changed(

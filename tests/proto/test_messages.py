@@ -10,7 +10,7 @@ import pytest
 
 from drqueue.proto.codec import decode, encode
 from drqueue.proto.ids import AttemptKey, parse_attempt
-from drqueue.proto.link_messages import Hello, Message, Orders, Report, Started
+from drqueue.proto.link_messages import Beat, Hello, Message, Orders, Registered, Report, Started
 from drqueue.proto.messages import Request, Submit
 from drqueue.proto.model import Alternative, Depend, JobChange, LayerDepend, Needs, Offers, RunOrder, Share
 from drqueue.proto.tags import BY_TAG
@@ -27,7 +27,7 @@ def shortest(body: bytes) -> bytes:
 
 
 def golden(name: str) -> Message:
-    """The message whose bytes are kept under this name; "Hi+" is what "Hi" came to be."""
+    """The message whose bytes are kept under this name; "Hi+" is what "Hi" came to be, and so on."""
     return OLDER.get(name) or BY_NAME[name.rstrip("+")]
 
 
@@ -94,6 +94,21 @@ def test_a_start_without_its_process_is_read() -> None:
     assert decode(old) == Report(started=(Started(AttemptKey(7, 1, 4, 2), 1.5),))
 
 
+def test_f6_who_counts_nothing_and_tells_no_moment_is_read() -> None:
+    """Masters and slaves from before they said which word came, and which message of the link it is."""
+    beat, hello, registered, orders, report = (
+        decode(bytes.fromhex(GOLDEN[name])) for name in ("Beat", "Hello+", "Registered", "Orders+", "Report+")
+    )
+    assert isinstance(beat, Beat)
+    assert (beat.echo, beat.at, beat.seen) == (True, 0, 0)
+    assert isinstance(hello, Hello)
+    assert isinstance(registered, Registered)
+    assert (hello.at, registered.seen) == (0, 0)
+    assert isinstance(orders, Orders)
+    assert isinstance(report, Report)
+    assert (orders.nth, report.nth) == (0, 0)
+
+
 def test_who_knows_nothing_of_resources_and_limits_is_read() -> None:
     """What was added has defaults that mean what was so before: of older slaves, clients and masters."""
     hello, orders, submit = (decode(bytes.fromhex(GOLDEN[name])) for name in ("Hello", "Orders", "Submit"))
@@ -155,6 +170,12 @@ if __name__ == "__main__":
         "Report+",
         "Orders+",
         "Submit+",
+        "Welcome+",
+        "Beat+",
+        "Registered+",
+        "Hello++",
+        "Orders++",
+        "Report++",
         "Limits",
         "Shares",
         "Pools",
@@ -163,5 +184,7 @@ if __name__ == "__main__":
         "PutShare",
         "DropShare",
         "PutPool",
+        "Farm",
+        "ResumeFarm",
     ]
     print(json.dumps({name: encode(golden(name)).hex() for name in names}, indent=1))

@@ -28,7 +28,7 @@ from drqueue.proto.roles import Role
 from drqueue.proto.tickets import Claim, issue
 from drqueue.settings import SlaveSettings
 from drqueue.slave.daemon import Daemon
-from drqueue.slave.identity import load_or_create
+from drqueue.slave.identity import Machine, load_or_create
 from tests import secured
 from tests.slave.scripted_master import MasterLink, ScriptedMaster, SecureMaster
 from tests.slave.test_daemon import an_order, until
@@ -372,7 +372,7 @@ async def test_a_cloned_disk_is_another_slave_that_waits_to_be_approved(
     tmp_path: Path, master: SecureMaster, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "s").mkdir(0o700)
-    former = load_or_create(str(tmp_path / "s"), "s", "another machine's")
+    former = load_or_create(str(tmp_path / "s"), "s", Machine("another machine's"))
     write_access(str(tmp_path / "s/access.json"), [an_access(master)])
     async with a_daemon(tmp_path / "s"):
         pending = Rejected(code="pending", text="wait", retry=True)

@@ -19,7 +19,7 @@ from drqueue.proto.lines import Line, approval_code, encoded, secret_hash
 from drqueue.proto.link_messages import Join, Rejected
 from drqueue.slave import credentials
 from drqueue.slave.credentials import Joining, read_joining, write_joining
-from drqueue.slave.identity import load_or_create
+from drqueue.slave.identity import Machine, load_or_create
 from drqueue.slave.joining import Introduction, Joiner, JoinFailed, join
 from tests.slave.scripted_master import SecureMaster
 
@@ -374,9 +374,9 @@ def an_access(**fields: object) -> Access:
 
 
 def test_a_cloned_disk_sets_the_secret_aside_and_asks_with_one_of_its_own(tmp_path: Path) -> None:
-    former = load_or_create(str(tmp_path), "n1", "print")
+    former = load_or_create(str(tmp_path), "n1", Machine("print"))
     write_access(str(tmp_path / "access.json"), [an_access(), an_access(host="old", secret="s2")])
-    clone = load_or_create(str(tmp_path), "n1", "other")
+    clone = load_or_create(str(tmp_path), "n1", Machine("other"))
     assert clone.cloned
     assert clone.id != former.id
     assert ways(tmp_path) == []
@@ -385,15 +385,15 @@ def test_a_cloned_disk_sets_the_secret_aside_and_asks_with_one_of_its_own(tmp_pa
     assert kept is not None
     assert (kept.host, kept.port, kept.pin, kept.token) == ("10.0.0.1", 1234, "p", "")
     assert kept.secret not in ("s1", "s2")
-    assert load_or_create(str(tmp_path), "n1", "other") == clone
+    assert load_or_create(str(tmp_path), "n1", Machine("other")) == clone
     assert read_joining(str(tmp_path)) == kept
 
 
 def test_a_clone_of_one_that_was_still_asking_asks_with_a_secret_of_its_own(tmp_path: Path) -> None:
-    load_or_create(str(tmp_path), "n1", "print")
+    load_or_create(str(tmp_path), "n1", Machine("print"))
     kept = Joining(host="h", port=1, pin="p", secret="s", token="t", refused=True)
     write_joining(str(tmp_path), kept)
-    load_or_create(str(tmp_path), "n1", "other")
+    load_or_create(str(tmp_path), "n1", Machine("other"))
     asks = read_joining(str(tmp_path))
     assert asks is not None
     assert asks.secret != "s"
@@ -403,7 +403,7 @@ def test_a_clone_of_one_that_was_still_asking_asks_with_a_secret_of_its_own(tmp_
 def test_a_crash_between_both_steps_of_a_clone_gives_the_old_secret_to_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = load_or_create(str(tmp_path), "n1", "print")
+    first = load_or_create(str(tmp_path), "n1", Machine("print"))
     write_access(str(tmp_path / "access.json"), [an_access()])
 
     def power_cut(*_: object) -> None:
@@ -412,18 +412,18 @@ def test_a_crash_between_both_steps_of_a_clone_gives_the_old_secret_to_nobody(
     with monkeypatch.context() as patch:
         patch.setattr("drqueue.slave.identity.save", power_cut)
         with pytest.raises(KeyboardInterrupt):
-            load_or_create(str(tmp_path), "n1", "other")
+            load_or_create(str(tmp_path), "n1", Machine("other"))
     assert json.loads((tmp_path / "identity.json").read_text())["id"] == first.id
     assert ways(tmp_path) == []
-    assert load_or_create(str(tmp_path), "n1", "other").id != first.id
+    assert load_or_create(str(tmp_path), "n1", Machine("other")).id != first.id
     assert read_joining(str(tmp_path)) is not None
 
 
 def test_damaged_files_of_a_clone_go_aside_too(tmp_path: Path) -> None:
-    load_or_create(str(tmp_path), "n1", "print")
+    load_or_create(str(tmp_path), "n1", Machine("print"))
     (tmp_path / "access.json").write_text("{")
     (tmp_path / "access.json").chmod(0o600)
-    load_or_create(str(tmp_path), "n1", "other")
+    load_or_create(str(tmp_path), "n1", Machine("other"))
     assert not (tmp_path / "access.json").exists()
     assert read_joining(str(tmp_path)) is None
 

@@ -159,6 +159,7 @@ async def test_nobody_else_is_killed_for_a_keeper(
 ) -> None:
     """The lock names a process that is no keeper of this directory."""
     monkeypatch.setattr(keeper_health, "GONE_S", 0.2)
+    monkeypatch.setattr(supervisor, "UNBORN_S", 0.3)  # the lock names nobody, so the keeper counts as a child
     started = await still_running(ward, monkeypatch)
     keeper = ward.keeper_pid()
     stranger = os.posix_spawn("/bin/sleep", ["sleep", "600"], {}, setsid=True)  # noqa: ASYNC221 - it does not wait

@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -122,12 +122,12 @@ class Client:
         self.file = sock.makefile("rb")
 
     @classmethod
-    def start(cls, ward: Ward, linger: float = 30.0) -> "Client":
-        """Start a keeper and greet it."""
+    def start(cls, ward: Ward, linger: float = 30.0, before: Sequence[str] = ()) -> "Client":
+        """Start a keeper, by the words `before` its command line, and greet it."""
         ours, theirs = socket.socketpair()
-        argv = [*PYTHON, "-X", "utf8", keeper_link.KEEPER, str(ward.state), str(linger)]
+        argv = [*before, *PYTHON, "-X", "utf8", keeper_link.KEEPER, str(ward.state), str(linger)]
         actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)]
-        child = os.posix_spawn(sys.executable, argv, {}, file_actions=actions, setsid=True)
+        child = os.posix_spawn(argv[0], argv, {}, file_actions=actions, setsid=True)
         theirs.close()
         client = cls(ours, ward, child)
         assert client.greet() == []

@@ -137,7 +137,7 @@ _OTHER_WORDS: Mapping[str, tuple[str, ...]] = {
     "remove": ("delete",),
     "requeue": ("frame requeue",),
     "reset": ("frame reset",),
-    "resume": ("continue",),
+    "resume": ("continue", "farm resume"),
     "retry": ("frame requeue", "rerun"),
     "revoke": ("node revoke", "user revoke"),
     "rm": ("delete",),

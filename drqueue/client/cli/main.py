@@ -58,7 +58,7 @@ COMMANDS = {
     "frame": Entry("frames", "frame", "Kill, requeue, finish, reset or hurry frames."),
     "slaves": Entry("slaves", "slaves", "List slaves."),
     "slave": Entry("slaves", "slave", "Show a slave, or enable, limit, heal, forget one."),
-    "farm": Entry("farminfo", "farm", "Say who the master is and how the farm does."),
+    "farm": Entry("farminfo", "farm", "Say how the farm does, or resume it after a restore."),
     "doctor": Entry("doctor", "doctor", "Say what is well and what is not with the farm."),
     "limit": Entry("limits", "limit", "List, set and drop limits: licences, quotas."),
     "share": Entry("shares", "share", "List, set and drop shares of projects and users."),

@@ -30,6 +30,7 @@ _REASONS = {
     "timeout": "it ran longer than its time limit",
     "missing-output": "a declared output is missing",
     "log-limit": "its log became too large",
+    "oom": "memory ran out, and the kernel killed it",
     "bad-order": "a placeholder, a variable or the working directory cannot be used",
     "keeper-died": "how it ended is unknown, as its keeper died",
     "lease": "its slave was without the master for too long, and ended it",

@@ -19,8 +19,8 @@ from drqueue.proto.roles import Who
 
 #: What nodes and people may be called.
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-#: Who ends what a backup brought back.
-_RESTORED: Final = Who(name="the master", role="admin")
+#: Who restores a backup, and ends what it brought back.
+THE_MASTER: Final = Who(name="the master", role="admin")
 #: Seconds for which those that ask to be approved are kept.
 PENDING_S: Final = 86400.0
 
@@ -46,7 +46,7 @@ def end_gone(turn: Turn, gone: Collection[str]) -> None:
     for account in found:
         revoke(turn, [account], "this access was revoked")
         what = f"{account.kind} {account.name}: revoke"
-        turn.did(_RESTORED, what, f"it was gone before a backup brought {account.id} back")
+        turn.did(THE_MASTER, what, f"it was gone before a backup brought {account.id} back")
 
 
 def end_tickets(turn: Turn) -> None:
@@ -84,9 +84,12 @@ def tidy_name(text: str) -> str:
 
 
 def drop_old(turn: Turn) -> None:
-    """Drop lines that are past their time, and those that waited too long to be approved."""
+    """Drop lines that are past their time, and those that waited too long to be approved.
+
+    Whatever the wall clock says, by which they may be good no longer: it may be set right again.
+    """
     register, save = turn.state.register, turn.state.save
-    for record in list(register.expired(turn.wall, PENDING_S)):
+    for record in list(register.expired(turn.state.dates.today(turn.now), PENDING_S)):
         if isinstance(record, LineRecord):
             register.drop_line(record, save)
         else:

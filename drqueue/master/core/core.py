@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 from heapq import heappop
 from typing import Final
 
-from drqueue.master.core import depends, jobs, on_slave
-from drqueue.master.core.accounts import drop_old, end_gone, show_secret
+from drqueue.master.core import dates, depends, holdback, jobs, on_slave
+from drqueue.master.core.accounts import THE_MASTER, drop_old, end_gone, show_secret
 from drqueue.master.core.effects import Effect
 from drqueue.master.core.events import (
     ClientAsked,
@@ -56,14 +56,26 @@ class Core:
         *,
         from_backup: bool = False,
         gone: Collection[str] = (),
+        granted_s: float = 0.0,
     ) -> None:
-        """`gone`: ids of accounts that ended, whatever is saved."""
+        """`gone`: ids of accounts that ended, whatever is saved. `from_backup`: so is what is saved, and an
+        earlier master let slaves go on without one for `granted_s` at most."""
         self._turn = Turn(policy)
         self._turn.state.now = now
-        restore(self._turn.state, saved, now, wall)
+        from_backup = from_backup or saved.meta.get(holdback.ROW) == holdback.JUST_NOW
+        restore(
+            self._turn.state,
+            saved,
+            now,
+            wall,
+            lease_s=policy.lease_s,
+            granted_s=granted_s if from_backup else None,
+        )
+        self._turn.now = now
         if from_backup:
             leap(self._turn.state, policy.epoch)
-        self._turn.now = now
+            # By this its numbers are on record, too.
+            self._turn.did(THE_MASTER, "restore the database from a backup")
         end_gone(self._turn, gone)
         self._stopping = False
         self._settle()
@@ -105,6 +117,7 @@ class Core:
                 case Stopping():
                     self._on_stopping(event)
         on_slave.pass_deadlines(turn)
+        holdback.pass_deadlines(turn)
         forgive(turn)
         self._end_delays()
         self._settle()
@@ -133,10 +146,14 @@ class Core:
         return None if account is None or account.pending else account
 
     def next_wakeup(self) -> float | None:
-        """The earliest deadline: a lease's or a back-off's end, a slave forgiven, a job's start time."""
+        """The earliest deadline: a lease's, back-off's or hold-back's end, a slave forgiven, a start time."""
         state = self._turn.state
         dues = [state.delays[0][0]] if state.delays else []
-        some = (on_slave.next_deadline(self._turn), next_forgiven(state))
+        some = (
+            on_slave.next_deadline(self._turn),
+            next_forgiven(state),
+            state.holdback.next_deadline() if state.holdback is not None else None,
+        )
         dues += [due for due in some if due is not None]
         dues += [state.jobs[number].spec.not_before - state.wall_offset for number in state.timed]
         return min(dues, default=None)
@@ -150,8 +167,13 @@ class Core:
     def _on_clock(self, event: ClockRead) -> None:
         state = self._turn.state
         state.wall_offset = event.wall - self._turn.now
+        if state.dates.read(event.wall, self._turn.now):
+            self._turn.warn(state.dates.doubt(self._turn.now))
+        if self._turn.now - state.dates.kept_at >= dates.KEEP_S:
+            self._keep_date()
         fold(state, AT_ONCE_IDLE)
         drop_old(self._turn)
+        holdback.look_again(state)
         state.limits.prune()
         state.sharing.forget_idle(self._turn.now)
         if state.sharing.pools and self._turn.now - state.sharing.kept_at >= _KEEP_USAGE_S:
@@ -161,10 +183,12 @@ class Core:
             depends.recheck(self._turn, state.jobs[number])
         keep_s = self._turn.policy.keep_s
         if keep_s:
+            before = state.dates.today(self._turn.now) - keep_s
             old = [
                 job
                 for job in state.jobs.values()
-                if job.finished and not job.deleted and 0 < job.finished_at < event.wall - keep_s
+                # One that a clock finished in the past is as old as its submission at most.
+                if job.finished and not job.deleted and 0 < max(job.finished_at, job.submitted_at) < before
             ]
             for job in old[:_PURGE_AT_ONCE]:
                 jobs.delete(self._turn, job)
@@ -172,15 +196,22 @@ class Core:
     def _on_stopping(self, event: Stopping) -> None:
         self._stopping = True
         state = self._turn.state
+        state.stopping = True
         # Whoever has not been heard of in this life may still rely on what the former one granted.
         state.save.append(MetaRecord("lease_grant", str(max(event.grant_s, state.granted_s))))
         self._keep_usage()
+        self._keep_date()
         for link in self._turn.state.links:
             self._turn.tell(link, Grant(lease_s=event.grant_s))
 
     def _keep_usage(self) -> None:
         state = self._turn.state
         state.save.append(MetaRecord("usage", state.sharing.kept(self._turn.now, self._turn.wall)))
+
+    def _keep_date(self) -> None:
+        state, now = self._turn.state, self._turn.now
+        state.dates.kept_at = now
+        state.save.append(MetaRecord(dates.ROW, str(state.dates.today(now))))
 
     def _end_delays(self) -> None:
         state, now = self._turn.state, self._turn.now

@@ -21,6 +21,8 @@ from drqueue.proto.rules import frames_wanted
 
 #: What a job waits for that waits for no other job.
 START_TIME = "its start time"
+#: What jobs of a backup wait for, after a restore from it.
+RESTORED = "the end of leases given before the restore"
 
 
 #: Which of a job's layers (None: all of them), and what of it.
@@ -238,6 +240,8 @@ def relaid(layer: Layer) -> None:
 def derive(state: FarmState, job: Job, wall: float) -> None:
     """What a job, and each of its layers, waits for by what is known of its goals, and by the time."""
     waits = next((name for goal, name in job.waits if not goal.met), "")
+    if not waits and state.holdback is not None and job.id in state.holdback.dues:
+        waits = RESTORED
     if not waits and job.spec.not_before > wall:
         waits = START_TIME
         state.timed.add(job.id)

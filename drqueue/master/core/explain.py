@@ -9,11 +9,13 @@ Rules of this file:
 
 from collections.abc import Iterator
 from itertools import chain, islice
+from math import inf
 from typing import Final
 
 from drqueue.master.core.amounts import Ask, plain
 from drqueue.master.core.attempt import Attempt
 from drqueue.master.core.depends import START_TIME, Progress, frame_waits, progress
+from drqueue.master.core.holdback import Holdback
 from drqueue.master.core.layer import Layer
 from drqueue.master.core.leases import give_up_at
 from drqueue.master.core.limits import Claim
@@ -130,11 +132,16 @@ def _given_up(turn: Turn, attempt: Attempt) -> float | None:
 
 
 def _unreachable(turn: Turn, attempt: Attempt) -> str:
-    text = f"it may still run on slave {attempt.slave.name}, which cannot be reached: it goes elsewhere "
+    what = "an earlier attempt at it" if attempt.orphan else "it"
+    then = "starts" if attempt.orphan else "goes elsewhere"
+    text = f"{what} may still run on slave {attempt.slave.name}, which cannot be reached: it {then} "
     until = give_up_at(turn.state, attempt, turn.policy.requeue_fast_s)
     if until is None:
         return text + "only when that slave is declared dead, for its job says to hold on to it"
-    return text + f"when that slave's lease ends, in {span(until - turn.now)}, or when it is declared dead"
+    ends = "that slave's lease ends"
+    if attempt.row.on_unreachable == "requeue-fast":
+        ends = "that slave was silent for long enough, by its job's requeue-fast"
+    return text + f"when {ends}, in {span(until - turn.now)}, or when it is declared dead"
 
 
 # -- what holds back a whole job ---------------------------------------------------------------------------
@@ -149,6 +156,8 @@ def _of_job(turn: Turn, job: Job, waiting: int) -> Iterator[Reason]:
     for one in progress(job.waits):
         if not one.met:
             yield _depends("it", one, waiting)
+    if turn.state.holdback is not None and job.id in turn.state.holdback.dues:
+        yield _restored(turn, turn.state.holdback, job, waiting)
     if job.spec.not_before > turn.wall:
         text = f"it waits for {START_TIME}, in {span(job.spec.not_before - turn.wall)}"
         yield Reason(code="not-before", text=text, count=waiting, until_at=job.spec.not_before)
@@ -156,6 +165,34 @@ def _of_job(turn: Turn, job: Job, waiting: int) -> Iterator[Reason]:
     if limit and job.live >= limit:
         text = f"the job runs {many(job.live, 'frame')}, its limit is {limit:,}"
         yield Reason(code="max-running", text=text, count=waiting)
+
+
+def _restored(turn: Turn, held: Holdback, job: Job, waiting: int) -> Reason:
+    """What may still run of a job of a backup, and when it goes on."""
+    strangers = held.strangers.get(job.id, {})
+    linked = sorted((key, slave.name) for key, slave in strangers.items() if slave.link is not None)
+    until, name = held.until(job.id), ""
+    text = "it came back with a backup, and "
+    if linked:
+        name = linked[0][1]
+        more = " among others" if any(slave != name for _key, slave in linked) else ""
+        verb = "is" if len(linked) == 1 else "are"
+        text += (
+            f"{many(len(linked), 'frame')} of it that began since {verb} being stopped on slave {name}{more}"
+        )
+    elif until == inf:
+        text += (
+            "frames of it that began since may still run out of reach, for it says to hold on to them: "
+            "it goes on when an operator vouches that none does (drqueue farm resume)"
+        )
+    else:
+        text += (
+            "frames of it that began since may still run out of reach: it goes on when the last lease is "
+            f"over, in {span(until - turn.now)}, or when an operator vouches that none does "
+            "(drqueue farm resume)"
+        )
+    at = turn.state.wall(until) if until < inf else 0.0
+    return Reason(code="restored", text=text, count=waiting, name=name, until_at=at)
 
 
 def _depends(who: str, one: Progress, count: int) -> Reason:
@@ -201,8 +238,28 @@ def _of_layer(turn: Turn, layer: Layer, index: int | None) -> Iterator[Reason]:
     if layer.dying:
         dying = layer.waiting_for_dying()
         if index in dying if index is not None else len(dying) == len(layer.waiting) > 0:
-            count = 1 if index is not None else len(dying)
-            yield Reason(code="ending", text="an earlier attempt at it is still being stopped", count=count)
+            yield _dying(turn, layer, 1 if index is not None else len(dying), index)
+
+
+def _dying(turn: Turn, layer: Layer, count: int, index: int | None) -> Reason:
+    """Frames that wait for the end of earlier attempts: of one of those out of reach, until when."""
+    mine = range(layer.size) if index is None else (index,)
+    keys = [
+        key
+        for key, numbers in layer.dying.items()
+        if any(layer.chunks.chunk_of(number) in mine for number in numbers)
+    ]
+    away = [turn.state.attempts[key] for key in sorted(keys) if turn.state.attempts[key].slave.link is None]
+    if not away:
+        return Reason(code="ending", text="an earlier attempt at it is still being stopped", count=count)
+    # A frame starts when all of them are over, the first frame of a layer when those of one are.
+    pick = min if index is None else max
+    one = pick(away, key=lambda attempt: _given_up(turn, attempt) or inf)
+    text = _unreachable(turn, one)
+    if index is None:
+        text = f"of frame {one.number}: {text}"
+    until = _given_up(turn, one) or 0.0
+    return Reason(code="unreachable", text=text, count=count, name=one.slave.name, until_at=until)
 
 
 def _held(layer: Layer, index: int, alone: bool) -> Reason:

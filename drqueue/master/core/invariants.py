@@ -36,6 +36,8 @@ def check(state: FarmState) -> None:
         assert attempt.orphan == (key in attempt.layer.dying), f"attempt {key}: dying is wrong"
         if not attempt.orphan:
             assert attempt.layer.live.get(attempt.index) is attempt, f"attempt {key}: not its frame's"
+    unfinished = {job.id for job in state.jobs.values() if not job.finished and not job.deleted}
+    assert unfinished == state.unfinished, "which jobs are not finished is wrong"
     held = sum(len(slave.live) for slave in state.slaves.values())
     assert held == len(state.attempts), f"{held} attempts on slaves, {len(state.attempts)} in all"
     _check_register(state)

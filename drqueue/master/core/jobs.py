@@ -15,6 +15,8 @@ from drqueue.master.core.turn import Turn
 from drqueue.proto.ids import FrameKey
 from drqueue.proto.model import JobSpec
 
+#: Jobs that a farm may have that are not finished.
+JOBS_MOST = 100_000
 #: More frames than this are requeued without keeping a row each for their attempt numbers.
 _FEW = 1000
 
@@ -53,6 +55,7 @@ def settle(turn: Turn, job: Job) -> None:
     if finished != job.finished:
         job.finished = finished
         job.finished_at = turn.wall if finished else 0.0
+        (state.unfinished.discard if finished else state.unfinished.add)(job.id)
         if finished and job.spec.mail_when_finished:
             turn.mail(_mail(job))
         state.save.append(job.record())
@@ -170,6 +173,7 @@ def delete(turn: Turn, job: Job) -> int:
     state = turn.state
     attempts = live_attempts(job)
     job.deleted = True
+    state.unfinished.discard(job.id)
     job.note_waiting()
     state.save.append(job.record())
     cancelling.leave(turn, job)

@@ -4,7 +4,7 @@ from contextlib import suppress
 
 from msgspec import UNSET, UnsetType, structs
 
-from drqueue.master.core import cancelling, cycles, depends, jobs, on_slave, queries
+from drqueue.master.core import cancelling, cycles, depends, holdback, jobs, on_slave, queries
 from drqueue.master.core.ahead import ask_back
 from drqueue.master.core.events import ClientAsked
 from drqueue.master.core.impossible import impossible
@@ -28,6 +28,7 @@ from drqueue.proto.messages import (
     FrameVerb,
     JobVerb,
     Request,
+    ResumeFarm,
     SetLimits,
     SlaveVerb,
     Submit,
@@ -85,6 +86,8 @@ def _asked(turn: Turn, client: int, request: Request, who: Who, fresh: str) -> s
             _slave_verb(turn, client, request)
         case SetLimits():
             _wish(turn, client, request)
+        case ResumeFarm():
+            turn.done(client, request, *holdback.vouch(turn))
         case _ if isinstance(request, Change):
             turn.answer(client, change_sharing(turn, request))
         case AddLine():
@@ -120,6 +123,12 @@ def _submit(turn: Turn, client: int, request: Submit, who: Who) -> str | None:
     in_vain = cycles.dangling(turn.state, spec)
     if in_vain is not None:
         raise Refused(*in_vain)
+    if len(turn.state.unfinished) >= jobs.JOBS_MOST:
+        raise Refused(
+            "too-many",
+            f"{len(turn.state.unfinished):,} jobs are not finished, and no farm takes more: wait until some "
+            "are, or delete some",
+        )
     note = ""
     if spec.on_unreachable == "requeue-fast":
         note = (

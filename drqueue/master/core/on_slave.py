@@ -17,6 +17,7 @@ from typing import cast
 
 from msgspec import structs
 
+from drqueue.master.core import holdback
 from drqueue.master.core.ahead import ask_back
 from drqueue.master.core.attempt import Attempt
 from drqueue.master.core.attempts import end
@@ -205,6 +206,7 @@ def _reconcile(turn: Turn, slave: Slave, event: SlaveLinked) -> None:
     for key in running | ended:
         if key not in slave.live:
             _never_give(turn, key)
+    holdback.linked(turn, slave, running)
 
 
 def _never_give(turn: Turn, key: AttemptKey) -> None:
@@ -260,6 +262,7 @@ def _unlinked(turn: Turn, slave: Slave) -> None:
         # Perhaps it never heard that.
         slave.ends_tickets = True
     slave.may_keep.clear()
+    holdback.unlinked(turn, slave)
     slave.heard_at = turn.state.wall(slave.heard)
     turn.state.silent[slave.id] = slave
     heappush(turn.state.silent_dues, (_next_due(turn, slave), slave.id))
@@ -356,6 +359,7 @@ def _exited(turn: Turn, slave: Slave, link: int, exited: Exited) -> None:
         may_keep[key] = None
         if len(may_keep) > _LOGS_MOST:
             del may_keep[next(iter(may_keep))]
+    holdback.ended(turn, key)
     turn.noted(link, key)
 
 
@@ -410,7 +414,11 @@ def _next_due(turn: Turn, slave: Slave) -> float:
 def end_grant(turn: Turn) -> None:
     """A grant binds no later life of the master than that in which the last who relied on it is heard of."""
     state = turn.state
-    if state.granted_s and not any(slave.live and not slave.greeted for slave in state.slaves.values()):
+    if (
+        state.granted_s
+        and not state.stopping
+        and not any(slave.live and not slave.greeted for slave in state.slaves.values())
+    ):
         state.granted_s = 0.0
         state.save.append(MetaRecord("lease_grant", "0"))
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from drqueue.master.core import holdback
 from drqueue.master.core.amounts import plain
 from drqueue.master.core.attempt import Attempt
 from drqueue.master.core.layer import FrameState, Layer
@@ -424,4 +425,6 @@ def farm_info(state: FarmState, rq: int, farm: str, epoch: int, software: str) -
         cores_used=plain(sum(s.used_cores for s in state.slaves.values())),
         frames_running=len(state.attempts),
         frames_waiting=waiting,
+        holdback=holdback.view(state),
+        clock=state.dates.doubt(state.now),
     )

@@ -15,6 +15,10 @@ CODES: Final[Mapping[str, tuple[str, str]]] = {
         "the job stopped by itself, because so many attempts failed",
         "read `drqueue log`, mend the cause, `drqueue continue ID`",
     ),
+    "restored": (
+        "it came back with a backup, and frames of it that began since may still run out of reach",
+        "see [backup and restore](#backup-and-restore)",
+    ),
     "not-before": ("its start time has not come", "wait, or give it another"),
     "dependency": ("it waits for frames of another layer or job", "look at those"),
     "back-off": ("it failed and is tried again soon", "`drqueue log ID FRAME`, `drqueue attempts ID FRAME`"),

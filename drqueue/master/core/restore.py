@@ -1,12 +1,13 @@
 """Records -> FarmState, through the same constructors that a running master uses.
 
-Absent slaves get their full lease from the master's start on before their frames go elsewhere.
+Absent slaves get their full lease from the master's start on before their frames go elsewhere. After a
+restore from a backup all of its jobs wait: see `holdback`.
 """
 
 from heapq import heappush
 from math import inf
 
-from drqueue.master.core import depends
+from drqueue.master.core import dates, depends, holdback
 from drqueue.master.core.amounts import Ask, milli
 from drqueue.master.core.attempt import Attempt, History
 from drqueue.master.core.folding import got_rows
@@ -22,8 +23,19 @@ _LEAP = 1000
 _AUDIT_LEAP = 10_000_000
 
 
-def restore(state: FarmState, saved: Saved, now: float, wall: float) -> None:
-    """Fill an empty state. ValueError where the rows contradict each other."""
+def restore(
+    state: FarmState,
+    saved: Saved,
+    now: float,
+    wall: float,
+    *,
+    lease_s: float,
+    granted_s: float | None = None,
+) -> None:
+    """Fill an empty state. ValueError where the rows contradict each other.
+
+    `lease_s` is the farm's. `granted_s`: a backup was restored just now, after such a grant of a master's.
+    """
     state.started, state.started_wall = now, wall
     state.wall_offset = wall - now
     state.gone_tokens.restore(saved.meta)
@@ -78,12 +90,23 @@ def restore(state: FarmState, saved: Saved, now: float, wall: float) -> None:
         if slave.live:
             state.silent[slave.id] = slave
             heappush(state.silent_dues, (-inf, slave.id))
+    state.dates = dates.Dates(_known_date(state, saved.meta.get(dates.ROW, ""), wall), now)
+    holdback.begin(state, saved.meta.get(holdback.ROW, ""), lease_s, granted_s)
     for job in state.jobs.values():
         if not job.deleted:
             depends.wire(state, job)
             depends.derive(state, job, wall)
         job.note_waiting()
         state.unsettled.add(job.id)
+
+
+def _known_date(state: FarmState, kept: str, wall: float) -> float:
+    """A time that the wall clock reached; where nobody kept one, the latest that a row tells of."""
+    if kept:
+        return float(kept)
+    told = [job.moved_at for job in state.jobs.values()]
+    told += [slave.heard_at for slave in state.slaves.values() if slave.heard_at]
+    return max(told, default=wall)
 
 
 def _layer(job: Job, number: int) -> Layer:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from drqueue.master.core.attempt import Attempt
 from drqueue.master.core.audit import AuditTrail
+from drqueue.master.core.dates import Dates
 from drqueue.master.core.demand import Demands
 from drqueue.master.core.fairness import Sharing, change
 from drqueue.master.core.lanes import Lanes
@@ -28,6 +29,7 @@ from drqueue.proto.model import (
 
 if TYPE_CHECKING:
     from drqueue.master.core.depends import Goal, Scope, Wait
+    from drqueue.master.core.holdback import Holdback
 
 
 class Job:
@@ -215,10 +217,14 @@ class FarmState:
         self.waits = PoolWaits()
         #: Jobs that wait for their start time.
         self.timed: set[int] = set()
+        #: Jobs of a backup that are held back after a restore, while there are any.
+        self.holdback: Holdback | None = None
         #: Jobs of which attempts ended or frames came back in this step.
         self.unsettled: set[int] = set()
         self.register = Register()
         self.audit = AuditTrail()
+        #: Jobs that are neither finished nor deleted.
+        self.unfinished: set[int] = set()
         self.next_job = 0
         self.next_slave = 0
         self.served = 0
@@ -226,8 +232,12 @@ class FarmState:
         #: wall clock - core's clock, as last read.
         self.wall_offset = 0.0
         self.started_wall = 0.0
+        #: Which date it is where something is dropped for its age.
+        self.dates = Dates(0.0, 0.0)
         #: The lease granted when the master last stopped in good order; for slaves not greeted yet.
         self.granted_s = 0.0
+        #: This life ends in good order, and granted as much to all it could reach.
+        self.stopping = False
         self.save: list[AnyRecord] = []
         #: Layers of which the sums changed in this step.
         self.summed: dict[Layer, None] = {}
@@ -259,6 +269,8 @@ class FarmState:
         self.jobs[job.id] = job
         if job.token:
             self.tokens[job.token] = job.id
+        if not job.finished and not job.deleted:
+            self.unfinished.add(job.id)
         job.note_waiting()
         return job
 
@@ -269,6 +281,7 @@ class FarmState:
             layer.go()
         self.hungry.pop(job.id, None)
         self.timed.discard(job.id)
+        self.unfinished.discard(job.id)
         self.tokens.pop(job.token, None)
         self.dependents.pop(job.id, None)
 

@@ -9,7 +9,8 @@ Rules of this file:
    and have worked nowhere; or two bad jobs would take a whole farm.
 4. A sick slave gets no new frames until somebody heals it, or its machine was started anew.
 5. A job stops by itself after `max_failures` failed attempts since it last went on; what runs ends normally.
-6. Ends that are nobody's failure (lost, killed, stopped hard, requeued, superseded) count nowhere.
+6. Memory that ran out is the frame's failure, and no sign that its slave is sick: what took it is not known.
+7. Ends that are nobody's failure (lost, killed, stopped hard, requeued, superseded) count nowhere.
 """
 
 from heapq import heappop, heappush
@@ -25,6 +26,7 @@ from drqueue.proto.roles import Who
 #: Whom the audit names where the master did something of itself.
 MYSELF: Final = Who(name="the master", role="admin")
 _HOW_MOST: Final = 120
+OOM: Final = "oom"
 
 
 def ended(turn: Turn, attempt: Attempt, row: AttemptRecord) -> None:
@@ -34,7 +36,8 @@ def ended(turn: Turn, attempt: Attempt, row: AttemptRecord) -> None:
     elif row.outcome == "failed":
         job = attempt.layer.job
         _avoid(turn, job, attempt.slave)
-        _doubt(turn, attempt, row)
+        if row.reason != OOM:
+            _doubt(turn, attempt, row)
         _stop(turn, attempt, row)
 
 

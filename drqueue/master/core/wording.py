@@ -32,6 +32,7 @@ from drqueue.proto.messages import (
     ListSlaves,
     ReadLog,
     Request,
+    ResumeFarm,
     SetLimits,
     SlaveVerb,
     Submit,
@@ -163,6 +164,7 @@ def _look(request: Request, names: Names | None) -> str:
 
 _LOOKS: Mapping[type[Request], str] = {
     FarmInfo: "see the farm",
+    ResumeFarm: "resume the farm",
     ListAudit: "read the audit",
     ListJobs: "list jobs",
     ListLimits: "list limits",

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from drqueue import failpoints
 from drqueue.master.storage import StorageCorrupt, StorageError
 from drqueue.master.storage.integrity import check_integrity
 from drqueue.statefile import sync_dir
@@ -172,6 +173,8 @@ def migrate(connection: sqlite3.Connection, path: str, version: int, migrations:
     try:
         for statements in migrations[version:]:
             for statement in statements:
+                if failpoints.ACTIVE:
+                    failpoints.hit("migration-step")
                 if isinstance(statement, str):
                     connection.execute(statement)
                 else:
@@ -208,6 +211,8 @@ def copy_database(copy: Callable[[sqlite3.Connection], None], path: str, mark: s
             target.close()
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
+        if failpoints.ACTIVE:
+            failpoints.hit("backup-rename")
         os.rename(temporary, path)
         sync_dir(os.path.dirname(path))
     except BaseException:

@@ -18,6 +18,7 @@ from typing import Final, NoReturn, cast
 
 import msgspec
 
+from drqueue import failpoints
 from drqueue.master.core.records import (
     AccountForget,
     AnyRecord,
@@ -131,6 +132,8 @@ class SqliteStorage:
     def commit(self, records: Sequence[AnyRecord]) -> None:
         """Write the rows in one transaction, those of a kind together, in order."""
         with self._transaction("save"):
+            if failpoints.ACTIVE:
+                failpoints.hit("commit-before")
             waiting: dict[type, list[AnyRecord]] = {}
             for record in records:
                 kind = type(record)
@@ -141,6 +144,10 @@ class SqliteStorage:
                     self._put_all(waiting)
                     self._forget(record)
             self._put_all(waiting)
+            if failpoints.ACTIVE:
+                failpoints.hit("commit-within")
+        if failpoints.ACTIVE:
+            failpoints.hit("commit-after")
 
     def _put_all(self, waiting: dict[type, list[AnyRecord]]) -> None:
         for kind, records in waiting.items():
@@ -359,6 +366,8 @@ class SqliteStorage:
         def between(*_: int) -> None:
             if self._closing:
                 raise InterruptedError
+            if failpoints.ACTIVE:
+                failpoints.hit("backup-step")
             time.sleep(_BACKUP_PAUSE_S)  # SQLite's lock is not fair: without it commits would wait long
 
         # So that the check of a large copy does not hold up a stop.

@@ -6,22 +6,26 @@ Rules: an epoch is on the disk, in both, before anybody hears of it; a bound is 
 reaches it is handed out, by many ids at once; an account that ends is noted before that is committed, and
 one that begins is struck off; where the two files contradict each other nothing is guessed. Lines, and nodes
 that waited to be approved, do not come back with a backup: what was used up or rejected since would be good
-again.
+again. The longest grant of time that slaves may still count on is noted before it is said to them.
 
 `master.open` holds the epoch of a master that has not ended in good order. While it stands, `master.db-wal`
 holds commits, or at least its last epoch; the database itself holds that epoch, too. So a log that is gone is
 told from a database that was restored. A state of an older version has no such file, and is accepted.
 """
 
+import math
 import os
 import secrets
+import threading
 from collections.abc import Mapping, Sequence
 from typing import cast
 
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from drqueue import log
+from drqueue import failpoints, log
+from drqueue.master.core.holdback import JUST_NOW
+from drqueue.master.core.holdback import ROW as META_RESTORED
 from drqueue.master.core.records import AccountForget, AccountRecord, AnyRecord, LineForget, MetaRecord
 from drqueue.master.storage import StorageCorrupt, StorageError, StorageFull
 from drqueue.master.storage.backups import NO_ROOM
@@ -48,11 +52,14 @@ RESERVED = 1000
 #: Accounts that are gone, of which farm.json tells; the oldest are dropped first.
 GONE_MOST = 20_000
 
+#: What may have been granted where nobody noted it: a farm.json of an older version, or one written by hand.
+UNKNOWN_GRANT_S = 86400.0
+
 
 class FarmFile(Struct, frozen=True):
     """What farm.json says. Ids of jobs and slaves below `jobs` and `slaves` may have been handed out.
 
-    `gone`: ids of accounts that ended, oldest first.
+    `gone`: ids of accounts that ended, oldest first. `granted_s`: see `OpenState`.
     """
 
     farm: str
@@ -60,6 +67,7 @@ class FarmFile(Struct, frozen=True):
     jobs: int = 0
     slaves: int = 0
     gone: tuple[str, ...] = ()
+    granted_s: float = 0.0
 
 
 #: Of rows of these kinds farm.json tells, too; by far the most are of others.
@@ -73,6 +81,7 @@ class FarmStorage(SqliteStorage):
         """As its base, once the log is found good: raises StorageCorrupt where it is not."""
         self._farm_path = farm_path
         self._farm: FarmFile | None = None
+        self._farm_turn = threading.Lock()
         self._open_path = open_path
         self._runs = False
         self._found = _look_at_log(path)
@@ -105,25 +114,22 @@ class FarmStorage(SqliteStorage):
         _write_farm(self._farm_path, farm)
         self._farm = farm
 
+    def note_grant(self, seconds: float, *, longest: bool = False) -> None:
+        """See `OpenState`. May be called beside a commit. `longest`: a longer one that is noted stays."""
+        with self._farm_turn:
+            if self._farm is None:
+                raise StorageError(f"{self._farm_path} is not kept yet")
+            granted = max(seconds, self._farm.granted_s) if longest else seconds
+            if granted != self._farm.granted_s:
+                self._raise(replace(self._farm, granted_s=granted))
+
     def commit(self, records: Sequence[AnyRecord]) -> None:
         """Raise the bounds where these rows reach them, then write the rows."""
         if self._farm is not None and not _TOLD.isdisjoint(map(type, records)):
-            jobs, slaves, gone = self._farm.jobs, self._farm.slaves, self._farm.gone
-            for record in records:
-                if type(record) is AccountForget:
-                    if record.id not in gone:
-                        gone = (*gone[1 - GONE_MOST :], record.id)
-                elif type(record) is AccountRecord:
-                    if record.id in gone:
-                        gone = tuple([number for number in gone if number != record.id])
-                elif type(record) is MetaRecord:
-                    if record.name == META_NEXT_JOB and int(record.value) > jobs:
-                        jobs = int(record.value) + RESERVED
-                    elif record.name == META_NEXT_SLAVE and int(record.value) > slaves:
-                        slaves = int(record.value) + RESERVED
-            farm = replace(self._farm, jobs=jobs, slaves=slaves, gone=gone)
-            if farm != self._farm:
-                self._raise(farm)
+            with self._farm_turn:
+                farm = _reaching(self._farm, records)
+                if farm != self._farm:
+                    self._raise(farm)
         super().commit(records)
 
     def _release(self) -> None:
@@ -150,12 +156,34 @@ class FarmStorage(SqliteStorage):
             log.warning("cannot note that the master ended in good order", why=error)
 
     def _raise(self, farm: FarmFile) -> None:
+        if failpoints.ACTIVE:
+            failpoints.hit("bounds-before")
         try:
             self.keep(farm)
         except StateError as error:
             cause = error.__cause__
             full = isinstance(cause, OSError) and cause.errno in (*NO_ROOM, *NO_FILES)
             raise (StorageFull if full else StorageError)(str(error)) from error
+        if failpoints.ACTIVE:
+            failpoints.hit("bounds-after")
+
+
+def _reaching(farm: FarmFile, records: Sequence[AnyRecord]) -> FarmFile:
+    """What must be noted before these rows are committed."""
+    jobs, slaves, gone = farm.jobs, farm.slaves, farm.gone
+    for record in records:
+        if type(record) is AccountForget:
+            if record.id not in gone:
+                gone = (*gone[1 - GONE_MOST :], record.id)
+        elif type(record) is AccountRecord:
+            if record.id in gone:
+                gone = tuple([number for number in gone if number != record.id])
+        elif type(record) is MetaRecord:
+            if record.name == META_NEXT_JOB and int(record.value) > jobs:
+                jobs = int(record.value) + RESERVED
+            elif record.name == META_NEXT_SLAVE and int(record.value) > slaves:
+                slaves = int(record.value) + RESERVED
+    return replace(farm, jobs=jobs, slaves=slaves, gone=gone)
 
 
 class OpenState(Struct, frozen=True):
@@ -163,14 +191,28 @@ class OpenState(Struct, frozen=True):
 
     `restored`: the database is a copy of an earlier one, so ids go on above all that were reserved.
     `gone`: ids of accounts that ended, also of those that a copy knows as good.
+    `granted_s`: the longest time in seconds for which an earlier master let slaves go on without one; 0.0:
+    none that can still last. The database may be older than that grant.
     """
 
     farm: str
     epoch: int
     lock_fd: int
-    storage: SqliteStorage
+    storage: FarmStorage
     restored: bool = False
     gone: tuple[str, ...] = ()
+    granted_s: float = 0.0
+
+    def note_grant(self, seconds: float) -> None:
+        """Note a grant, before any slave is told: the longest counts. Raises StorageError, StorageFull.
+
+        Once it is noted, a start says so until `forget_grant`. From any thread.
+        """
+        self.storage.note_grant(seconds, longest=True)
+
+    def forget_grant(self) -> None:
+        """Strike off what was granted: no slave counts on it any more. Raises as `note_grant`."""
+        self.storage.note_grant(0.0)
 
     def close(self) -> None:
         """Release the database, then the directory."""
@@ -194,7 +236,7 @@ def open_state(state_dir: str) -> OpenState:
     except BaseException:
         os.close(lock_fd)
         raise
-    return OpenState(farm.farm, farm.epoch, lock_fd, storage, restored, farm.gone)
+    return OpenState(farm.farm, farm.epoch, lock_fd, storage, restored, farm.gone, farm.granted_s)
 
 
 def _next_epoch(path: str, storage: FarmStorage) -> tuple[FarmFile, bool]:
@@ -231,6 +273,7 @@ def _next_epoch(path: str, storage: FarmStorage) -> tuple[FarmFile, bool]:
         max(saved.jobs, jobs),
         max(saved.slaves, slaves),
         saved.gone,
+        saved.granted_s,
     )
     records: list[AnyRecord] = [MetaRecord(META_FARM, farm.farm), MetaRecord(META_EPOCH, str(farm.epoch))]
     if restored:
@@ -238,11 +281,14 @@ def _next_epoch(path: str, storage: FarmStorage) -> tuple[FarmFile, bool]:
             MetaRecord(META_NEXT_JOB, str(farm.jobs)),
             MetaRecord(META_NEXT_SLAVE, str(farm.slaves)),
             MetaRecord(META_BACKUP, ""),
+            MetaRecord(META_RESTORED, JUST_NOW),
         ]
         rows = storage.load()
         records += [LineForget(line.token_hash) for line in rows.lines]
         records += [AccountForget(account.id) for account in rows.accounts if account.pending]
     storage.commit(records)
+    if failpoints.ACTIVE:
+        failpoints.hit("epoch-within")
     storage.run(farm)
     return farm, restored
 
@@ -289,13 +335,16 @@ def _read_farm(path: str) -> FarmFile | None:
         return None
     farm, *numbers = (value.get("farm"), value.get("epoch"), value.get("jobs", 0), value.get("slaves", 0))
     gone = value.get("gone", [])
+    granted = value.get("granted_s", UNKNOWN_GRANT_S)
     named = isinstance(gone, list) and all(isinstance(number, str) for number in gone)
     if (
         not isinstance(farm, str)
         or not farm
         or any(type(n) is not int or n < 0 for n in numbers)
+        or type(granted) not in (int, float)
+        or not 0 <= cast(float, granted) < math.inf
         or not named
     ):
         raise StateError(f"{path} is damaged: it must hold a farm's id and an epoch; restore it")
     epoch, jobs, slaves = cast(list[int], numbers)
-    return FarmFile(farm, epoch, jobs, slaves, tuple(cast(list[str], gone)))
+    return FarmFile(farm, epoch, jobs, slaves, tuple(cast(list[str], gone)), float(cast(float, granted)))

@@ -191,6 +191,9 @@ class Core:
         ]
 
     def _granted(self, event: Granted) -> None:
+        if not self.state.linked:
+            # Of a master that was refused.
+            return
         self.state.grant_s = event.lease_s
         self._heard(keep=True)
 

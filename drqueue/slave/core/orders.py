@@ -17,6 +17,8 @@ from drqueue.slave.core.effects import Effect, Prepare, RemoveScratch, Start, Ve
 from drqueue.slave.core.processes import (
     KEEPER_DIED,
     LOG_LIMIT,
+    OOM,
+    PERHAPS_OOM,
     ForgetProcess,
     LaunchFailed,
     ProcessEnded,
@@ -203,6 +205,12 @@ class Work:
         reason, text = event.reason, ""
         if attempt.stop_reason:
             reason, text = attempt.stop_reason, attempt.stop_text
+        elif reason in (OOM, PERHAPS_OOM) and _took_it_well(event, attempt.order):
+            reason = ""
+        elif reason == PERHAPS_OOM:
+            reason, text = "", "killed, perhaps as memory ran out"
+        elif reason == OOM:
+            text = f"memory ran out, and the kernel killed it (its peak: {event.peak_bytes / _MB:.0f} MB)"
         elif reason:
             text = _REASON_TEXTS.get(reason, "")
         started_at = event.started_at or attempt.started_at
@@ -355,3 +363,8 @@ def _replaced(exit_: Exit, reason: str, text: str) -> Exit:
         peak_mb=exit_.peak_mb,
         log_bytes=exit_.log_bytes,
     )
+
+
+def _took_it_well(event: ProcessEnded, order: RunOrder) -> bool:
+    """Whether but a child of the command was killed: it ended by itself, with a code that means success."""
+    return succeeded(Exit(code=event.code, signal=event.signal), order.success_exit_codes)

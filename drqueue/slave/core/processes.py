@@ -16,6 +16,8 @@ SPAWN_FAILED = "spawn-failed"
 
 # Reasons of ProcessEnded, besides "" for a process that ended by itself or by a signal.
 LOG_LIMIT = "log-limit"
+OOM = "oom"
+PERHAPS_OOM = "perhaps-oom"  # it was killed, by nobody here, and memory ran out sometime while it ran
 KEEPER_DIED = "keeper-died"
 
 
@@ -30,6 +32,8 @@ class Launch(Struct, frozen=True):
     `log_cap` is in bytes; with `reuse_log` a log that stayed empty may be gone in the end. With `scratch` the
     working directory is made first (0700) where it is missing; whoever asked for it removes it. `user` is
     another user that it runs as (uid, gid, further groups); then a scratch directory must not be there yet.
+    `group`: it gets a cgroup of its own where it can, with the most processes and threads and the most memory
+    in bytes that it may have (0: any amount).
     """
 
     key: AttemptKey
@@ -43,6 +47,7 @@ class Launch(Struct, frozen=True):
     user: tuple[int, int, tuple[int, ...]] | None = None
     reuse_log: bool = False
     base_env: Mapping[str, str] = {}
+    group: tuple[int, int] | None = None
 
 
 class SignalTree(Struct, frozen=True):

@@ -1,0 +1,474 @@
+"""The master's core against its model, while anything happens: verbs, exits, silence, crashes, old backups.
+
+Nodes here are what real ones promise to be, and liars in one rule. The master may be killed after what it
+decided was committed and said, after it was committed alone, and before; and a backup may take its place.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from drqueue.master.core.core import Core
+from drqueue.master.core.effects import Effect, Tell, Unlink
+from drqueue.master.core.events import ClientAsked, Event, SlaveLinked, SlaveSaid, SlaveUnlinked, Stopping
+from drqueue.master.core.invariants import check
+from drqueue.master.core.records import MetaRecord
+from drqueue.master.core.turn import Policy
+from drqueue.master.storage.memory import MemoryStorage
+from drqueue.proto.ids import AttemptKey
+from drqueue.proto.link_messages import Exited, Held, Orders, Report, Started
+from drqueue.proto.messages import FrameVerb, JobVerb, Refusal, SlaveVerb, Submit, Submitted
+from drqueue.proto.model import Exit, Needs, RunOrder
+from drqueue.proto.sharing_messages import PutLimit
+from tests.builders import ADMIN, LOCAL_NODE, WALL, CoreFarm, a_hello, a_job, badly, well
+from tests.master.model import Frame, Job, Model
+
+NODES = {"a": 2, "b": 3, "c": 4}
+FAST_S, LEASE_S = 60.0, 300.0
+SIZE = 5
+some = st.integers(0, 50)
+anyone = st.sampled_from(sorted(NODES))
+ends = st.sampled_from(
+    [well(), well(), badly(), badly(), Exit(reason="lost"), Exit(reason="stopped", signal=15)]
+)
+
+
+@dataclass
+class Node:
+    """A slave as it really is."""
+
+    link: int | None = None
+    running: dict[AttemptKey, RunOrder] = field(default_factory=dict)
+    ended: dict[AttemptKey, Exit] = field(default_factory=dict)
+    heard_at: float = 0.0
+    grant_s: float = 0.0
+
+
+class Watched(CoreFarm):
+    """A master that is held to its model in each step."""
+
+    def __init__(self) -> None:
+        self.model = Model(FAST_S)
+        #: Whether work that waits is no mistake: the jobs of a backup.
+        self.may_idle = False
+        super().__init__(
+            Policy(farm="farm", software="test", avoid_after=0, sick_after=0, requeue_fast_s=FAST_S)
+        )
+        self.model.dies(self.now)
+
+    def step(self, *events: Event) -> Sequence[Effect]:
+        self.model.began(self.now)
+        for event in events:
+            self.tell_model(event)
+        self.model.deadlines()
+        effects = super().step(*events)
+        self.watch(effects)
+        self.same()
+        return effects
+
+    def tell_model(self, event: Event) -> None:
+        model = self.model
+        match event:
+            case SlaveUnlinked(link, heard):
+                model.unlinks(link, heard)
+            case SlaveSaid(link, Report() as report):
+                for started in report.started:
+                    model.started_one(link, started.key)
+                for exited in report.exited:
+                    model.exited(link, exited.key, exited.exit)
+            case Stopping(grant_s):
+                model.stops_well(grant_s)
+            case ClientAsked(request=JobVerb() as asked):
+                model.job_verb(asked.job, asked.verb)
+            case ClientAsked(request=PutLimit() as asked):
+                model.limit = int(asked.amount or 0)
+            case SlaveLinked():
+                running = {held.key for held in event.held if not held.ended}
+                ended = {held.key for held in event.held if held.ended}
+                model.links(event.link, event.hello.name, event.hello.cores, running, ended)
+            case _:
+                pass
+
+    def watch(self, effects: Sequence[Effect]) -> None:
+        model = self.model
+        noted: list[tuple[int, AttemptKey]] = []
+        stops: list[tuple[int, AttemptKey]] = []
+        for effect in effects:
+            if isinstance(effect, Tell) and isinstance(effect.message, Orders):
+                assert effect.message.epoch == self.policy.epoch
+                for run in effect.message.run:
+                    model.orders(effect.link, run.key, run.cores, run.lease_s)
+                stops += [(effect.link, stop.key) for stop in effect.message.stop]
+                noted += [(effect.link, key) for key in effect.message.noted]
+        for link, key in stops:
+            model.says_stop(link, key)
+        assert sorted(noted) == sorted(model.reported), (
+            "exits are noted as often as they are told, and no others"
+        )
+        assert not model.unsaid_stops()
+        if not self.may_idle and not model.stopping:
+            assert not model.idle_in_vain()
+            assert not model.passed_over()
+
+    def same(self) -> None:
+        """The core knows what the model knows."""
+        state, model = self.core.state, self.model
+        assert state.jobs.keys() == model.jobs.keys()
+        assert state.attempts.keys() == model.attempts.keys()
+        for number, job in model.jobs.items():
+            layer = state.jobs[number].layers[0]
+            for at, frame in enumerate(job.frames if not job.deleted else ()):
+                shown, attempt = layer.state_of(at), layer.live.get(at)
+                past = attempt or layer.history.get(at)
+                assert frame.state == ("LIVE" if attempt else shown), f"frame {number}/{at} is {shown}"
+                counted = past.requeued if past else 0
+                assert counted == frame.requeued or frame.state == "DONE", f"frame {number}/{at}: {counted}"
+            assert (state.jobs[number].stopped, state.jobs[number].deleted) == (job.stopped, job.deleted)
+        for key, one in model.attempts.items():
+            known = state.attempts[key]
+            assert known.slave.name == one.slave
+            assert known.running or not one.running
+            assert (known.stop, known.again, known.orphan) == (one.stop, one.again, one.orphan)
+        for slave in state.slaves.values():
+            assert slave.cores_used == model.used(slave.name)
+
+    def killed(self, storage: MemoryStorage, *, from_backup: bool = False) -> None:
+        """The master is gone, and another starts on this."""
+        self.policy = replace(self.policy, epoch=self.policy.epoch + 1)
+        self.storage = storage
+        self.said.clear()
+        self.core = Core(self.policy, storage.load(), self.now, WALL + self.now, from_backup=from_backup)
+        check(self.core.state)
+        self.model.dies(self.now)
+        self.same()
+
+
+class Farm(RuleBasedStateMachine):
+    """Everything that may happen to a farm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.farm = Watched()
+        self.model = self.farm.model
+        self.nodes = {name: Node() for name in NODES}
+        self.links = 0
+        self.tokens = 0
+        self.image: tuple[MemoryStorage, Model] | None = None
+
+    @initialize()
+    def begin(self) -> None:
+        self.puts_limit(2)
+        self.links_to("a")
+        self.submits("lease", 1, 500, True, 0, 0, 3)
+
+    # -- clients ----------------------------------------------------------------------------------------
+
+    @rule(amount=st.integers(0, 3))
+    def puts_limit(self, amount: int) -> None:
+        self.farm.ask(PutLimit(rq=0, name="seat", amount=amount))
+
+    @rule(
+        how=st.sampled_from(["lease", "lease", "hold", "requeue-fast"]),
+        cores=st.integers(1, 3),
+        priority=st.sampled_from([500, 500, 600]),
+        limited=st.booleans(),
+        most=st.sampled_from([0, 0, 2]),
+        again=st.sampled_from([0, 0, 1]),
+        retries=st.integers(0, 2),
+    )
+    def submits(
+        self, how: str, cores: int, priority: int, limited: bool, most: int, again: int, retries: int
+    ) -> None:  # fmt: skip
+        if len(self.model.jobs) > 4:
+            return
+        self.tokens += not again
+        token = f"token-{self.tokens:06d}"
+        frames = [Frame() for _ in range(SIZE)]
+        model = Job(token, cores, retries, priority, LEASE_S, how, most, limited, frames)
+        layer = {
+            "needs": Needs(cores=cores), "retries": retries, "limits": {"seat": 1} if limited else {},
+        }  # fmt: skip
+        spec = a_job(
+            f"1-{SIZE}", layer=layer, priority=priority, on_unreachable=how, lease_s=LEASE_S, max_running=most
+        )
+        # Before the step, for its frames may be dispatched in it.
+        expected = self.model.submit(model)
+        answer = self.farm.ask(Submit(rq=0, token=token, spec=spec))
+        assert isinstance(answer, Submitted), answer
+        assert (answer.job, answer.again) == expected
+
+    def some_job(self, number: int) -> int | None:
+        known = [n for n, job in self.model.jobs.items() if not job.deleted]
+        return known[number % len(known)] if known else None
+
+    @rule(
+        number=some,
+        verb=st.sampled_from(["stop", "hard-stop", "continue", "continue", "rerun", "delete"]),
+    )
+    def job_verb(self, number: int, verb: str) -> None:
+        job = self.some_job(number)
+        if job is not None:
+            self.farm.verb(job, verb)
+
+    @rule(
+        number=some,
+        verb=st.sampled_from(["kill", "kill", "requeue", "finish"]),
+        first=st.integers(1, SIZE),
+        last=st.integers(1, SIZE),
+        now=st.booleans(),
+    )
+    def frame_verb(self, number: int, verb: str, first: int, last: int, now: bool) -> None:
+        job = self.some_job(number)
+        if job is not None and first <= last:
+            self.model.frame_verb(job, verb, range(first - 1, last), now)
+            self.farm.ask(FrameVerb(rq=0, job=job, verb=verb, frames=f"{first}-{last}", now=now))  # type: ignore[arg-type]
+
+    # -- slaves -----------------------------------------------------------------------------------------
+
+    def held(self, name: str) -> tuple[Held, ...]:
+        node = self.nodes[name]
+        return (*(Held(k) for k in node.running), *(Held(k, ended=True) for k in node.ended))
+
+    @rule(name=anyone)
+    def links_to(self, name: str) -> None:
+        node = self.nodes[name]
+        self.links += 1
+        link = self.links
+        hello = a_hello(name, cores=NODES[name])
+        effects = self.farm.step(SlaveLinked(link, hello, self.held(name), LOCAL_NODE))
+        turned_away = any(isinstance(e, Unlink) and e.link == link for e in effects)
+        assert turned_away == (node.link is not None)
+        if node.link is None:
+            node.link, node.heard_at, node.grant_s = link, self.farm.now, 0.0
+
+    @rule(name=anyone, late=st.sampled_from([0.0, 20.0]), reads=st.booleans())
+    def unlinks(self, name: str, late: float, reads: bool) -> None:
+        node = self.nodes[name]
+        if node.link is not None:
+            if reads:
+                self.reads(name)
+            self.farm.step(SlaveUnlinked(node.link, max(0.0, self.farm.now - late)))
+            node.link = None
+
+    @rule(name=anyone)
+    def reads(self, name: str) -> None:
+        """It reads what it was told, and obeys (stops are answered later)."""
+        node = self.nodes[name]
+        if node.link is None:
+            return
+        node.heard_at = self.farm.now
+        for message in self.farm.said.pop(node.link, []):
+            if not isinstance(message, Orders):
+                node.grant_s = getattr(message, "lease_s", node.grant_s)
+                continue
+            for key in message.noted:
+                assert key not in node.running
+                node.ended.pop(key, None)
+            node.running |= {run.key: run for run in message.run}
+            for stop in message.stop:
+                if node.running.pop(stop.key, None) is not None:
+                    node.ended[stop.key] = badly(reason="stopped", signal=15)
+                elif stop.key not in node.ended:
+                    node.ended[stop.key] = Exit(reason="lost", text="it does not run")
+
+    @rule(name=anyone, number=some, result=ends)
+    def one_ends(self, name: str, number: int, result: Exit) -> None:
+        node = self.nodes[name]
+        if node.running:
+            key = sorted(node.running)[number % len(node.running)]
+            del node.running[key]
+            node.ended[key] = result
+
+    @rule(name=anyone, twice=st.booleans(), all_at_once=st.booleans())
+    def reports(self, name: str, twice: bool, all_at_once: bool) -> None:
+        """It tells all exits that were not noted, perhaps not for the first time."""
+        node = self.nodes[name]
+        if node.link is None:
+            return
+        items = tuple(Exited(key, result) for key, result in node.ended.items())
+        started = tuple(Started(key, WALL) for key in node.running)
+        for _ in range(1 + twice):
+            if all_at_once:
+                self.farm.step(SlaveSaid(node.link, Report(started=started, exited=items)))
+            else:
+                for item in items:
+                    self.farm.step(SlaveSaid(node.link, Report(exited=(item,))))
+
+    @rule(name=anyone, number=some)
+    def lies(self, name: str, number: int) -> None:
+        """It tells the end of what is another's, or nobody's."""
+        node = self.nodes[name]
+        others = [key for key, attempt in self.model.attempts.items() if attempt.slave != name]
+        others.append(AttemptKey(number, 0, 0, 7))
+        if node.link is not None:
+            key = others[number % len(others)]
+            self.farm.step(SlaveSaid(node.link, Report(exited=(Exited(key, well()),))))
+
+    @rule()
+    def says_on_a_link_that_is_gone(self) -> None:
+        link = self.links + 1000
+        item = Exited(next(iter(self.model.attempts), AttemptKey(0, 0, 0, 1)), well())
+        effects = self.farm.step(SlaveSaid(link, Report(exited=(item,))))
+        assert [e.code for e in effects if isinstance(e, Unlink)] == ["say-hello"]
+
+    @rule(name=anyone)
+    def reboots(self, name: str) -> None:
+        """Power cut: everything is gone, also what it did not report yet."""
+        self.unlinks(name, 0.0, False)
+        self.nodes[name].running.clear()
+        self.nodes[name].ended.clear()
+
+    @rule(name=anyone)
+    def declared_dead(self, name: str) -> None:
+        node = self.nodes[name]
+        if name not in self.model.slaves:
+            return
+        request = SlaveVerb(rq=0, slave=name, verb="declare-dead")
+        if node.link is not None:
+            assert isinstance(self.farm.ask(request), Refusal)
+        else:
+            node.running.clear()
+            self.farm.model.began(self.farm.now)
+            self.model.declares_dead(name)
+            self.farm.ask(request)
+
+    # -- time and the master ----------------------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from([1.0, 10.0, 100.0, 400.0, 2000.0]))
+    def waits(self, seconds: float) -> None:
+        """Time passes; a slave out of reach kills what it runs when its lease is over."""
+        for node in self.nodes.values():
+            if node.link is not None:
+                node.heard_at = self.farm.now + seconds
+            elif self.farm.now + seconds >= node.heard_at + max(LEASE_S, node.grant_s):
+                for key in [k for k, run in node.running.items() if run.on_unreachable != "hold"]:
+                    del node.running[key]
+                    node.ended[key] = Exit(reason="lease")
+        self.farm.wait(seconds)
+
+    @rule(reads=st.booleans())
+    def crashes(self, reads: bool) -> None:
+        """Killed after a commit, before or after what was decided was said."""
+        if reads:
+            for name in NODES:
+                self.reads(name)
+        self.no_links()
+        self.farm.killed(self.farm.storage)
+
+    def no_links(self) -> None:
+        for node in self.nodes.values():
+            node.link = None
+
+    @rule(name=anyone, number=some)
+    def crashes_before_it_commits(self, name: str, number: int) -> None:
+        """Killed in the middle of a step: it never was."""
+        node, farm = self.nodes[name], self.farm
+        job = self.some_job(number)
+        events: list[Event] = []
+        if node.link is not None:
+            items = tuple(Exited(key, result) for key, result in node.ended.items())
+            events.append(SlaveSaid(node.link, Report(exited=items)))
+        if job is not None:
+            request = JobVerb(rq=1, job=job, verb="delete" if number % 2 else "rerun")
+            events.append(ClientAsked(1, request, ADMIN))
+        farm.core.step(events, farm.now)
+        self.no_links()
+        farm.killed(farm.storage)
+
+    @rule(grant_s=st.sampled_from([600.0, 3600.0]), late=st.none() | anyone)
+    def stops_well(self, grant_s: float, late: str | None) -> None:
+        self.farm.step(Stopping(grant_s))
+        if late is not None:
+            self.links_to(late)
+        for name in NODES:
+            self.reads(name)
+        self.no_links()
+        self.farm.killed(self.farm.storage)
+
+    @rule()
+    def backs_up(self) -> None:
+        self.image = deepcopy((self.farm.storage, self.model))
+
+    @precondition(lambda self: self.image is not None)
+    @rule(chance=st.integers(0, 2))
+    def is_restored(self, chance: int) -> None:
+        """An older image takes the master's place, as the daemon starts it: no name is given out again."""
+        if chance or self.image is None:
+            return
+        (storage, model), self.image = self.image, None
+        model.next_job = self.model.next_job + 100
+        model.given |= {k: max(n, model.given.get(k, 0)) for k, n in self.model.given.items()}
+        storage.commit([MetaRecord("next_job", str(model.next_job))])
+        self.farm.model = self.model = model
+        self.farm.may_idle = True
+        self.tokens += 1000
+        self.no_links()
+        self.farm.killed(storage, from_backup=True)
+
+    @invariant()
+    def no_two_run_the_same_frame(self) -> None:
+        seen: dict[tuple[int, int], str] = {}
+        for name, node in self.nodes.items():
+            for key, run in node.running.items():
+                if run.on_unreachable != "requeue-fast":
+                    other = seen.setdefault((key.job, key.frame), f"{key} on {name}")
+                    assert other == f"{key} on {name}", f"{key} runs on {name}, and so does {other}"
+
+    def teardown(self) -> None:
+        """Everybody links, obeys and renders well: then every job that may run is finished."""
+        if self.farm.may_idle:
+            return
+        for name in NODES:
+            if self.nodes[name].link is None:
+                self.links_to(name)
+        for number in list(self.model.jobs):
+            if not self.model.jobs[number].deleted:
+                self.farm.verb(number, "continue")
+        self.puts_limit(3)
+        for _ in range(300):
+            for name, node in self.nodes.items():
+                self.reads(name)
+                node.ended |= dict.fromkeys(node.running, well())
+                node.running.clear()
+                self.reports(name, False, True)
+                self.reads(name)
+            busy = any(n.ended or n.running or self.farm.said.get(n.link or 0) for n in self.nodes.values())
+            wake = self.farm.core.next_wakeup()
+            if not busy:
+                if wake is None:
+                    break
+                self.waits(max(0.0, wake - self.farm.now) + 0.001)
+        else:
+            raise AssertionError("it never comes to rest")
+        assert not self.model.attempts
+        assert all(job.finished for job in self.model.jobs.values())
+
+
+def test_a_grant_outlives_whoever_comes_after_it_was_given() -> None:
+    """The last who relied on the former grant is heard of while the master ends: the new one stands."""
+    farm = CoreFarm()
+    links = {name: farm.link(name) for name in ("a", "b")}
+    farm.submit(a_job("1-8", lease_s=LEASE_S))
+    held = {name: [Held(order.key) for order in farm.orders(link)] for name, link in links.items()}
+    farm.stop_well(3600.0)
+    farm.link("b", held=held["b"])
+    farm.step(Stopping(3600.0))
+    farm.link("a", held=held["a"])
+    farm.restart()
+    farm.wait(3000.0)
+    assert farm.core.state.attempts.keys() == {one.key for name in held for one in held[name]}
+
+
+Farm.TestCase.settings = settings(
+    max_examples=60,
+    stateful_step_count=50,
+    deadline=None,
+    phases=(Phase.explicit, Phase.generate),  # making a long story short takes minutes
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+TestFarm = Farm.TestCase

@@ -1,0 +1,1 @@
+"""Mutants: what the tests must notice. See `__main__`."""
