@@ -31,6 +31,7 @@ from drqueue.proto.link_messages import (
     Exited,
     Held,
     Hello,
+    LogKept,
     Message,
     Orders,
     Registered,
@@ -38,7 +39,7 @@ from drqueue.proto.link_messages import (
     Started,
     Status,
 )
-from drqueue.proto.model import Exit, MachineInfo, MachineLoad, SlaveLimits
+from drqueue.proto.model import Exit, LogEnds, MachineInfo, MachineLoad, SlaveLimits
 from drqueue.slave.link import BACKOFF_FIRST_S, BACKOFF_MOST_S, LINE_S
 from drqueue.tls import TlsSession, client_context
 
@@ -47,6 +48,8 @@ TELL_S = 0.2
 REPORT_S = 15.0
 #: How often it is looked whose Beat or Status is due.
 _TICK_S = 0.05
+#: What every frame writes.
+_LOG = LogEnds(size=300, head=b"sample\n" * 42 + b"saved\n")
 
 
 class Asked(Struct, frozen=True):
@@ -188,7 +191,7 @@ class SimSlave:
         self._sums.registered += 1
         channel.send(Status(load=_load()))
         if self._over:
-            channel.send(Report(exited=tuple(self._over.values())))
+            _tell_over(channel, tuple(self._over.values()))
 
     def _obey(self, channel: Channel, orders: Orders) -> None:
         for key in orders.noted:
@@ -224,7 +227,11 @@ class SimSlave:
         self._over.update((one.key, one) for one in exits)
         self._sums.events += len(exits)
         if channel is not None and exits:
-            channel.send(Report(exited=exits))
+            _tell_over(channel, exits)
+
+
+def _tell_over(channel: Channel, exits: tuple[Exited, ...]) -> None:
+    channel.send_many([Report(exited=exits), *[LogKept(key=one.key, ends=_LOG) for one in exits]])
 
 
 def _load() -> MachineLoad:

@@ -67,7 +67,7 @@ def _command(command: click.Command, path: str, shown: set[str]) -> str:
     if path == "drqueue submit":
         arguments = ["-- COMMAND ..."]
     if isinstance(command, click.Group):
-        arguments = ["COMMAND ..."]
+        arguments = [command.subcommand_metavar if command.invoke_without_command else "COMMAND ..."]
     lines = [f"## {path}", "", f"    {' '.join([path, *arguments])}", "", _prose(command.help)]
     options = _options(command, shown)
     if options:

@@ -86,6 +86,13 @@ class _Link:
         self.asked: dict[int, _Relay] = {}
         self.next_rq = 1
         self.registered = False
+        #: The latest moment (its own) at which the slave said something that came.
+        self.seen = 0.0
+        self.orders = 0
+
+    def beat(self, *, echo: bool = False) -> None:
+        """Say that this side is there, and, once the core took the slave on, which of its words came."""
+        self.channel.send(Beat(echo=echo, seen=self.seen if self.registered else 0))
 
 
 class SlaveLinks:
@@ -115,6 +122,7 @@ class SlaveLinks:
             if not who.account:
                 channel.label = hello.name
             link = self._links[number] = _Link(channel, hello.machine.hostname, software)
+            link.seen = hello.at
             self._inbox.put(SlaveLinked(number, hello, held, who))
             while True:
                 await self._hear(number, link, await channel.receive())
@@ -166,14 +174,20 @@ class SlaveLinks:
 
     async def _hear(self, number: int, link: _Link, message: Message) -> None:
         match message:
-            case Report() | Status() | LimitsNow() | LogKept() | Acted() | SecretTaken():
-                if isinstance(message, Status | LimitsNow | Acted):
+            case Status():
+                _check_size(message)
+                self._inbox.put_if_room(SlaveSaid(number, message))
+            case Report(started=(), exited=(), nth=0):
+                self._inbox.put_if_room(SlaveSaid(number, message))
+            case Report() | LimitsNow() | LogKept() | Acted() | SecretTaken():
+                if isinstance(message, LimitsNow | Acted):
                     _check_size(message)
                 self._inbox.put(SlaveSaid(number, message))
                 await self._inbox.wait_room()
-            case Beat(echo=echo):
+            case Beat(echo=echo, at=at):
+                link.seen = max(link.seen, at)
                 if echo:
-                    link.channel.send(Beat())
+                    link.beat()
             case Done() | Refusal() | LogPart() | SlaveInfo() | Findings():
                 relay = link.asked.pop(message.rq, None)
                 if relay is not None:
@@ -199,7 +213,7 @@ class SlaveLinks:
         if link is None:
             return
         if isinstance(effect.message, Orders):
-            self._send_orders(effect.link, link.channel, effect.message)
+            self._send_orders(effect.link, link, effect.message)
             return
         if isinstance(effect.message, Registered):
             # From here on the log calls it by the name that it was given, not the one that it wanted.
@@ -212,10 +226,11 @@ class SlaveLinks:
             # Closing the link would not help: the same would be said again on the next.
             log.error("a message to a slave was left out", slave=link.channel.label, error=error)
 
-    def _send_orders(self, number: int, channel: Channel, orders: Orders) -> None:
+    def _send_orders(self, number: int, link: _Link, orders: Orders) -> None:
         """In one packet where it fits, else in several; an order that fits into none fails its attempt."""
         try:
-            channel.send(orders)
+            link.channel.send(structs.replace(orders, nth=link.orders + 1))
+            link.orders += 1
         except LocalProtocolError as error:
             parts = max(len(orders.run), len(orders.stop), len(orders.noted))
             if parts > 1:
@@ -227,12 +242,12 @@ class SlaveLinks:
                         stop=orders.stop[begin:end],
                         noted=orders.noted[begin:end],
                     )
-                    self._send_orders(number, channel, part)
+                    self._send_orders(number, link, part)
                 return
-            log.error("an order was too large", slave=channel.label, error=error)
+            log.error("an order was too large", slave=link.channel.label, error=error)
             rest = structs.replace(orders, run=())
             if rest.stop or rest.noted:
-                channel.send(rest)
+                self._send_orders(number, link, rest)
             for order in orders.run:
                 text = "the order is too large for a packet: shorten the command or the environment"
                 failed = Exited(order.key, Exit(reason="bad-order", text=text))
@@ -292,7 +307,7 @@ class SlaveLinks:
             link.channel.close(f"silent for {silent:.0f} s")
         else:
             # A slave that reports rarely is asked for a sign of life well before it is dropped.
-            link.channel.send(Beat(echo=silent > self._beat_s))
+            link.beat(echo=silent > self._beat_s)
 
     async def flush(self, timeout_s: float) -> None:
         """Return once the last words are with the kernel."""

@@ -178,7 +178,8 @@ class Progressed(Struct, frozen=True, array_like=True):
 class Report(Message, frozen=True, kw_only=True):
     """News of attempts, in the order it happened; the `nth` on this link, from 1 (0: not counted).
 
-    Where one is missing or comes again, the receiver cuts the link: the next Hello tells all anew.
+    Where one is missing or comes again, the receiver cuts the link: the next Hello tells all anew. What tells
+    of progress alone is not counted: it may be lost.
     """
 
     started: tuple[Started, ...] = ()

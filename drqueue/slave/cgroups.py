@@ -167,6 +167,7 @@ class Home:
                 info = os.stat(state_dir)
                 self.path = f"{self._base}/{PREFIX}{info.st_dev:x}-{info.st_ino:x}"
                 self._settle()
+            if self.path:
                 sweep(self._base)
             self._tell()
         except OSError as error:  # its disk is full, its state directory is gone

@@ -8,8 +8,9 @@ DRQUEUE_ATTEMPT, or because nobody else of its user ran when it was born; otherw
 then have ended.
 
 Where frames can have cgroups (`cgroups`), each is born in one of its own. But that costs a fork and, in
-kernels before 6.18, some milliseconds; so frames of a layer that takes less than BRIEF_S get one only once
-they have run for longer. All trees are walked as well: an end is told once neither finds anything.
+kernels before 6.18, some milliseconds; so brief frames, of a layer that takes less than BRIEF_S, get one only
+once they have run for longer. (Of an unknown layer: where what ended last was brief.) All trees are walked as
+well: an end is told once neither finds anything.
 """
 
 import ctypes
@@ -36,7 +37,7 @@ HASTE_S = 0.05  # between looks while a tree is being killed or a log runs over
 SAMPLE_SHARE = 100  # looking at trees takes at most 1/100 of a core
 PAGE = 4096
 BRIEF_S = 1.0
-BRIEF_LAYERS = 1000  # of which it is known that they are
+BRIEF_LAYERS = 1000  # of which it is known whether they are
 
 PR_SET_CHILD_SUBREAPER = 36
 FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2
@@ -106,7 +107,8 @@ class Frames:
         self.ended = ended
         self.state_dir = state_dir
         self.home: cgroups.Home | None = None  # of the frames' cgroups, once one is wanted
-        self.brief: dict[tuple[int, int], None] = {}  # layers
+        self.brief: dict[tuple[int, int], bool] = {}  # layers, and whether they are
+        self.last_brief = False  # what ended last
         self.ooms = oom.Watch()
         self.leaders: dict[int, Attempt] = {}
         self.closing: list[Attempt] = []
@@ -140,7 +142,8 @@ class Frames:
     def group(self, attempt: Attempt, limits: cgroups.Limits) -> None:
         """Make the group for an attempt that is to be started; not yet where it will take a moment only."""
         attempt.limits = limits
-        if attempt.key[:2] not in self.brief and self.make_group(attempt) and attempt.group is not None:
+        brief = self.brief.get(attempt.key[:2], self.last_brief)
+        if not brief and self.make_group(attempt) and attempt.group is not None:
             attempt.group.whole = True
 
     def make_group(self, attempt: Attempt) -> bool:
@@ -173,13 +176,12 @@ class Frames:
 
     def learn(self, attempt: Attempt) -> None:
         """Its main process ended: how long frames of its layer take."""
-        layer = attempt.key[:2]
-        if attempt.end - attempt.start >= BRIEF_S:
-            self.brief.pop(layer, None)
-        elif layer not in self.brief:
-            if len(self.brief) == BRIEF_LAYERS:
-                del self.brief[next(iter(self.brief))]
-            self.brief[layer] = None
+        if attempt.killing:
+            return
+        layer, brief = attempt.key[:2], attempt.end - attempt.start < BRIEF_S
+        if layer not in self.brief and len(self.brief) == BRIEF_LAYERS:
+            del self.brief[next(iter(self.brief))]
+        self.brief[layer] = self.last_brief = brief
 
     def verdict(self, attempt: Attempt) -> str:
         """Whether an attempt that just ended was ended for want of memory, as the kernel counts it."""

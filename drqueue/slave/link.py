@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 import trio
+from msgspec import structs
 
 from drqueue import log
 from drqueue.access import Access, AccessError
@@ -30,6 +31,7 @@ from drqueue.proto.link_messages import (
     Orders,
     Registered,
     Rejected,
+    Report,
     SecretTaken,
     TicketKey,
     Welcome,
@@ -97,6 +99,7 @@ class Link:
         self._number = 0
         self._channel: Channel | None = None
         self._out: list[Message] = []
+        self._reports = 0
         self._backoff_s = BACKOFF_FIRST_S
         self._said = ""
         self._stamp: tuple[int, ...] = ()
@@ -127,6 +130,9 @@ class Link:
     def send(self, link: int, message: Message) -> None:
         """Queue a message for a link until `flush`; where that link is gone, nothing happens."""
         if link == self.number:
+            if isinstance(message, Report) and (message.started or message.exited):
+                self._reports += 1
+                message = structs.replace(message, nth=self._reports)
             self._out.append(message)
 
     def say_hello(self, link: int, held: tuple[Held, ...]) -> None:
@@ -134,7 +140,8 @@ class Link:
         if link != self.number:
             return
         parts = [held[at : at + HELD_PART] for at in range(0, len(held), HELD_PART)] or [()]
-        self._out.append(self._hello(parts[0], len(parts) > 1))
+        hello = self._hello(parts[0], len(parts) > 1)
+        self._out.append(structs.replace(hello, at=self.boottime()))
         for at, part in enumerate(parts[1:], start=2):
             self._out.append(HelloMore(held=part, more=at < len(parts)))
 
@@ -271,6 +278,7 @@ class Link:
         self._number += 1
         self._channel, self.access, self.welcome = channel, route.access, welcome
         self._out.clear()
+        self._reports = 0
         try:
             self._inbox.put(Linked(self._number, welcome.farm, welcome.epoch, welcome.life))
             await self._converse(channel)
@@ -357,12 +365,14 @@ class _Reader:
             message: Message | None = await channel.receive()
             self._refuse_old_news()
             with inbox:
-                heard = False
+                heard, seen = False, 0.0
                 while message is not None:
                     heard = self._take(message) or heard
+                    if isinstance(message, Beat):
+                        seen = max(seen, message.seen)
                     message = channel.receive_nowait()
                 if heard:
-                    inbox.put(Heard())
+                    inbox.put(Heard(seen))
             await inbox.wait_room()
 
     def _refuse_old_news(self) -> None:
@@ -381,7 +391,7 @@ class _Reader:
                 self._beat_s, self._silence_s = max(0.1, message.beat_s), max(0.2, message.silence_s)
                 self._rhythm_changed.set()
                 self._link.is_registered(message)
-                self._inbox.put(RegisteredAs(slave, name))
+                self._inbox.put(RegisteredAs(slave, name, message.seen))
                 return False
             case Grant(lease_s=lease_s):
                 self._inbox.put(Granted(lease_s))
@@ -390,7 +400,7 @@ class _Reader:
                 raise HandshakeRejected(code, text, retry)
             case Beat(echo=echo):
                 if echo:
-                    self._channel.send(Beat())
+                    self._channel.send(Beat(at=self._link.boottime()))
             case TicketKey():
                 welcome = self._link.welcome
                 self._link.on_ticket_key(message, welcome.farm if welcome is not None else "")
@@ -418,5 +428,5 @@ class _Reader:
                 channel.close(f"the master was silent for {self._silence_s:g} s")
                 return
             if now >= beat_at:
-                channel.send(Beat())
+                channel.send(Beat(at=self._link.boottime()))
                 beat_at = now + self._beat_s

@@ -3,8 +3,8 @@
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -46,17 +46,42 @@ async def kill(daemon: Daemon) -> None:
     await daemon.end(signal.SIGKILL)
 
 
+@contextmanager
+def opened(pid: int, word: Path | str) -> Iterator[int]:
+    """A descriptor of a process that names `word` in its command line; ProcessLookupError where it does not.
+
+    Numbers of processes are used again: what is signalled through this is no stranger.
+    """
+    descriptor = os.pidfd_open(pid)
+    try:
+        if os.fsencode(str(word)) not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            raise ProcessLookupError
+        yield descriptor
+    except FileNotFoundError:
+        raise ProcessLookupError from None
+    finally:
+        os.close(descriptor)
+
+
+def keeper_of(daemon: Daemon) -> int:
+    """The process of a slave's keeper; ProcessLookupError where there is none."""
+    if not keeper_link.is_locked(daemon.state_dir):
+        raise ProcessLookupError
+    return int((Path(daemon.state_dir) / "keeper.lock").read_text() or "0")
+
+
 async def kill_keeper(daemon: Daemon) -> None:
     """kill -9 of a slave's keeper, if it has one; its daemon is not to run."""
-    lock = Path(daemon.state_dir) / "keeper.lock"
-    if not keeper_link.is_locked(daemon.state_dir):
-        return
-    os.kill(int(lock.read_text()), signal.SIGKILL)
-    await until("the keeper is gone", partial(_is_gone, daemon), PATIENCE_S)
 
+    async def is_gone() -> bool:
+        try:
+            with opened(keeper_of(daemon), daemon.state_dir) as descriptor:
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        except ProcessLookupError:
+            return not keeper_link.is_locked(daemon.state_dir)
+        return False
 
-async def _is_gone(daemon: Daemon) -> bool:
-    return not keeper_link.is_locked(daemon.state_dir)
+    await until("the keeper is gone", is_gone, PATIENCE_S)
 
 
 async def start_with(daemon: Daemon, points: str) -> None:
@@ -131,3 +156,21 @@ async def joined(proxy: Proxy, farm: LocalFarm, client: AsyncClient, name: str, 
     farm.slaves.append(daemon)
     await daemon.start()
     return daemon
+
+
+@asynccontextmanager
+async def a_farm_behind_proxies(
+    tmp_path: Path, rng: Random, slaves: int, *, most_s: float = 3.0, **env: str
+) -> AsyncIterator[tuple[LocalFarm, AsyncClient, Oracle, list[Proxy]]]:
+    """A farm at work, each of whose slaves has a network of its own."""
+    async with (
+        a_farm_at_work(tmp_path, rng, slaves=0, most_s=most_s, **env) as (farm, client, oracle),
+        AsyncExitStack() as stack,
+    ):
+        proxies = []
+        for number in range(1, slaves + 1):
+            at = f"unix:{tmp_path}/network-{number}"
+            proxies.append(await stack.enter_async_context(Proxy(farm.address, at)))
+            await behind(proxies[-1], farm, f"s{number}", cores=3)
+        await linked(client, slaves)
+        yield farm, client, oracle, proxies

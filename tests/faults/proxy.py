@@ -104,6 +104,8 @@ class Proxy:
         """All there ever were, oldest first."""
         self.refusing = False
         """Whether who comes is turned away at once, as by a host that is not there."""
+        self.impersonating: bytes | None = None
+        """What is said to who comes, in place of connecting them: an old session's other side."""
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -149,6 +151,7 @@ class Proxy:
     def heal(self) -> None:
         """As a good network again."""
         self.refusing = False
+        self.impersonating = None
         for direction in (self.up, self.down):
             direction.packets = None
             direction.pass_()
@@ -172,6 +175,9 @@ class Proxy:
             near, _ = await self._listener.accept()
             if self.refusing:
                 near.close()
+                continue
+            if self.impersonating is not None:
+                self._nursery.start_soon(_impersonate, near, self.impersonating)
                 continue
             try:
                 far = await _connect(self.target)
@@ -253,6 +259,14 @@ class _Pump:
             self._sink.shutdown(socket.SHUT_WR)
         except OSError:
             self._over.cancel()
+
+
+async def _impersonate(near: trio.socket.SocketType, data: bytes) -> None:
+    """Say that, and nothing more, for as long as somebody listens."""
+    with near, contextlib.suppress(OSError):
+        await _send_all(near, data)
+        while await near.recv(CHUNK):
+            pass
 
 
 def _pieces(data: bytes, rewrite: Rewrite | None) -> tuple[list[bytes], bytes]:

@@ -25,17 +25,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(levels.timeout_s())]
 FIRST = ("migration-step", "epoch-within")
 #: Of the first job; ids are reserved by the thousand.
 BOUNDS = ("bounds-before=kill", "bounds-after=kill")
+#: One life each; a life may have several errors before it is ended from outside.
 MASTER = (
     "commit-before=kill", "commit-within=kill", "commit-after=kill", "state-write=kill", "state-renamed=kill",
     "turn-committed=kill", "effect-done=kill", "send-before=kill", "send-half=kill", "send-after=kill",
-    "backup-step=kill", "backup-rename=kill", "commit-before=eio", "commit-within=enospc", "send-before=eio",
-    "send-before=eagain",
+    "backup-step=kill", "backup-rename=kill", "commit-before=eio",
+    "commit-within=enospc,send-before=eio,send-after=eio,send-before=eagain",
 )  # fmt: skip
 SLAVE = (
     "append-before=kill", "append-half=kill", "append-after=kill", "compact-before=kill",
     "compact-after=kill", "turn-committed=kill", "effect-done=kill", "order-before=kill", "order-after=kill",
-    "send-before=kill", "send-half=kill", "send-after=kill", "append-before=enospc", "append-half=enospc",
-    "send-half=eio", "order-before=eagain",
+    "send-before=kill", "send-half=kill", "send-after=kill",
+    "append-before=enospc,append-half=enospc,send-half=eio,order-before=eagain",
 )  # fmt: skip
 #: What a slave does when it meets a master that was started since.
 AT_A_NEW_EPOCH = ("state-write=kill", "state-renamed=kill", "identity-save=kill", "state-write=enospc")
@@ -52,21 +53,24 @@ class Visits:
         self._rng = rng
         self.reached: set[str] = set()
 
-    async def visit(self, daemon: Daemon, point: str) -> None:
-        """Start a daemon that does not run with a failpoint, until that is reached and it ended."""
-        name, _, action = point.partition("=")
+    async def visit(self, daemon: Daemon, life: str) -> None:
+        """Start a daemon that does not run with failpoints, until all are reached and it ended."""
+        points = [point.partition("=") for point in life.split(",")]
+        counted = [1 if name in ONCE else 1 + self._rng.randrange(8) for name, _, _ in points]
+        text = ",".join(f"{''.join(point)}@{nth}" for point, nth in zip(points, counted, strict=True))
         sayings = Sayings(daemon)
-        nth = 1 if name in ONCE else 1 + self._rng.randrange(8)
-        await start_with(daemon, f"{point}@{nth}")
+        await start_with(daemon, text)
         async with trio.open_nursery() as nursery:
-            if name.startswith("backup"):
+            if life.startswith("backup"):
                 nursery.start_soon(_ask_for_backups, daemon, sayings)
-            await sayings.come(f"failpoint {name}: {action}")
-            self.reached.add(name)
-            if (action == "kill" and point not in KEEPER[1:]) or point == "commit-before=eio":
-                assert await ended(daemon) == (-signal.SIGKILL if action == "kill" else 1)
+            for name, _, action in points:
+                await sayings.come(f"failpoint {name}: {action}")
+                self.reached.add(name)
+            if life == "commit-before=eio":
+                assert await ended(daemon) == 1
+            elif action == "kill" and life not in KEEPER[1:]:
+                assert await ended(daemon) == -signal.SIGKILL
             nursery.cancel_scope.cancel()
-        print(f"{trio.current_time():.2f} {daemon.name} {point}@{nth}", flush=True)
         # What it makes of an error is seen for a while.
         await trio.sleep(self._rng.uniform(0, 0.2))
         await kill(daemon)
@@ -74,19 +78,20 @@ class Visits:
     async def restarts(self, daemon: Daemon) -> None:
         """Kill and start it every now and then: some places are reached when the other side is new."""
         while True:
-            await trio.sleep(self._rng.uniform(1, 3))
+            await trio.sleep(self._rng.uniform(2, 4))
             with trio.CancelScope(shield=True):
                 await kill(daemon)
                 await daemon.start()
 
-    async def all(self, daemon: Daemon, points: Sequence[str]) -> None:
+    async def all(self, daemon: Daemon, lives: Sequence[str]) -> None:
         """One after another; then the daemon works as ever."""
         await kill(daemon)
-        for point in points:
-            if point in KEEPER:
+        for life in lives:
+            if life in KEEPER:
                 await kill_keeper(daemon)  # the next one is started with the failpoint
-            await self.visit(daemon, point)
-        await kill_keeper(daemon)
+            await self.visit(daemon, life)
+        if not set(KEEPER).isdisjoint(lives):
+            await kill_keeper(daemon)
         await daemon.start()
 
 

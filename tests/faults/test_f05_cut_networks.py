@@ -1,17 +1,13 @@
 """F5: the network between master and slaves is cut in every way, for moments and for longer than a lease."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
 
 import pytest
 import trio
 
-from drqueue.client.farm import LocalFarm
 from tests.faults import levels
-from tests.faults.farm import a_farm_at_work, behind, joined, linked
-from tests.faults.oracle import Oracle
+from tests.faults.farm import a_farm_at_work, a_farm_behind_proxies, joined, linked
 from tests.faults.proxy import Proxy
 from tests.ports import free_port
 
@@ -60,22 +56,6 @@ async def cut_one_after_another(proxy: Proxy, times: int, rng: Random) -> None:
         await trio.sleep(rng.uniform(0, 0.5))
 
 
-@asynccontextmanager
-async def a_farm_behind_proxies(
-    tmp_path: Path, rng: Random, slaves: int, **env: str
-) -> AsyncIterator[tuple[LocalFarm, Oracle, list[Proxy]]]:
-    """A farm each of whose slaves has a network of its own."""
-    async with a_farm_at_work(tmp_path, rng, slaves=0, most_s=3.0, **HASTY, **env) as (farm, client, oracle):
-        async with AsyncExitStack() as stack:
-            proxies = []
-            for number in range(1, slaves + 1):
-                at = f"unix:{tmp_path}/network-{number}"
-                proxies.append(await stack.enter_async_context(Proxy(farm.address, at)))
-                await behind(proxies[-1], farm, f"s{number}", cores=3)
-            await linked(client, slaves)
-            yield farm, oracle, proxies
-
-
 async def test_f5_cut_networks(tmp_path: Path) -> None:
     """I2-I5, I11: frames end once or were killed first; when the network is back, all comes to its end.
 
@@ -84,7 +64,7 @@ async def test_f5_cut_networks(tmp_path: Path) -> None:
     rng = levels.rng("F5")
     cuts = levels.count("F5", ci=30, nightly=500, release=2_000)
     slaves = levels.count("slaves", ci=3, nightly=8, release=20)
-    async with a_farm_behind_proxies(tmp_path, rng, slaves) as (_farm, oracle, proxies):
+    async with a_farm_behind_proxies(tmp_path, rng, slaves, **HASTY) as (_farm, _client, oracle, proxies):
         async with trio.open_nursery() as feeding:
             feeding.start_soon(oracle.feed)
             async with trio.open_nursery() as cutting:
@@ -124,7 +104,7 @@ async def test_f5_a_cut_that_outlasts_the_masters_patience(tmp_path: Path) -> No
     cuts = levels.count("F5-long", ci=0, nightly=2, release=10)
     if not cuts:
         pytest.skip("takes minutes each")
-    async with a_farm_behind_proxies(tmp_path, rng, 2) as (_farm, oracle, proxies):
+    async with a_farm_behind_proxies(tmp_path, rng, 2, **HASTY) as (_farm, _client, oracle, proxies):
         for _ in range(cuts):
             await oracle.submit(30)
             await trio.sleep(1.0)

@@ -1,6 +1,5 @@
-"""F7: SIGSTOP and SIGCONT of the master, slave daemons, keepers and frames: what hangs, or is not scheduled."""
+"""F7: SIGSTOP and SIGCONT of the master, slave daemons, keepers and frames."""
 
-import os
 import signal
 from pathlib import Path
 
@@ -8,9 +7,8 @@ import pytest
 import trio
 
 from drqueue.client import AsyncClient
-from drqueue.client.farm import LocalFarm
 from tests.faults import levels
-from tests.faults.farm import a_farm_at_work
+from tests.faults.farm import a_farm_at_work, keeper_of, opened
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(levels.timeout_s())]
 
@@ -18,19 +16,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(levels.timeout_s())]
 HASTY = {"DRQUEUE_BEAT_S": "0.3", "DRQUEUE_SILENCE_S": "0.9"}
 
 
-async def stop(pid: int, seconds: float) -> None:
-    """Let a process stand still for so long."""
-    descriptor = os.pidfd_open(pid)
+async def stop(pid: int, word: Path | str, seconds: float) -> None:
+    """Let a process stand still for so long, if it is still there; it names `word` in its command line."""
     try:
-        signal.pidfd_send_signal(descriptor, signal.SIGSTOP)
-        try:
-            await trio.sleep(seconds)
-        finally:
-            signal.pidfd_send_signal(descriptor, signal.SIGCONT)
+        with opened(pid, word) as descriptor:
+            signal.pidfd_send_signal(descriptor, signal.SIGSTOP)
+            try:
+                await trio.sleep(seconds)
+            finally:
+                signal.pidfd_send_signal(descriptor, signal.SIGCONT)
     except ProcessLookupError:
-        return  # a frame that ended just then
-    finally:
-        os.close(descriptor)
+        return  # it ended just then
 
 
 async def of_a_frame(client: AsyncClient, name: str) -> int:
@@ -38,14 +34,9 @@ async def of_a_frame(client: AsyncClient, name: str) -> int:
     with trio.fail_after(30):
         while True:
             for frame in (await client.slave(name)).running:
-                if frame.pid and Path(f"/proc/{frame.pid}").exists():
+                if frame.pid:
                     return frame.pid
             await trio.sleep(0.05)
-
-
-def of_a_keeper(farm: LocalFarm, nth: int) -> int:
-    """A slave's keeper."""
-    return int((Path(farm.slaves[nth].state_dir) / "keeper.lock").read_text())
 
 
 async def test_f7_stopped_processes(tmp_path: Path) -> None:
@@ -66,13 +57,16 @@ async def test_f7_stopped_processes(tmp_path: Path) -> None:
                     await trio.sleep(rng.uniform(0, 0.3))
                     match whose:
                         case "master":
-                            await stop(farm.master.pid, rng.uniform(0.1, longest_s))
+                            await stop(farm.master.pid, farm.state_dir, rng.uniform(0.1, longest_s))
                         case "slave":
-                            await stop(rng.choice(farm.slaves).pid, rng.uniform(0.1, longest_s))
+                            slave = rng.choice(farm.slaves)
+                            await stop(slave.pid, slave.state_dir, rng.uniform(0.1, longest_s))
                         case "keeper":
-                            await stop(of_a_keeper(farm, rng.randrange(2)), rng.uniform(0.1, keeper_s))
+                            slave = rng.choice(farm.slaves)
+                            await stop(keeper_of(slave), slave.state_dir, rng.uniform(0.1, keeper_s))
                         case "frame":
-                            await stop(await of_a_frame(client, "s1"), rng.uniform(0.1, longest_s))
+                            frame = await of_a_frame(client, rng.choice(("s1", "s2")))
+                            await stop(frame, oracle.folder, rng.uniform(0.1, longest_s))
 
             async with trio.open_nursery() as stopping:
                 for nth, whose in enumerate(("frame", "keeper", "slave", "master")):

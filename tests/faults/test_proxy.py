@@ -182,6 +182,19 @@ async def test_an_old_session_is_said_again_on_a_connection_of_its_own() -> None
         assert await proxy.replay(bytes(proxy.sessions[0].said_up), quiet_s=0.1) == b"once"
 
 
+async def test_it_can_say_what_another_side_said_before() -> None:
+    async with through() as (proxy, _stream, _):
+        proxy.impersonating = b"welcome"
+        async with await dialled(proxy) as stream:
+            assert await hears(stream, 7) == b"welcome"
+            await stream.send_all(b"hello")
+            await hears_nothing(stream)
+        proxy.heal()
+        async with await dialled(proxy) as stream:
+            await stream.send_all(b"one")
+            assert await hears(stream, 3) == b"one"
+
+
 async def test_a_target_that_is_not_there_is_no_end_of_the_proxy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]

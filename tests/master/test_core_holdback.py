@@ -412,7 +412,7 @@ def test_the_farm_says_how_much_is_held_back_and_until_when() -> None:
         farm.submit(a_job("1", on_unreachable=how, stopped=True))
     farm.frame(3, "finish", "1")
     later = restored(farm)
-    until = pytest.approx(WALL + 100 + OVER)
+    until: Any = pytest.approx(WALL + 100 + OVER)
     assert info(later).holdback == HoldbackView(jobs=3, until_at=until, for_operator=1, slaves_away=1)
     later.link("known")
     later.link("new")

@@ -3,6 +3,8 @@
 Of jobs that came back with a backup tells test_core_holdback.
 """
 
+from typing import Any
+
 import pytest
 
 from drqueue.proto.views import Reason
@@ -18,7 +20,7 @@ def farm() -> CoreFarm:
     return CoreFarm()
 
 
-def frame_out_of_reach(farm: CoreFarm, **job: object) -> None:
+def frame_out_of_reach(farm: CoreFarm, **job: Any) -> None:
     link = farm.link()
     farm.submit(a_job("1", **job))
     farm.unlink(link)

@@ -12,9 +12,9 @@ from msgspec.msgpack import encode as pack
 
 from drqueue.master.core.records import FrameRecord, LayerRecord, LayerTotals
 from drqueue.master.storage import StorageCorrupt, StorageError
-from drqueue.master.storage.migrations import MIGRATIONS
-from drqueue.master.storage.rows import ATTEMPT_FIELDS
+from drqueue.master.storage.migrations import MIGRATIONS, REST_6
 from drqueue.master.storage.sqlite import SqliteStorage
+from drqueue.master.storage.sums import TABLES, check_sums
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.model import LogEnds
 from tests.master.test_storage import attempt, job, slave, taken
@@ -138,10 +138,10 @@ def test_sums_of_version_5_are_those_of_its_attempts(path: Path) -> None:
         for layer, counted in ((0, 0), (3, 3), (4, 2)):
             query("INSERT INTO layer VALUES (1, ?, 0, x'', x'', x'', ?, 0)", (layer, counted))
         for row in rows:
-            query("INSERT INTO attempt VALUES (1, ?, ?, ?, ?, ?, ?, ?, x'')", row)
+            query("INSERT INTO attempt VALUES (1, ?, ?, ?, ?, ?, ?, ?, x'90')", row)
         live = [attempt(1, 4, layer=n) for n in (0, 5)]
         for one in live:
-            values = [getattr(one, name) for name in ATTEMPT_FIELDS[:28]]
+            values = [getattr(one, name) for name in REST_6[:28]]
             query("INSERT INTO attempt VALUES (1, ?, 4, 1, '', 0.0, 0.0, 0.0, ?)", (one.layer, pack(values)))
     with closing(SqliteStorage(str(path))) as new:
         new.commit([job(1)])
@@ -154,28 +154,107 @@ def test_sums_of_version_5_are_those_of_its_attempts(path: Path) -> None:
         ]
 
 
+def version_6(path: Path) -> None:
+    """A file as version 6 left it, with a row in every table, and attempts of each of its times."""
+    version_5(path)
+    with closing(SqliteStorage(str(path), MIGRATIONS[:6])) as old:
+        query = old._connection.execute
+        spare = attempt(1, 3, 3, frame=7, assigned_at=5.0, slot=2, gpus=(1,), amounts={"mem": 1.5})
+        values = [getattr(spare, name) for name in REST_6]
+        for at in (15, 16, 17, 22):
+            values[at] = None
+        query("INSERT INTO attempt VALUES (1, 0, 3, 3, '', 0.0, 0.0, 0.0, ?)", (pack(values),))
+        query("INSERT INTO forgotten VALUES (9)")
+        query("INSERT INTO meta VALUES ('farm', 'f')")
+        query("INSERT INTO log VALUES (5, 1, 0, 7, 2, 3, x'cc', x'', 0)")
+        query("INSERT INTO layer VALUES (1, 0, 4, x'', x'', x'', 2, 0, 3)")
+        query("INSERT INTO frame VALUES (1, 0, 7, 'FAILED', 4, 3, '5', 0)")
+        query("INSERT INTO account VALUES ('a', 'user', 'anna', 'admin', 'h', 5, '', 0" + ", ''" * 7 + ")")
+        query("INSERT INTO line VALUES ('t', 'node', '', 'node', 5, '', 9, 1, '', '')")
+        query("INSERT INTO audit VALUES (4, 5, 'root', 'admin', '', 'stop', 'done', '', 1)")
+        query("INSERT INTO limits VALUES ('nuke', 2.0, 'attempts')")
+        query("INSERT INTO share VALUES ('user', 'anna', '', 1, 0, NULL)")
+        query("INSERT INTO pool VALUES ('x', 'fifo')")
+
+
+def test_rows_of_version_6_get_their_sums_and_say_what_they_said(path: Path) -> None:
+    version_6(path)
+    with closing(sqlite3.connect(path)) as file:
+        before = file.execute("SELECT sum(length(rest)), count(*) FROM attempt").fetchone()
+        tables = {table: file.execute(f"SELECT * FROM {table}").fetchall() for table in TABLES}
+    with closing(SqliteStorage(str(path))) as new:
+        ask = new._connection.execute
+        check_sums(new._connection, str(path))
+        for table, rows in tables.items():
+            assert rows, table
+            if table != "attempt":
+                assert [row[:-1] for row in ask(f"SELECT * FROM {table}")] == rows
+        assert ask("SELECT sum(length(rest)), count(*) FROM attempt").fetchone() <= (before[0] - 15, 2)
+        first, second = new.attempts(1, 0, 3)
+        assert (first.text, first.code, first.started_at, first.ended_at, first.cpu_s) == (
+            "",
+            1,
+            6.5,
+            9.0,
+            2.5,
+        )
+        assert second == attempt(1, 3, 3, frame=7, assigned_at=5.0, slot=2, gpus=(1,), amounts={"mem": 1.5})
+        assert list(new.load().live) == [second]
+        assert new.purge(0.0, 10) == 1, "the forgotten job"
+    with closing(SqliteStorage(f"{path}.before-7", MIGRATIONS[:6])) as copy:
+        assert columns(copy, "forgotten") == ["job"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE attempt SET rest = x'93' WHERE attempt = 3",
+        "UPDATE attempt SET rest = x'05' WHERE attempt = 3",
+        "UPDATE attempt SET rest = (SELECT rest FROM attempt WHERE attempt = 2) WHERE attempt = 3",
+    ],
+)
+def test_a_damaged_attempt_of_version_6_is_refused_and_nothing_is_changed(path: Path, statement: str) -> None:
+    """Before there are sums, what stands twice has to be the same."""
+    version_6(path)
+    with closing(sqlite3.connect(path)) as old:
+        old.execute(statement)
+        old.commit()
+    for _ in range(2):
+        with pytest.raises(StorageCorrupt, match=r"master.db is damaged: .*before-7"):
+            SqliteStorage(str(path))
+    with closing(SqliteStorage(str(path), MIGRATIONS[:6])) as old:
+        assert columns(old, "forgotten") == ["job"]
+
+
 KILLED = """
 import os, sqlite3, sys
 from drqueue.master.storage.migrations import MIGRATIONS
-from drqueue.master.storage.rows import ATTEMPT_FIELDS
 from drqueue.master.storage.sqlite import SqliteStorage
 def die(connection):
     connection.execute("PRAGMA cache_spill = 1")
     os.kill(os.getpid(), 9)
-half = [*MIGRATIONS[5][: int(sys.argv[2])], die]
-SqliteStorage(sys.argv[1], [*MIGRATIONS[:5], half])
+path, version, statements = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+half = [*MIGRATIONS[version][:statements], die]
+SqliteStorage(path, [*MIGRATIONS[:version], half])
 """
 
 
-@pytest.mark.parametrize("statements", [0, 1, 4, len(MIGRATIONS[5])])
-def test_a_kill_half_way_through_a_migration_changes_nothing(path: Path, statements: int) -> None:
+@pytest.mark.parametrize(
+    ("version", "statements"),
+    [*((5, n) for n in (0, 1, 4, len(MIGRATIONS[5]))), *((6, n) for n in (1, 8, len(MIGRATIONS[6])))],
+)
+def test_f17_a_kill_half_way_through_a_migration_changes_nothing(
+    path: Path, version: int, statements: int
+) -> None:
     """The next start does all of it."""
-    version_5(path)
-    dead = subprocess.run([sys.executable, "-c", KILLED, path, str(statements)], check=False)
+    (version_5 if version == 5 else version_6)(path)
+    argv = [sys.executable, "-c", KILLED, path, str(version), str(statements)]
+    dead = subprocess.run(argv, check=False)
     assert dead.returncode == -signal.SIGKILL
+    last = "submitter" if version == 5 else "stopped_for"
     with closing(sqlite3.connect(path)) as old:
-        assert [row[1] for row in old.execute("PRAGMA table_info(job)")][-1] == "submitter"
-        assert old.execute("PRAGMA user_version").fetchone()[0] == 5
+        assert [row[1] for row in old.execute("PRAGMA table_info(job)")][-1] == last
+        assert old.execute("PRAGMA user_version").fetchone()[0] == version
     with closing(SqliteStorage(str(path))) as new:
         assert [row.user for row in new.load().jobs] == ["farmer", "anna", ""]
 

@@ -1,4 +1,4 @@
-"""Imaginary machines: what outlives a slave's daemon. Disk, keeper, processes, the clock since boot.
+"""Imaginary machines: what outlives a slave's daemon. Disk, keeper, processes, clocks, network.
 
 A machine may sleep (what is due meanwhile happens when it wakes; its boot clock goes on), lose its keeper, or
 be started anew: then all processes are gone, the boot id is another, and the spool's tail may be missing.
@@ -9,122 +9,18 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from drqueue.proto.ids import AttemptKey
-from drqueue.proto.model import RunOrder, SlaveLimits
-from drqueue.slave.core.processes import LaunchFailed, ProcessEnded, ProcessEvent, ProcessStarted
-from drqueue.slave.core.records import Record
+from drqueue.proto.model import RunOrder
+from drqueue.slave.core.processes import LaunchFailed, ProcessEnded
+from tests.sim.folders import Folder
+from tests.sim.keepers import PIPE_S, TICKS, Keeper, Process
+from tests.sim.wires import Way
 
 if TYPE_CHECKING:
+    from tests.sim.books import Book
     from tests.sim.farm import Farm
     from tests.sim.slaves import Daemon
 
-#: Between daemon and keeper, each way.
-PIPE_S = 0.002
-KEEPER_LINGERS_S = 60.0
-TICKS = 100
-
-
-class Process:
-    """A frame's process tree: how it will end, and how it did."""
-
-    def __init__(self, host: "Host", order: RunOrder, pid: int) -> None:
-        rng = host.farm.rng
-        self.host = host
-        self.key = order.key
-        self.order = order
-        self.pid = pid
-        self.boot = host.boot
-        self.birth = int(host.boot_clock() * TICKS)
-        self.started = host.farm.now
-        self.started_wall = host.farm.wall()
-        self.ended: float | None = None
-        self.code: int | None = None
-        self.signal: int | None = None
-        self.will = host.farm.fate(order)
-        self.stubborn = rng.random() < 0.2
-        self.polite = rng.random() < 0.1
-        self.killing = False
-
-    @property
-    def alive(self) -> bool:
-        """It runs."""
-        return self.ended is None
-
-
-class Keeper:
-    """The parent of all frames of one host: remembers how each ended until that is forgotten."""
-
-    def __init__(self, host: "Host") -> None:
-        self.host = host
-        self.alive = True
-        self.told: dict[AttemptKey, ProcessEvent] = {}
-        self.daemon: Daemon | None = None
-        self.idle_since = host.farm.now
-
-    def attach(self, daemon: "Daemon") -> None:
-        """A daemon comes: it is told all that is held, then that this was all."""
-        self.daemon = daemon
-        for event in self.told.values():
-            self._tell(event)
-        self._tell(None)
-
-    def hear(self, daemon: "Daemon", word: tuple[str, AttemptKey, RunOrder | bool | None]) -> None:
-        """An order of the daemon that is attached; another one's goes unheard."""
-        if not self.alive or daemon is not self.daemon:
-            return
-        what, key, rest = word
-        if what == "launch":
-            assert isinstance(rest, RunOrder)
-            self._launch(rest)
-        elif what == "signal":
-            process = self.host.processes.get(key)
-            if process is not None:
-                self.host.signal(process, kill=bool(rest))
-        elif not isinstance(self.told.get(key), ProcessStarted):
-            self.told.pop(key, None)
-
-    def _launch(self, order: RunOrder) -> None:
-        known = self.told.get(order.key)
-        if known is None:
-            if self.host.farm.rng.random() < 0.02:
-                known = LaunchFailed(order.key, "no-cwd", "the working directory does not exist")
-            else:
-                process = self.host.spawn(order)
-                known = ProcessStarted(order.key, process.pid, process.birth, process.started_wall)
-            self.told[order.key] = known
-        self._tell(known)
-
-    def ended(self, process: Process) -> None:
-        """A process it is the parent of is gone."""
-        event = ProcessEnded(
-            process.key,
-            process.code,
-            process.signal,
-            cpu_s=1.0,
-            peak_bytes=1 << 20,
-            started_at=process.started_wall,
-            ended_at=self.host.farm.wall(),
-            log_bytes=10,
-            reason="",
-        )
-        self.told[process.key] = event
-        self.idle_since = self.host.farm.now
-        self._tell(event)
-
-    def left_alone(self) -> None:
-        """Without frames and daemon it ends after a while, results or not."""
-        self.daemon = None
-        self.idle_since = self.host.farm.now
-        self.host.after(KEEPER_LINGERS_S, self._linger)
-
-    def _linger(self) -> None:
-        idle = self.daemon is None and not self.host.processes
-        if self.alive and idle and self.host.farm.now >= self.idle_since + KEEPER_LINGERS_S:
-            self.alive = False
-
-    def _tell(self, event: ProcessEvent | None) -> None:
-        daemon = self.daemon
-        if daemon is not None:
-            self.host.after(PIPE_S, lambda: daemon.supervisor.hear(self, event))
+__all__ = ["PIPE_S", "TICKS", "Host", "Keeper", "Process"]
 
 
 class Host:
@@ -133,8 +29,7 @@ class Host:
     def __init__(self, farm: "Farm", number: int) -> None:
         self.farm = farm
         self.name = f"s{number}"
-        self.identity = f"id-{number}"
-        self.cores = farm.rng.choice((1, 2, 3))
+        self.cores = farm.rng.choice((1, 2, 3, 4))
         # Within what a lease allows for: a clock that is off by up to 1 in 200.
         self.rate = farm.rng.uniform(0.995, 1.005)
         self.boot = 0
@@ -144,12 +39,7 @@ class Host:
         self._asleep_since = 0.0
         self._waiting: list[Callable[[], None]] = []
         self._pids = count(100)
-        # On disk.
-        self.spool: list[Record] = []
-        self.safe = 0
-        self.limits = SlaveLimits()
-        self.seen_farm = ""
-        self.seen_epoch = 0
+        self.folder = Folder(f"id-{number}", f"machine-{number}")
         self.disk_full = False
         self.disk_s = 0.0
         # Running.
@@ -158,6 +48,17 @@ class Host:
         self.daemon: Daemon | None = None
         self.network = True
         self.gone = False
+        self.up = Way(farm, lambda what: what())
+        self.down = Way(farm, self.when_awake)
+        self.wall_jump = 0.0
+        #: Which of several masters it dials.
+        self.dials = 0
+        #: The book of the master that ordered each attempt.
+        self.ordered_by: dict[AttemptKey, Book] = {}
+        #: The book of the master that noted how it ended.
+        self.noted_by: dict[AttemptKey, Book] = {}
+        #: The book of the master that it took on last.
+        self.obeys: Book | None = None
         # For the oracles: when, by its own clock, a master was last heard, and what that one granted.
         self.heard = self.boot_clock()
         self.granted_s = 0.0
@@ -178,13 +79,28 @@ class Host:
     def is_well(self) -> bool:
         """It is linked, and nothing stands between the master's word and its processes."""
         farm, wire = self.farm, self.farm.wires.get(self.name)
-        slow = farm.slow_disk or farm.slow_wires or self.disk_full or self.disk_s
-        linked = self.daemon is not None and self.daemon.registered and wire is not None and wire.whole
+        slow = farm.slow_disk or farm.slow_wires or self.disk_full or self.disk_s or self.is_disturbed()
+        linked = self.daemon is not None and self.daemon.link.registered and wire is not None and wire.whole
         return linked and not slow and not self.asleep
+
+    def is_disturbed(self) -> bool:
+        """Something is wrong with its network or its keeper."""
+        hung = self.keeper is not None and self.keeper.hung_at is not None
+        return hung or self.up.is_disturbed() or self.down.is_disturbed()
 
     def boot_clock(self) -> float:
         """Seconds since boot by its own oscillator, sleep included."""
         return (self.farm.now - self._booted) * self.rate
+
+    def wall(self) -> float:
+        """Its wall clock, which somebody may have set."""
+        return self.farm.true_wall() + self.wall_jump
+
+    def hears(self, at: float, granted_s: float | None = None) -> None:
+        """A word of a master's, which may grant longer leases."""
+        self.heard = max(self.heard, at)
+        if granted_s is not None:
+            self.granted_s = granted_s
 
     def mono(self) -> float:
         """A clock that stands still while it sleeps."""
@@ -212,6 +128,13 @@ class Host:
         """Everything on it stands still."""
         if not self.asleep:
             self.asleep, self._asleep_since = True, self.farm.now
+
+    def fall_asleep(self, seconds: float) -> None:
+        """For so long."""
+        if not self.gone:
+            self.farm.inject("sleep", self.name)
+            self.sleep()
+            self.farm.after(seconds, self.wake)
 
     def wake(self) -> None:
         """What was due meanwhile happens now, in order."""
@@ -262,15 +185,21 @@ class Host:
         elif self.daemon is not None:
             self.daemon.supervisor.orphan_ended(process)
 
-    def lose_keeper(self) -> None:
-        """The keeper is killed: its frames go on, but how they end nobody can tell."""
+    def lose_keeper(self, daemon: "Daemon | None" = None) -> None:
+        """The keeper is killed: its frames go on, but how they end nobody can tell. `daemon` waits for it."""
         keeper = self.keeper
         if keeper is not None and keeper.alive:
             keeper.alive = False
             self.keeper = None
-            if keeper.daemon is not None:
-                daemon = keeper.daemon
-                self.after(PIPE_S, lambda: daemon.supervisor.lose(keeper))
+            daemon = daemon or keeper.daemon
+            if daemon is not None:
+                told = daemon
+                self.after(PIPE_S, lambda: told.supervisor.lose(keeper))
+
+    def keep_end(self, event: ProcessEnded | LaunchFailed) -> None:
+        """The keeper writes down how a frame ended while no daemon is there to hear it."""
+        if not self.disk_full:
+            self.folder.ended[event.key] = event
 
     def start_keeper(self) -> Keeper:
         """A fresh one."""
@@ -308,9 +237,8 @@ class Host:
             self.farm.trace("powered off", self.name, process.key)
         self.processes.clear()
         self.keeper = None
-        unsafe = len(self.spool) - self.safe
-        if unsafe > 0:
-            del self.spool[self.safe + self.farm.rng.randint(0, unsafe) :]
+        self.folder.lose_tail(self.farm.rng)
+        self.folder.ended.clear()
         self._booted = self.farm.now
 
     def power_on(self) -> None:

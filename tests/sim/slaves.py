@@ -9,23 +9,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from drqueue.outcome import Outcome
-from drqueue.proto.handshake import Dialler, HandshakeRejected
 from drqueue.proto.link_messages import (
-    Beat,
-    Grant,
-    Held,
-    Hello,
-    HelloMore,
     LogKept,
-    Message,
-    Orders,
     Progressed,
-    Registered,
-    Rejected,
     Report,
 )
-from drqueue.proto.messages import KillAttempts, Request, SetLimits
-from drqueue.proto.model import LogEnds, MachineInfo
+from drqueue.proto.messages import KillAttempts, SetLimits
+from drqueue.proto.model import LogEnds
 from drqueue.slave.core.core import Core
 from drqueue.slave.core.effects import (
     Alive,
@@ -44,14 +34,8 @@ from drqueue.slave.core.effects import (
 from drqueue.slave.core.events import (
     Asked,
     Event,
-    Granted,
-    Heard,
     LeaveAsked,
-    Linked,
-    OrdersCame,
     OutputsSeen,
-    RegisteredAs,
-    Unlinked,
     Verified,
 )
 from drqueue.slave.core.invariants import check
@@ -59,10 +43,10 @@ from drqueue.slave.core.processes import ForgetProcess, SignalTree
 from drqueue.slave.core.records import LimitsSet, MasterSeen, Record, from_plain, to_plain
 from drqueue.slave.core.restore import known, restore, snapshot
 from drqueue.slave.core.state import Phase
-from tests.sim import faults
-from tests.sim.hosts import TICKS
+from tests.sim.keepers import TICKS
+from tests.sim.links import SlaveLink
+from tests.sim.moments import a_while
 from tests.sim.supervisors import Supervisor
-from tests.sim.wires import End
 
 if TYPE_CHECKING:
     from tests.sim.hosts import Host
@@ -81,13 +65,15 @@ class Daemon:
         self.farm = host.farm
         self.alive = True
         self.crash_at = ""
+        folder = host.folder
         state = restore(
-            [from_plain(to_plain(record)) for record in host.spool],  # type: ignore[arg-type]
+            [from_plain(to_plain(record)) for record in folder.spool],  # type: ignore[arg-type]
             boot_id=host.boot_id,
             now=host.boot_clock(),
-            limits=host.limits,
-            farm=host.seen_farm,
-            epoch=host.seen_epoch,
+            limits=folder.limits,
+            farm=folder.farm,
+            epoch=folder.epoch,
+            life=folder.life,
         )
         self._compact(snapshot(state, host.boot_id))
         self.core = Core(state, cores=host.cores, grace_s=GRACE_S, clock_ticks=TICKS)
@@ -98,13 +84,7 @@ class Daemon:
         self._timer = 0
         self._unwritten: list[Record] = []
         self._held_back: deque[Effect] = deque()
-        self._link = 0
-        self._end: End | None = None
-        self._out: list[Message] = []
-        self.registered = self._plain = False
-        self._backoff_s = 0.2
-        self._beat_s, self._silence_s = 10.0, 30.0
-        self._beat_at = self._received = 0.0
+        self.link = SlaveLink(self)
 
     def start(self) -> None:
         """Take up what is there; the engine runs once that is known."""
@@ -115,14 +95,13 @@ class Daemon:
         """The supervisor knows what became of everything."""
         self._busy = False
         self._wake()
-        self._dial()
+        self.link.dial()
 
     def die(self) -> None:
         """kill -9."""
         self.alive = False
         self.farm.trace("slave dies", self.host.name)
-        if self._end is not None:
-            self._end.close()
+        self.link.die()
 
     def leave(self) -> None:
         """Told to end, frames and all."""
@@ -135,6 +114,12 @@ class Daemon:
     def set_limits(self, change: SetLimits) -> None:
         """A client at the control port changes limits."""
         self.put(Asked(None, change))
+
+    def tell_progress(self) -> None:
+        """How far frames are: news that need no spool."""
+        running = [a.key for a in self.core.state.held.values() if a.phase is Phase.RUNNING]
+        if running:
+            self.link.tell(Report(progressed=tuple(Progressed(key, 0.5) for key in running)))
 
     # -- the engine -----------------------------------------------------------------------------------
 
@@ -194,6 +179,7 @@ class Daemon:
         self._unwritten += outcome.save
         if not self.host.disk_full:
             self._write()
+        self._forget_ends()
         if outcome.save and self.crash_at == "after commit":
             self.host.kill_daemon()
             return
@@ -212,21 +198,29 @@ class Daemon:
     # -- the journal ----------------------------------------------------------------------------------
 
     def _write(self) -> None:
-        host = self.host
+        folder = self.host.folder
         for record in self._unwritten:
             if isinstance(record, MasterSeen):
-                host.seen_farm, host.seen_epoch = record.farm, record.epoch
+                self.farm.oracle.master_seen(self.host, record)
+                folder.farm, folder.epoch, folder.life = record.farm, record.epoch, record.life
             elif isinstance(record, LimitsSet):
-                host.limits = record.limits
+                folder.limits = record.limits
             else:
-                host.spool.append(record)
+                folder.spool.append(record)
         self._unwritten = []
-        if len(host.spool) > COMPACT_ABOVE + host.safe:
-            self._compact(snapshot(self.core.state, host.boot_id))
+        if len(folder.spool) > COMPACT_ABOVE + folder.safe:
+            self._compact(snapshot(self.core.state, self.host.boot_id))
+
+    def _forget_ends(self) -> None:
+        """What a keeper left goes once all that it says is in the spool."""
+        ended, held = self.host.folder.ended, self.core.state.held
+        safe = all(key not in held or held[key].phase is Phase.ENDED for key in ended)
+        if safe and not self._unwritten:
+            ended.clear()
 
     def _compact(self, records: Sequence[Record]) -> None:
-        self.host.spool = list(records)
-        self.host.safe = len(records)
+        self.host.folder.spool = list(records)
+        self.host.folder.safe = len(records)
 
     def disk_has_room(self) -> None:
         """What waited is written, and then told."""
@@ -248,10 +242,7 @@ class Daemon:
             for effect in held_back:
                 self._do(effect)
         self.supervisor.flush()
-        if self._out:
-            out, self._out = self._out, []
-            if self._end is not None:
-                self._end.send(out)
+        self.link.flush()
 
     def _do(self, effect: Effect) -> None:
         rng = self.farm.rng
@@ -265,167 +256,19 @@ class Daemon:
             case Prepare(order):
                 self.host.after(rng.uniform(0.01, 1.0), lambda: self.put(OutputsSeen(order.key, {})))
             case Verify(order, _before):
-                problem = "" if self.farm.oracle.output_there(order.key) else "missing"
+                problem = "" if self.farm.oracle.output_there(self.host, order.key) else "missing"
                 self.host.after(rng.uniform(0.01, 1.0), lambda: self.put(Verified(order.key, problem)))
             case Send(link, message):
-                if link == self._number:
-                    self._out.append(message)
+                self.link.put(link, message)
             case SayHello(link, held):
-                self._say_hello(link, held)
+                self.link.say_hello(link, held)
             case KeepLog(link, key):
-                if link == self._number:
-                    self._out.append(LogKept(key=key, ends=LogEnds(size=3, head=b"log")))
+                self.link.put(link, LogKept(key=key, ends=LogEnds(size=3, head=b"log")))
             case Unlink(link, text):
-                if link == self._number and self._end is not None:
-                    self._drop(text)
+                self.link.unlink(link, text)
             case AllEnded():
                 self.supervisor.shutdown()
                 self.host.kill_daemon()
-                self.farm.after(faults.a_while(self.farm), self.host.start_daemon)
+                self.farm.after(a_while(self.farm), self.host.start_daemon)
             case Answer() | Alive() | RemoveScratch():
                 pass
-
-    # -- the link -------------------------------------------------------------------------------------
-
-    @property
-    def _number(self) -> int:
-        return self._link if self._end is not None else 0
-
-    def _say_hello(self, link: int, held: tuple[Held, ...]) -> None:
-        if link != self._number:
-            return
-        parts = [held[at : at + HELD_PART] for at in range(0, len(held), HELD_PART)] or [()]
-        self._out.append(
-            Hello(
-                identity=self.host.identity,
-                name=self.host.name,
-                machine=MachineInfo(hostname=self.host.name, os="linux", boot_id=self.host.boot_id),
-                limits=self.core.state.limits,
-                cores=self.host.cores,
-                memory_mb=4096,
-                held=parts[0],
-                more=len(parts) > 1,
-            )
-        )
-        for at, part in enumerate(parts[1:], start=2):
-            self._out.append(HelloMore(held=part, more=at < len(parts)))
-
-    def _dial(self) -> None:
-        if not self.alive or self._end is not None:
-            return
-        end = self.farm.connect(self.host)
-        if end is None:
-            self._dial_later(0.0)
-            return
-        dialler = Dialler("slave", "sim", self.host.name)
-
-        def closed() -> None:
-            if self.alive and self._end is None:
-                self._dial_later(0.0)
-
-        def answered(message: Message) -> None:
-            if not self.alive:
-                return
-            try:
-                welcome = dialler.answered(message)
-            except HandshakeRejected as no:
-                end.close()
-                self._dial_later(0.0 if no.retry else 60.0)
-                return
-            end.established()
-            self._link += 1
-            self._end = end
-            self._out.clear()
-            end.on_message = self._heard
-            end.on_read = self._read
-            end.on_closed = lambda: self._lost(end)
-            self._beat_s, self._silence_s = 10.0, 30.0
-            self._received = self.host.mono()
-            self._beat_at = self._received + self._beat_s
-            self.host.heard, self.host.granted_s = self.host.boot_clock(), 0.0
-            self.put(Linked(self._link, welcome.farm, welcome.epoch, welcome.life))
-            self._watch(end)
-
-        end.on_message, end.on_closed = answered, closed
-        end.send([dialler.hi])
-
-        def too_long() -> None:
-            if self.alive and end.open and self._end is not end:
-                end.close()
-                closed()
-
-        self.host.after(10.0, too_long)
-
-    def _dial_later(self, pause_s: float) -> None:
-        pause = max(pause_s, self._backoff_s) * (0.5 + self.farm.rng.random())
-        self._backoff_s = min(2 * self._backoff_s, 10.0)
-        self.host.after(pause, self._dial)
-
-    def _heard(self, message: Message) -> None:
-        self._received = self.host.mono()
-        self.host.heard = self.host.boot_clock()
-        match message:
-            case Orders():
-                self.put(OrdersCame(message))
-                return
-            case Registered(slave=slave, name=name):
-                self._beat_s, self._silence_s = message.beat_s, message.silence_s
-                self.registered = True
-                self.host.linked_at = self.farm.now
-                self._backoff_s = 0.2
-                self.put(RegisteredAs(slave, name))
-                return
-            case Grant(lease_s=lease_s):
-                self.host.granted_s = lease_s
-                self.put(Granted(lease_s))
-                return
-            case Rejected(retry=retry):
-                self._drop("rejected", 0.0 if retry else 60.0)
-                return
-            case Beat(echo=True):
-                assert self._end is not None
-                self._end.send([Beat()])
-            case SetLimits() | KillAttempts():
-                self.put(Asked(None, message))
-            case Request() | Beat():
-                pass
-            case _:
-                raise AssertionError(f"a master does not say {message}")
-        self._plain = True
-
-    def _read(self) -> None:
-        if self._plain:
-            self._plain = False
-            self.put(Heard())
-
-    def _watch(self, end: End) -> None:
-        if not self.alive or self._end is not end:
-            return
-        now = self.host.mono()
-        if now >= self._received + self._silence_s - 1e-6:
-            self._drop("the master was silent")
-            return
-        if now >= self._beat_at - 1e-6:
-            end.send([Beat()])
-            self._beat_at = now + self._beat_s
-        due = min(self._beat_at, self._received + self._silence_s)
-        self.host.after(max(due - now, 0.0) + 1e-6, lambda: self._watch(end))
-
-    def _lost(self, end: End) -> None:
-        if self.alive and self._end is end:
-            self._drop("the link is gone")
-
-    def _drop(self, why: str, pause_s: float = 0.0) -> None:
-        end, self._end = self._end, None
-        assert end is not None
-        end.close()
-        self.registered = False
-        self.farm.trace("slave unlinks", self.host.name, why)
-        self.put(Unlinked(self._link))
-        self._dial_later(pause_s)
-
-    def tell_progress(self) -> None:
-        """How far frames are: news that need no spool."""
-        running = [a.key for a in self.core.state.held.values() if a.phase is Phase.RUNNING]
-        if self.registered and self._end is not None and running:
-            self._end.send([Report(progressed=tuple(Progressed(key, 0.5) for key in running))])

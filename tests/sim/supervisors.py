@@ -5,10 +5,14 @@ from typing import TYPE_CHECKING
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.model import RunOrder
 from drqueue.slave.core.processes import KEEPER_DIED, ProcessEnded, ProcessEvent, ProcessStarted
-from tests.sim.hosts import PIPE_S, Keeper, Process
+from tests.sim.keepers import PIPE_S, Keeper, Process
 
 if TYPE_CHECKING:
     from tests.sim.slaves import Daemon
+
+#: How long a keeper may owe its greeting, and a word while frames are its.
+GREETING_S = 15.0
+PATIENCE_S = 70.0
 
 
 class Supervisor:
@@ -37,7 +41,20 @@ class Supervisor:
     def _attach(self, keeper: Keeper) -> None:
         self._keeper = keeper
         self._host.after(PIPE_S, lambda: keeper.attach(self._daemon) if keeper.alive else self.lose(keeper))
+        self._host.after(GREETING_S, lambda: self._watch(keeper))
         self.flush()
+
+    def _watch(self, keeper: Keeper) -> None:
+        """A keeper that hangs is killed, and its frames are watched without it."""
+        if not self._daemon.alive or keeper is not self._keeper or not keeper.alive:
+            return
+        hung_at = keeper.hung_at
+        if hung_at is not None and (not self._ready or self._held):
+            patience = PATIENCE_S if self._ready else GREETING_S
+            if self._host.mono() - hung_at >= patience:
+                self._host.lose_keeper(self._daemon)
+                return
+        self._host.after(GREETING_S, lambda: self._watch(keeper))
 
     def _be_ready(self) -> None:
         if not self._ready:
@@ -116,6 +133,7 @@ class Supervisor:
             self.find_keeper()
 
     def _adopt_lost(self) -> None:
+        self._read_ends()
         lost, self._lost = self._lost, {}
         for key, where in lost.items():
             process = self._host.processes.get(key)
@@ -128,6 +146,13 @@ class Supervisor:
             if key in self._late:
                 self.signal_tree(key, self._late.pop(key))
 
+    def _read_ends(self) -> None:
+        """What a keeper that is gone wrote down, while there was no daemon to tell."""
+        ended = self._host.folder.ended
+        for key in [key for key in self._lost if key in ended]:
+            del self._lost[key]
+            self._daemon.put(ended[key])
+
     def orphan_ended(self, process: Process) -> None:
         """Nobody's child any more ended."""
         if self._orphans.pop(process.key, None) is not None:
@@ -135,4 +160,4 @@ class Supervisor:
 
     def _gone(self, key: AttemptKey) -> None:
         self._late.pop(key, None)
-        self._daemon.put(ProcessEnded(key, None, None, 0.0, 0, 0.0, self._host.farm.wall(), 0, KEEPER_DIED))
+        self._daemon.put(ProcessEnded(key, None, None, 0.0, 0, 0.0, self._host.wall(), 0, KEEPER_DIED))

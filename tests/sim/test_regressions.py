@@ -63,7 +63,7 @@ def test_a_submission_tried_again_after_its_job_was_deleted_makes_no_second_one(
     farm.until(farm.now + 20.0)
     assert not farm.storage.load().jobs
     assert farm.asked(submit) == Submitted(rq=1, job=first.job, again=True)
-    farm.crash_master(1.0)
+    farm.crash_master(away_s=1.0)
     farm.until(farm.now + 5.0)
     assert farm.asked(submit) == Submitted(rq=1, job=first.job, again=True)
 

@@ -13,6 +13,8 @@ from drqueue.proto.model import Exit, RunOrder
 
 TOLD_AFTER_S = 0.1
 KILLED_AGAIN_S = 5.0
+#: Between TERM and KILL where a lease is over; and how late that may be noticed for there to be any such.
+LEASE_GRACE_S, LEASE_LATE_S = 30.0, 60.0
 #: A process may be there.
 ALIVE = ("launching", "running")
 USING = ("preparing", *ALIVE)
@@ -35,6 +37,8 @@ class Held:
     grace_s: float = 0.0
     kill_at: float = inf
     end: End | None = None
+    #: The end of its lease was acted upon.
+    lapsed: bool = False
 
 
 @dataclass
@@ -59,8 +63,10 @@ class Model:
         self.now = 0.0
         self.farm, self.epoch, self.life = "", 0, ""
         self.linked = self.registered = self.leaving = self.left_told = False
-        self.heard_at = self.grant_s = self.silent_s = 0.0
+        self.heard_at = self.grant_s = self.hello_at = self.linked_at = self.silent_s = 0.0
         self.held: dict[AttemptKey, Held] = {}
+        #: What runs and is not held.
+        self.strangers: set[AttemptKey] = set()
         #: In the order in which they were over.
         self.ended: list[AttemptKey] = []
         self.fresh_life = True
@@ -80,12 +86,21 @@ class Model:
                     one.since = min(now, one.birth / 100)
                 if one.phase in ALIVE and one.stop:
                     self._terminate(key, one)
+        self.leases()
+
+    def leases(self) -> None:
+        """Leases that are over end their attempts, and soon."""
         for key, one in list(self.held.items()):
-            if self.lease_end(one) <= now:
-                self.stop(key, "lease")
+            over_s = self.now - self.lease_end(one)
+            if over_s >= 0:
+                grace_s = 0.0 if over_s > LEASE_LATE_S else LEASE_GRACE_S
+                one.lapsed = True
+                if not self.stop(key, "lease", min(grace_s, self.grace_s)):
+                    one.kill_at = min(one.kill_at, self.now + grace_s)
 
     def over(self) -> Expected:
         """The step ends: other deadlines pass, what has room starts, news are told."""
+        self.leases()
         for key, one in list(self.held.items()):
             limit = one.order.timeout_s
             if one.phase in ALIVE and not one.stop and limit and one.since + limit <= self.now:
@@ -118,15 +133,23 @@ class Model:
 
     def lease_end(self, one: Held) -> float:
         """When an attempt is to end for the master's silence."""
-        if one.order.on_unreachable == "hold" or one.stop or one.phase in ("verifying", "ended"):
+        if one.order.on_unreachable == "hold" or one.lapsed or one.phase in ("verifying", "ended"):
             return inf
-        return self.heard_at + max(one.order.lease_s, self.grant_s)
+        ends = [self.heard_at + max(one.order.lease_s, self.grant_s)]
+        if self.hello_at:
+            # A master that came back may have heard the Hello, and no longer think of the grant.
+            ends.append(self.hello_at + one.order.lease_s)
+        return min(ends)
 
     # -- the link ---------------------------------------------------------------------------------------
 
     def links(self, farm: str, epoch: int, life: str) -> None:
         """A master answered."""
         self.linked = self.registered = False
+        self.linked_at = self.now
+        if self.strangers:
+            self.out.unlinked = True
+            return
         if self.farm and farm != self.farm:
             for key in list(self.held):
                 self.stop(key, "stopped")
@@ -143,7 +166,8 @@ class Model:
             return
         self.linked = True
         self._sees(farm, epoch, life)
-        self.heard_at, self.silent_s, self.grant_s = self.now, 0.0, 0.0
+        if self.grant_s and not self.hello_at:
+            self.hello_at = self.now
         self.out.hello = [(key, one.phase == "ended") for key, one in self.held.items()]
 
     def _sees(self, farm: str, epoch: int, life: str) -> None:
@@ -169,14 +193,15 @@ class Model:
 
     def hears(self) -> None:
         """The master said something."""
-        if self.linked:
+        if self.registered:
             self.heard_at = self.now
 
     def registers(self) -> None:
         """The master knows what is held: all that it may have missed is told again."""
-        self.hears()
         if self.linked:
-            self.registered = True
+            self.registered, self.silent_s = True, self.now - self.linked_at
+            self.grant_s = self.hello_at = 0.0
+            self.hears()
             told = [k for k, one in self.held.items() if one.told and one.phase != "ended"]
             self.out.started = told
             self.out.exited = [(key, self._end(key)) for key in self.ended]
@@ -188,7 +213,7 @@ class Model:
 
     def granted(self, lease_s: float) -> None:
         """The master goes away for at most that."""
-        if self.linked:
+        if self.registered:
             self.grant_s, self.heard_at = lease_s, self.now
 
     # -- orders -----------------------------------------------------------------------------------------
@@ -196,6 +221,9 @@ class Model:
     def obeys(self, epoch: int) -> bool:
         """Orders of this epoch came; whether they count."""
         if not self.linked or epoch < self.epoch:
+            return False
+        if not self.registered:
+            self.out.unlinked, self.linked = True, False
             return False
         self._sees(self.farm, epoch, "")
         self.hears()
@@ -260,6 +288,7 @@ class Model:
         """Its process runs."""
         one = self.held.get(key)
         if one is None:
+            self.strangers.add(key)
             self.out.acts.append(("kill", key))
         elif one.phase == "launching":
             one.phase, one.birth, one.due = "running", birth, self.now + TOLD_AFTER_S
@@ -269,6 +298,7 @@ class Model:
 
     def never_ran(self, key: AttemptKey, reason: str) -> None:
         """It could not be started."""
+        self.strangers.discard(key)
         one = self.held.get(key)
         if one is None:
             self.out.acts.append(("forget", key))
@@ -277,6 +307,7 @@ class Model:
 
     def process_ended(self, key: AttemptKey, code: int | None, signal: int | None, reason: str) -> None:
         """Its process is gone."""
+        self.strangers.discard(key)
         one = self.held.get(key)
         if one is None:
             self.out.acts.append(("forget", key))
@@ -308,6 +339,7 @@ class Model:
         """The daemon is killed, and starts again from what it kept; `rebooted`: so did its machine."""
         self.linked = self.registered = self.leaving = self.left_told = False
         self.fresh_life = True
+        self.strangers.clear()
         for key, one in self.held.items():
             if one.phase == "ended":
                 continue
@@ -319,9 +351,9 @@ class Model:
             elif one.phase in ("running", "verifying"):
                 one.phase = "running" if one.told else "launching"
             if one.phase != "ended":
-                one.end, one.due = None, inf
+                one.end, one.due, one.lapsed = None, inf, False
         if rebooted:
-            self.grant_s = 0.0
+            self.grant_s = self.hello_at = 0.0
 
 
 def end_of(exit_: Exit) -> End:

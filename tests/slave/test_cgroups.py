@@ -167,9 +167,19 @@ def test_what_is_brief_is_learnt_anew_and_forgotten_in_time(
 
     for layer in (1, 2, 1, 3):
         took(layer, 0.1)
-    assert list(watched.brief) == [(1, 2), (1, 3)]
+    assert watched.brief == {(1, 2): True, (1, 3): True}
     took(2, 1.5)
-    assert list(watched.brief) == [(1, 3)]
+    assert (watched.brief, watched.last_brief) == ({(1, 2): False, (1, 3): True}, False)
+
+
+def test_an_unknown_layer_is_thought_to_be_as_what_ended_last(keeper: Client, ward: Ward) -> None:
+    """Jobs of one short frame each are not to pay for a group each."""
+    assert keeper.run(K1, "/bin/cat", "/proc/self/cgroup", group=LIMITS)["code"] == 0
+    assert keeper.run(K2, "/bin/cat", "/proc/self/cgroup", group=LIMITS)["code"] == 0
+    assert keeper.run([5, 0, 0, 1], "/bin/sleep", "1.1", group=LIMITS)["code"] == 0
+    assert keeper.run([6, 0, 0, 1], "/bin/cat", "/proc/self/cgroup", group=LIMITS)["code"] == 0
+    home = home_of(ward).name
+    assert [home in ward.log(key).read_text() for key in (K1, K2, [6, 0, 0, 1])] == [True, False, True]
 
 
 def test_without_a_word_of_groups_there_are_none(keeper: Client, ward: Ward) -> None:
@@ -233,7 +243,8 @@ def test_a_group_that_still_lives_is_nobody_elses(keeper: Client, ward: Ward) ->
 
 
 def test_a_home_that_somebody_removed_is_made_again(keeper: Client, ward: Ward) -> None:
-    assert keeper.run(K1, "/bin/sleep", "0", group=LIMITS)["code"] == 0
+    keeper.launch(K1, "/bin/sleep", "600", group=LIMITS)
+    end(keeper, K1)
     until(lambda: _removed(home_of(ward)), "a home without groups")
     keeper.launch(K2, "/bin/sleep", "600", group=LIMITS)
     assert in_group(group_of(ward, K2))

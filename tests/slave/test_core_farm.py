@@ -17,6 +17,7 @@ from drqueue.slave.core.events import (
     LeaveAsked,
     OutputsSeen,
     Ping,
+    RegisteredAs,
     Unlinked,
     Verified,
 )
@@ -59,7 +60,7 @@ def test_an_older_epoch_is_left_without_a_hello(bench: Bench) -> None:
 def test_two_masters_of_one_epoch_are_not_both_obeyed(bench: Bench) -> None:
     """One of them runs on a copy of the other's state: they give out the same names for different frames."""
     bench.link(epoch=5, life="first")
-    bench.steps(orders(an_order(), epoch=5), started())
+    bench.steps(RegisteredAs(3, "s"), orders(an_order(), epoch=5), started())
     bench.step(Unlinked(2))
     bench.link(epoch=5, life="second")
     (refused,) = bench.done(Unlink)
@@ -348,6 +349,7 @@ def test_nothing_that_may_happen_breaks_an_invariant(moves: list[object]) -> Non
         else:
             bench.step(after_s=move)  # type: ignore[arg-type]
     state = bench.state
+    bench.step(*[ended(stranger.frame) for stranger in state.strangers])
     bench.register(state.farm, state.epoch)
     told = {item.key for item in bench.exits()}
     assert told == state.ended.keys()

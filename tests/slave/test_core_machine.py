@@ -379,8 +379,9 @@ class Slave(RuleBasedStateMachine):
             # Nobody knows what it would have done: what of it is held is looked for by its keeper.
             still = any(one.phase != "ended" for one in model.held.values())
             assert not still or heard_at - HEARD_KEPT_S <= state.heard_at <= heard_at
-            assert state.grant_s == model.grant_s or not still
-        model.heard_at, model.grant_s, model.now = state.heard_at, state.grant_s, now
+            assert (state.grant_s, state.hello_at) == (model.grant_s, model.hello_at) or not still
+        model.heard_at, model.grant_s, model.hello_at = state.heard_at, state.grant_s, state.hello_at
+        model.now = now
         self.same_after_restart()
 
     def same_after_restart(self) -> None:

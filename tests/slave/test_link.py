@@ -12,7 +12,20 @@ from drqueue.channel import LinkClosed
 from drqueue.engine import Inbox
 from drqueue.proto.errors import RemoteProtocolError
 from drqueue.proto.ids import AttemptKey
-from drqueue.proto.link_messages import Beat, Grant, Held, Hello, HelloMore, LimitsNow, Orders, Status
+from drqueue.proto.link_messages import (
+    Beat,
+    Grant,
+    Held,
+    Hello,
+    HelloMore,
+    LimitsNow,
+    Orders,
+    Progressed,
+    Registered,
+    Report,
+    Started,
+    Status,
+)
 from drqueue.proto.messages import Done, GetSlave, KillAttempts, SlaveInfo
 from drqueue.proto.model import MachineInfo, MachineLoad, Offers, SlaveLimits
 from drqueue.settings import Address
@@ -174,7 +187,8 @@ async def test_it_beats_in_the_farms_rhythm_and_answers_an_echo(tmp_path: Path) 
         await link.hear(Beat, timeout_s=5)
         await link.hear(Beat, timeout_s=5)
         link.channel.send(Beat(echo=True))
-        assert await link.hear(Beat) == Beat()
+        answer = await link.hear(Beat)
+        assert answer == Beat(at=answer.at)
 
 
 async def test_silence_ends_a_link_and_another_is_made(tmp_path: Path) -> None:
@@ -312,3 +326,47 @@ async def test_a_batch_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert len(writes) == 1
         for _ in range(5):
             await link.hear(Status)
+
+
+# -- what the master is to know to have come ----------------------------------------------------------------
+
+
+async def test_i3_each_word_says_when_it_was_said_and_what_came_is_told_to_the_core(tmp_path: Path) -> None:
+    async with linked(tmp_path) as (rig, master), master.link() as link:
+        await rig.until(Linked)
+        before = rig.boottime()
+        rig.link.say_hello(1, ())
+        rig.link.flush()
+        hello = await link.hear(Hello)
+        assert isinstance(hello, Hello)
+        assert before <= hello.at <= rig.boottime()
+        link.channel.send(Registered(slave=0, name="s", beat_s=0.1, silence_s=30, seen=hello.at))
+        assert await rig.until(RegisteredAs) == RegisteredAs(0, "s", hello.at)
+        beat = await link.hear(Beat)
+        assert isinstance(beat, Beat)
+        assert hello.at < beat.at <= rig.boottime()
+        # Read in one go, one of them overtaken by the other.
+        link.channel.send_many([Beat(seen=beat.at), Beat(seen=hello.at), Beat(echo=True)])
+        heard = await rig.until(Heard)
+        while heard == Heard():
+            heard = await rig.until(Heard)
+        assert heard == Heard(beat.at)
+        echo = await link.hear(Beat)
+        assert isinstance(echo, Beat)
+        assert echo.at > beat.at
+
+
+async def test_f6_reports_are_counted_on_each_link_but_for_those_of_progress(tmp_path: Path) -> None:
+    key = AttemptKey(1, 0, 0, 1)
+    started, progressed = Report(started=(Started(key, 5.0),)), Report(progressed=(Progressed(key, 0.5),))
+    async with linked(tmp_path) as (rig, master):
+        for number in (1, 2):
+            async with master.link() as link:
+                await rig.until(Linked)
+                rig.link.send(3 - number, started)  # for another link: it goes nowhere, and is not counted
+                for report in (started, progressed, started):
+                    rig.link.send(number, report)
+                rig.link.flush()
+                told = [await link.hear(Report) for _ in range(3)]
+                assert [report.nth for report in told if isinstance(report, Report)] == [1, 0, 2]
+            await rig.until(Unlinked)

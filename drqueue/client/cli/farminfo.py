@@ -59,8 +59,8 @@ def _held_back(view: HoldbackView | None) -> str:
     if view.until_at:
         text += f", until {output.moment(view.until_at)} at most"
     if view.for_operator:
-        alone = "" if view.for_operator == view.jobs else f"{view.for_operator} of them "
-        text += f", {alone}until drqueue farm resume"
+        which = "" if view.for_operator == view.jobs else f", {view.for_operator} of them"
+        text += f"{which} until drqueue farm resume"
     return text + (f"; {many(view.slaves_away, 'slave')} not linked since" if view.slaves_away else "")
 
 

@@ -141,7 +141,7 @@ def on_linked(turn: Turn, event: SlaveLinked) -> None:
     if slave.wish is not None and changed(hello.limits, slave.wish) == hello.limits:
         slave.wish = None
     slave.link, slave.lost, slave.greeted = event.link, False, True
-    slave.heard, slave.heard_at = turn.now, turn.wall
+    slave.heard, slave.heard_at, slave.reports = turn.now, turn.wall, 0
     state.links[event.link] = slave
     state.silent.pop(slave.id, None)
     state.remeasure(slave)
@@ -156,6 +156,7 @@ def on_linked(turn: Turn, event: SlaveLinked) -> None:
             name=slave.name,
             beat_s=turn.policy.beat_s,
             silence_s=turn.policy.silence_s,
+            seen=hello.at,
         ),
     )
     turn.ticket_key(slave)
@@ -241,10 +242,16 @@ def free_name(turn: Turn, wanted: str) -> str:
 
 def on_unlinked(turn: Turn, event: SlaveUnlinked) -> None:
     """A link ended. Nothing else does: only a report or the lease's end ends an attempt."""
+    heard = min(event.heard, turn.now)
+    slave = turn.state.closing.pop(event.link, None)
+    if slave is not None:
+        slave.heard = max(slave.heard, heard)
+        if slave.id in turn.state.silent:
+            heappush(turn.state.silent_dues, (_next_due(turn, slave), slave.id))
     slave = turn.state.links.pop(event.link, None)
     if slave is None:
         return
-    slave.heard = min(event.heard, turn.now)
+    slave.heard = heard
     _unlinked(turn, slave)
 
 
@@ -252,7 +259,7 @@ def cut_off(turn: Turn, slave: Slave, code: str, text: str, *, retry: bool = Fal
     """Cut a slave's link, if it has one: what comes over it counts no longer."""
     if slave.link is not None:
         turn.unlink(slave.link, code, text, retry=retry)
-        del turn.state.links[slave.link]
+        turn.state.closing[slave.link] = turn.state.links.pop(slave.link)
         _unlinked(turn, slave)
 
 
@@ -275,6 +282,8 @@ def _unlinked(turn: Turn, slave: Slave) -> None:
 def on_said(turn: Turn, event: SlaveSaid) -> None:
     """A slave's message."""
     slave = turn.state.links.get(event.link)
+    if slave is None and event.link in turn.state.closing:
+        return
     if slave is None:
         # Unknown peer: start over, it says Hello with all it holds.
         turn.unlink(event.link, "say-hello", "say Hello again", retry=True)
@@ -282,6 +291,12 @@ def on_said(turn: Turn, event: SlaveSaid) -> None:
     slave.heard, slave.heard_at = turn.now, turn.wall
     match event.message:
         case Report() as report:
+            if report.nth:
+                if report.nth != slave.reports + 1:
+                    text = f"start over: report {report.nth} of this link came after {slave.reports}"
+                    cut_off(turn, slave, "start-over", text, retry=True)
+                    return
+                slave.reports = report.nth
             for started in report.started:
                 _started(turn, slave, started)
             for exited in report.exited:
@@ -297,9 +312,10 @@ def on_said(turn: Turn, event: SlaveSaid) -> None:
             _limits(turn, slave, limits)
         case LogKept(key=key, ends=ends):
             # A node's word counts for its own attempts alone, once.
-            if key in slave.may_keep and key.job in turn.state.jobs:
+            if key in slave.may_keep:
                 del slave.may_keep[key]
-                turn.state.save.append(LogRecord(key, ends))
+                if key.job in turn.state.jobs:
+                    turn.state.save.append(LogRecord(key, ends))
         case Acted() as acted:
             _acted(turn, slave, acted)
         case SecretTaken(secret_hash=secret_hash):

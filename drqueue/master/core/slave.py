@@ -71,6 +71,7 @@ class Slave:
         "own_load",
         "own_load_at",
         "place",
+        "reports",
         "sick",
         "slots",
         "streak",
@@ -112,6 +113,8 @@ class Slave:
         #: Exits that were applied on this very link, of which the logs may come.
         self.may_keep: dict[AttemptKey, None] = {}
         self.link: int | None = None
+        #: Of the Reports that are counted on that link, the last.
+        self.reports = 0
         self.load = MachineLoad()
         #: What its frames' cores amount to in `load1`, and when that was reckoned (the core's clock).
         self.own_load = 0.0

@@ -199,6 +199,8 @@ class FarmState:
         self.tokens: dict[str, int] = {}
         self.gone_tokens = GoneTokens()
         self.links: dict[int, Slave] = {}
+        #: Links that are to be cut, until they are gone: over them slaves may still be told what is heard.
+        self.closing: dict[int, Slave] = {}
         self.identities: dict[str, Slave] = {}
         #: Which slave is bound to an account: one to each.
         self.bound: dict[str, Slave] = {}

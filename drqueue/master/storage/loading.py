@@ -8,19 +8,22 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 
-from drqueue.master.core.records import DoneFrames, FrameRecord, LayerTotals, Saved
+from drqueue.master.core.records import DoneFrames, FrameRecord, Saved
 from drqueue.master.storage.rows import (
     ATTEMPT_COLUMNS,
     read_account,
     read_attempt,
+    read_audit,
     read_frame,
     read_job,
     read_layer,
     read_limit,
     read_line,
+    read_meta,
     read_pool,
     read_share,
     read_slave,
+    read_totals,
 )
 from drqueue.proto.intervals import IntervalSet
 
@@ -33,6 +36,10 @@ _LIVE = (
     f"SELECT {ATTEMPT_COLUMNS} FROM attempt INDEXED BY attempt_live "
     "WHERE outcome = '' AND job IN (SELECT id FROM job) ORDER BY job, layer, number, attempt"
 )
+
+_IS_WHOLE = "is_whole('frame', job, layer, frame, state, attempt, requeued, avoid, returned, crc)"
+
+_LAST_AUDITED = "SELECT * FROM audit ORDER BY id DESC LIMIT 1"
 
 #: A row that says nothing else.
 _ONLY_DONE = "state = 'DONE' AND requeued = 0 AND returned = 0 AND avoid = ''"
@@ -53,20 +60,21 @@ def load(connection: sqlite3.Connection, errors: Errors) -> Saved:
             frames=_frames(connection, errors, [job.id for job in jobs]),
             done=_done(connection, errors, [job.id for job in jobs]),
             live=[read_attempt(row) for row in query(_LIVE)],
-            totals=[LayerTotals(*row) for row in totals],
+            totals=[read_totals(row) for row in totals],
             slaves=[read_slave(row) for row in query("SELECT * FROM slave ORDER BY id")],
             accounts=[read_account(row) for row in query("SELECT * FROM account ORDER BY id")],
             lines=[read_line(row) for row in query("SELECT * FROM line ORDER BY token_hash")],
             limits=[read_limit(row) for row in query("SELECT * FROM limits ORDER BY name")],
             shares=[read_share(row) for row in shares],
             pools=[read_pool(row) for row in query("SELECT * FROM pool ORDER BY name")],
-            audited=query("SELECT ifnull(max(id), 0) FROM audit").fetchone()[0],
+            audited=max((read_audit(row).id for row in query(_LAST_AUDITED)), default=0),
         )
 
 
 def load_meta(connection: sqlite3.Connection) -> dict[str, str]:
     """The named values."""
-    return dict(connection.execute("SELECT name, value FROM meta ORDER BY name"))
+    rows = map(read_meta, connection.execute("SELECT * FROM meta ORDER BY name"))
+    return {row.name: row.value for row in rows}
 
 
 def _frames(connection: sqlite3.Connection, errors: Errors, jobs: Iterable[int]) -> Iterator[FrameRecord]:
@@ -106,15 +114,17 @@ def _only_done(connection: sqlite3.Connection, job: int, layer: int) -> DoneFram
     last, top = -1, 0
     while True:
         part = (
-            "FROM (SELECT frame, attempt FROM frame WHERE job = ? AND layer = ? AND frame > ? "
+            "FROM (SELECT * FROM frame WHERE job = ? AND layer = ? AND frame > ? "
             f"AND {_ONLY_DONE} ORDER BY frame LIMIT ?)"
         )
         which = (job, layer, last, _FRAMES_AT_ONCE)
-        many, first, last, highest = connection.execute(
-            f"SELECT count(*), min(frame), max(frame), max(attempt) {part}", which
+        many, first, last, highest, good = connection.execute(
+            f"SELECT count(*), min(frame), max(frame), max(attempt), sum({_IS_WHOLE}) {part}", which
         ).fetchone()
         if not many:
             return DoneFrames(job, layer, found, top)
+        if good != many:
+            raise ValueError(f"a frame of {job}/{layer} from {first} to {last} does not fit its sum")
         top = max(top, highest)
         if last - first + 1 == many:
             found.add_range(first, last + 1)

@@ -9,13 +9,18 @@ rows go in batches, long after the job. Errors of SQLite pass through; `sqlite` 
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
 from drqueue import failpoints
 from drqueue.master.storage import StorageCorrupt, StorageError
 from drqueue.master.storage.integrity import check_integrity
+from drqueue.master.storage.sums import add_functions, check_sums, summed_columns
 from drqueue.statefile import sync_dir
+
+#: Statements, and what no statement can do.
+Migration = Sequence[str | Callable[[sqlite3.Connection], None]]
 
 #: Tells our files from others' ("DrQu").
 APPLICATION_ID = 0x44725175
@@ -140,9 +145,75 @@ _VERSION_6 = (
         GROUP BY job, layer""",
 )
 
-#: Statements, and what no statement can do.
-Migration = Sequence[str | Callable[[sqlite3.Connection], None]]
-MIGRATIONS: Sequence[Migration] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
+#: What `attempt.rest` held up to version 6: also what stands in columns, and the same, or nothing there.
+REST_6 = (
+    *("job", "layer", "frame", "attempt", "number", "slave", "slave_name", "assigned_at", "cores"),
+    *("memory_mb", "lease_s", "on_unreachable", "stop", "again", "orphan", "started_at", "ended_at"),
+    *("outcome", "code", "signal", "reason", "text", "cpu_s", "peak_mb", "log_bytes", "step", "count"),
+    *("slot", "eligible_at", "gpus", "disk_mb", "amounts", "limits"),
+)
+_COLUMNS_6 = ("job", "layer", "number", "attempt", "outcome", "started_at", "ended_at", "cpu_s")
+_AT_6 = tuple(REST_6.index(name) for name in _COLUMNS_6)
+_KEPT_6 = tuple(n for n, name in enumerate(REST_6) if name not in _COLUMNS_6)
+
+
+def _shorten_attempts(connection: sqlite3.Connection) -> None:
+    """What stands in columns goes from `rest`, and makes room for the sum."""
+    trouble: list[ValueError | msgspec.MsgspecError] = []
+
+    def shorten(*row: Any) -> bytes:
+        try:
+            return _short_rest(row[:8], row[8])
+        except (ValueError, msgspec.MsgspecError) as error:
+            trouble.append(error)
+            raise
+
+    connection.create_function("shorten", 9, shorten, deterministic=True)
+    try:
+        connection.execute(f"UPDATE attempt SET rest = shorten({', '.join(_COLUMNS_6)}, rest)")
+    except sqlite3.OperationalError:
+        if trouble:
+            raise trouble[0] from None
+        raise
+
+
+def _short_rest(columns: tuple[Any, ...], rest: bytes) -> bytes:
+    values = msgspec.msgpack.decode(rest)
+    if not isinstance(values, list):
+        raise ValueError("an attempt is no row")
+    if any(at < len(values) and values[at] not in (None, v) for at, v in zip(_AT_6, columns, strict=True)):
+        raise ValueError(f"attempt {columns[:4]} stands in the row of another")
+    return msgspec.msgpack.encode([values[at] for at in _KEPT_6 if at < len(values)])
+
+
+_SUMMED_7 = (
+    *("meta", "job", "layer", "frame", "attempt", "log", "slave", "forgotten", "account", "line", "audit"),
+    *("limits", "share", "pool", "totals"),
+)
+
+
+def _sum_up(connection: sqlite3.Connection) -> None:
+    add_functions(connection)
+    for table in _SUMMED_7:
+        *columns, _crc = summed_columns(connection, table)
+        connection.execute(f"UPDATE {table} SET crc = row_sum('{table}', {', '.join(columns)})")
+
+
+#: Each row has its sum: what is read is what was written, or refused.
+_VERSION_7: Migration = (
+    _shorten_attempts,
+    *(f"ALTER TABLE {table} ADD COLUMN crc INTEGER NOT NULL DEFAULT 0" for table in _SUMMED_7),
+    _sum_up,
+)
+
+#: The first version with sums, and what tells it from those before, whatever the file says of itself.
+SUMMED_SINCE = 7
+_HAS_SUMS = "SELECT count(*) FROM pragma_table_info('meta') WHERE name = 'crc'"
+
+MIGRATIONS: Sequence[Migration] = (
+    *(_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6),
+    _VERSION_7,
+)
 
 
 def check_owner(connection: sqlite3.Connection, path: str, newest: int) -> int:
@@ -158,7 +229,7 @@ def check_owner(connection: sqlite3.Connection, path: str, newest: int) -> int:
             f"{path} was written by a newer DrQueue (its tables are of version {version}, this one knows "
             f"{newest}): update, or restore {path}.before-{newest + 1}"
         )
-    if version < 1:
+    if version < 1 or (version >= SUMMED_SINCE) != bool(number(connection, _HAS_SUMS)):
         raise StorageCorrupt(f"{path} is damaged: it says version {version}")
     return version
 
@@ -168,7 +239,8 @@ def migrate(connection: sqlite3.Connection, path: str, version: int, migrations:
     if version == len(migrations):
         return
     if version:
-        copy_database(connection.backup, f"{path}.before-{version + 1}")
+        summed = version >= SUMMED_SINCE
+        copy_database(connection.backup, f"{path}.before-{version + 1}", summed=summed)
     connection.execute("BEGIN IMMEDIATE")
     try:
         for statements in migrations[version:]:
@@ -188,11 +260,17 @@ def migrate(connection: sqlite3.Connection, path: str, version: int, migrations:
         raise
 
 
-def copy_database(copy: Callable[[sqlite3.Connection], None], path: str, mark: str = "") -> None:
+def copy_database(
+    copy: Callable[[sqlite3.Connection], None],
+    path: str,
+    mark: tuple[str, tuple[Any, ...]] | None = None,
+    *,
+    summed: bool = True,
+) -> None:
     """Let `copy` fill a database at `path` (0600), check it, bring it to the disk, then rename it there.
 
-    `mark` is a statement that the copy gets on top. Raises sqlite3.Error, OSError, StorageCorrupt, and
-    whatever `copy` raises.
+    `mark` is a statement that the copy gets on top. `summed`: its rows have sums. Raises sqlite3.Error,
+    OSError, StorageCorrupt, and whatever `copy` raises.
     """
     temporary = f"{path}.new"
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600))
@@ -204,9 +282,11 @@ def copy_database(copy: Callable[[sqlite3.Connection], None], path: str, mark: s
             target.execute("PRAGMA journal_mode=OFF")
             copy(target)
             target.execute("PRAGMA journal_mode=DELETE")  # one file, complete without a -wal beside it
-            if mark:
-                target.execute(mark)
+            if mark is not None:
+                target.execute(*mark)
             check_integrity(target, temporary)
+            if summed:
+                check_sums(target, temporary)
         finally:
             target.close()
         with open(temporary, "rb") as file:

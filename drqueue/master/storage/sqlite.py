@@ -41,12 +41,24 @@ from drqueue.master.storage.integrity import check_start
 from drqueue.master.storage.loading import load, load_meta
 from drqueue.master.storage.migrations import (
     MIGRATIONS,
+    SUMMED_SINCE,
     Migration,
     check_owner,
     copy_database,
     migrate,
 )
-from drqueue.master.storage.rows import ATTEMPT_COLUMNS, PUT, read_attempt, read_audit
+from drqueue.master.storage.rows import (
+    ATTEMPT_COLUMNS,
+    LOG_COLUMNS,
+    PUT,
+    forgotten_row,
+    meta_statement,
+    read_attempt,
+    read_audit,
+    read_forgotten,
+    read_log,
+)
+from drqueue.master.storage.sums import add_functions, prove_sums
 from drqueue.proto.ids import AttemptKey
 from drqueue.proto.model import LogEnds
 
@@ -84,7 +96,7 @@ _START: Final = (0, -1, -(1 << 62), -1)
 
 #: The named value that a backup has and the database it was made of has not: see `statedir`.
 META_BACKUP: Final = "backup"
-_MARK_BACKUP = f"INSERT OR REPLACE INTO meta VALUES ('{META_BACKUP}', 'yes')"
+_MARK_BACKUP = meta_statement(META_BACKUP, "yes")
 
 #: Bytes of a kept log.
 _LOG_SIZE = "length(head) + length(tail)"
@@ -109,7 +121,8 @@ class SqliteStorage:
             with self._errors("open"):
                 self._connection.execute("PRAGMA locking_mode=EXCLUSIVE")
                 version = check_owner(self._connection, path, len(migrations))
-                self.checked = check_start(self._connection, path)
+                self.checked = check_start(self._connection, path, summed=version >= SUMMED_SINCE)
+                add_functions(self._connection)
                 for pragma in _PRAGMAS:
                     self._connection.execute(f"PRAGMA {pragma}")
                 migrate(self._connection, path, version, migrations)
@@ -195,7 +208,7 @@ class SqliteStorage:
                 execute("DELETE FROM job WHERE id = ?", (job,))
                 execute("DELETE FROM layer WHERE job = ?", (job,))
                 execute("DELETE FROM totals WHERE job = ?", (job,))
-                execute("INSERT OR IGNORE INTO forgotten VALUES (?)", (job,))
+                execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?)", forgotten_row(job))
             case _:
                 raise TypeError(f"{type(record).__name__} is no row")
 
@@ -226,20 +239,21 @@ class SqliteStorage:
         """The ends of an attempt's log, if they are kept."""
         with self._errors("read"):
             row = self._connection.execute(
-                "SELECT size, head, tail, packed FROM log "
+                f"SELECT {LOG_COLUMNS} FROM log "
                 f"WHERE job = ? AND layer = ? AND frame = ? AND attempt = ? AND {_EXISTS}",
                 (*key, key.job),
             ).fetchone()
-        return None if row is None else LogEnds(size=row[0], head=row[1], tail=row[2], packed=bool(row[3]))
+            return None if row is None else read_log(row)
 
     def purge(self, before_wall: float, limit: int) -> int:
         """One batch: of forgotten jobs first, then of old attempts. 0: a whole round is over."""
         aged = self._aged
         try:
             with self._transaction("purge"):
-                forgotten = self._connection.execute("SELECT min(job) FROM forgotten").fetchone()[0]
+                first = "SELECT * FROM forgotten ORDER BY job LIMIT 1"
+                forgotten = self._connection.execute(first).fetchone()
                 if forgotten is not None:
-                    return self._purge_job(forgotten, limit)
+                    return self._purge_job(read_forgotten(forgotten), limit)
                 done = self._purge_aged(before_wall, limit)
         except BaseException:
             self._aged = aged
@@ -265,6 +279,7 @@ class SqliteStorage:
         return max(done, 1)
 
     def _drop(self, table: str, where: str, values: Sequence[object]) -> int:
+        prove_sums(self._connection, table, where, values)
         if table == "log":
             return self._drop_logs(where, values)
         return self._connection.execute(f"DELETE FROM {table} WHERE {where}", values).rowcount
@@ -283,27 +298,29 @@ class SqliteStorage:
             job = int(first[0])
             after = self._aged[1:] if job == self._aged[0] else _START[1:]
             rows = execute(
-                "SELECT layer, number, attempt, outcome, ended_at FROM attempt WHERE job = ? "
+                f"{_ATTEMPTS} WHERE job = ? "
                 "AND (layer, number, attempt) > (?, ?, ?) ORDER BY layer, number, attempt LIMIT ?",
                 (job, *after, limit - done + 1),
             ).fetchall()
-            for (layer, number, attempt, outcome, ended_at), later in pairwise(rows):
-                if outcome != "" and ended_at < before_wall and later[:2] == (layer, number):
-                    self._drop_attempt(job, layer, number, attempt)
+            for row, later in pairwise(rows):
+                outcome, ended_at = row[4], row[6]
+                if outcome != "" and ended_at < before_wall and later[1:3] == row[1:3]:
+                    read_attempt(later)  # is it really a later one?
+                    self._drop_attempt(read_attempt(row))
             if len(rows) > limit - done:
                 done = limit
-                self._aged = (job, *rows[-2][:3])
+                self._aged = rows[-2][:4]
             else:
                 done += max(len(rows), 1)
                 self._aged = (job + 1, *_START[1:])
         return done
 
-    def _drop_attempt(self, job: int, layer: int, number: int, attempt: int) -> None:
-        key = (job, layer, number, attempt)
-        where = "WHERE job = ? AND layer = ? AND number = ? AND attempt = ?"
-        row = self._connection.execute(f"{_ATTEMPTS} {where}", key).fetchone()
-        self._drop_logs("job = ? AND layer = ? AND frame = ? AND attempt = ?", read_attempt(row).key)
-        self._connection.execute(f"DELETE FROM attempt {where}", key)
+    def _drop_attempt(self, r: AttemptRecord) -> None:
+        self._drop_logs("job = ? AND layer = ? AND frame = ? AND attempt = ?", r.key)
+        self._connection.execute(
+            "DELETE FROM attempt WHERE job = ? AND layer = ? AND number = ? AND attempt = ?",
+            (r.job, r.layer, r.number, r.attempt),
+        )
 
     def purge_logs(self, keep_bytes: int, limit: int) -> int:
         """One batch of the oldest logs, as long as all are larger than `keep_bytes`."""
@@ -339,11 +356,10 @@ class SqliteStorage:
     def purge_audit(self, before_wall: float, limit: int) -> int:
         """One batch of the oldest rows; the latest one stays, since numbers go on from it."""
         with self._transaction("purge"):
-            return self._connection.execute(
-                "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ? "
-                "AND id < (SELECT max(id) FROM audit) ORDER BY at LIMIT ?)",
-                (before_wall, limit),
-            ).rowcount
+            oldest = (
+                "SELECT id FROM audit WHERE at < ? AND id < (SELECT max(id) FROM audit) ORDER BY at LIMIT ?"
+            )
+            return self._drop("audit", f"id IN ({oldest})", (before_wall, limit))
 
     def backup(self, path: str) -> None:
         """Write a checked copy to `path`, in small steps; commits may go on in another thread meanwhile."""

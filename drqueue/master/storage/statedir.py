@@ -85,7 +85,11 @@ class FarmStorage(SqliteStorage):
         self._open_path = open_path
         self._runs = False
         self._found = _look_at_log(path)
-        super().__init__(path)
+        try:
+            super().__init__(path)
+        except BaseException:
+            self._forget_closed_log()
+            raise
 
     def check_log_is_there(self, epoch: int) -> None:
         """Raise StorageCorrupt where this database, of that epoch, had a log that is gone."""
@@ -133,8 +137,9 @@ class FarmStorage(SqliteStorage):
         super().commit(records)
 
     def _release(self) -> None:
-        # SQLite removes the log as it closes: a kill at any moment must find it, or find the note gone.
-        if self._runs:
+        # SQLite removes the log as it closes: a kill at any moment must find it, or find the note gone. A log
+        # that a killed master left goes, too, where a start is given up.
+        if self._runs or self._found.verdict is not Verdict.NOTHING:
             try:
                 # What is still being read holds the end of the log up until that is over, whenever that is.
                 self.copy_log()
@@ -142,9 +147,14 @@ class FarmStorage(SqliteStorage):
             except StorageError as error:
                 log.warning("the database's log stays beside it", why=error)
         super()._release()
-        if self._runs and not os.path.exists(f"{self.path}-wal"):
-            self._forget_open()
+        self._forget_closed_log()
         self._runs = False
+
+    def _forget_closed_log(self) -> None:
+        """Nobody need miss a log that was there and that SQLite took away, having copied it."""
+        there = self._runs or self._found.verdict is not Verdict.NOTHING
+        if there and not os.path.exists(f"{self.path}-wal"):
+            self._forget_open()
 
     def _forget_open(self) -> None:
         try:

@@ -4,6 +4,10 @@ Rules: `now` is CLOCK_BOOTTIME in seconds and never goes back. News leave in the
 happened, in one report at the end of a step, and only once the master knows what is held (Registered);
 after every new link all exits that are not noted are told again. A slave obeys no older epoch and no two
 masters of one, and leaves another farm's frames behind before it serves a new one.
+
+Leases count from the latest moment at which this slave said something that its master is known to have
+heard, so that they end before the master's own patience does, however long words take either way. Of a
+master that does not say what it heard they count from when its words are read.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +17,7 @@ from typing import Any
 from msgspec import structs
 
 from drqueue.outcome import Outcome
-from drqueue.proto.link_messages import Exited, Held, LimitsNow, Message, Orders, Report, Started
+from drqueue.proto.link_messages import Beat, Exited, Held, LimitsNow, Message, Orders, Report, Started
 from drqueue.proto.messages import Done, KillAttempts, Refusal, SetLimits
 from drqueue.proto.model import KILLED, SlaveLimits
 from drqueue.slave.core.effects import (
@@ -69,7 +73,7 @@ class Core:
             LaunchFailed: self._work.launch_failed,
             OutputsSeen: lambda event: self._work.outputs_seen(event.key, event.before),
             Verified: lambda event: self._work.verified(event.key, event.problem),
-            Heard: lambda event: self._heard(),
+            Heard: self._word_came,
             Linked: self._linked,
             Unlinked: self._unlinked,
             RegisteredAs: self._registered,
@@ -81,10 +85,11 @@ class Core:
         }
 
     def step(self, events: Sequence[Event], now: float) -> Outcome[Record, Effect]:
-        """Leases that ran out, then every event in order, then every other deadline, then what has room."""
+        """Leases that ran out, then every event in order, then every deadline, then what has room."""
         work = self._work
         work.now, work.silent_s = now, now - self.state.heard_at
         work.save, work.do, work.started, work.exited = [], [], {}, []
+        work.worried = False
         if self._resume:
             self._resume = False
             for attempt in self.state.held.values():
@@ -92,12 +97,15 @@ class Core:
         work.leases_passed()
         for event in events:
             self._handlers[type(event)](event)
+        work.leases_passed()
         work.timers_passed()
         if self.state.fresh:
             work.starts_passed()
         if work.state.queued:
             work.start_queued()
         self._report()
+        if work.worried and self.state.registered and self.state.confirms:
+            self._send(Beat(echo=True, at=now))
         if self.state.leaving and not self._left_told and not self.state.in_use():
             self._left_told = True
             work.do.append(AllEnded())
@@ -115,6 +123,11 @@ class Core:
     def _linked(self, event: Linked) -> None:
         state, work = self.state, self._work
         state.link, state.linked, state.registered = event.link, False, False
+        state.linked_at, state.confirms, state.orders = work.now, False, 0
+        if state.strangers:
+            text = "frames run here of which nothing is known any more: they are ended first"
+            work.do.append(Unlink(event.link, text))
+            return
         if state.farm and event.farm != state.farm:
             if not self._left_farm():
                 text = "this is another farm: the frames of the former one are stopped first"
@@ -135,11 +148,10 @@ class Core:
             work.do.append(Unlink(event.link, text))
             return
         state.linked = True
-        work.silent_s = 0.0
         self._see_master(event.farm, event.epoch, event.life)
-        granted, state.grant_s = state.grant_s, 0.0
-        self._heard(keep=True)
-        if granted:
+        if state.grant_s and not state.hello_at:
+            state.hello_at = work.now
+            self._keep_heard()
             work.leases_changed()
         self._limits_told = state.limits
         held = tuple([Held(key, attempt.phase is Phase.ENDED) for key, attempt in state.held.items()])
@@ -176,10 +188,14 @@ class Core:
     def _registered(self, event: RegisteredAs) -> None:
         """All news that may have been lost with the former link, once more."""
         state, work = self.state, self._work
-        self._heard()
         if not state.linked:
             return
-        state.registered = True
+        state.registered, state.confirms = True, event.seen > 0
+        # Read after a sleep, what came with it is old, too.
+        work.silent_s = work.now - state.linked_at
+        state.grant_s = state.hello_at = 0.0
+        self._heard(event.seen, keep=True)
+        work.leases_changed()
         state.slave_id, state.name = event.slave, event.name
         work.started = {
             key: Started(key, attempt.started_at, attempt.pid)
@@ -191,27 +207,57 @@ class Core:
         ]
 
     def _granted(self, event: Granted) -> None:
-        if not self.state.linked:
+        if not self.state.registered:
             # Of a master that was refused.
             return
         self.state.grant_s = event.lease_s
         self._heard(keep=True)
+        self._work.leases_changed()
 
-    def _heard(self, *, keep: bool = False, holding: bool = False) -> None:
-        """The master lives: leases count from here. `holding`: something is about to be held."""
-        state, now = self.state, self._work.now
-        if not state.linked:
+    def _word_came(self, event: Heard) -> None:
+        if event.seen and self.state.linked and not self.state.registered:
+            self._start_over("it was never told that this slave is registered")
+        else:
+            self._heard(event.seen)
+
+    def _heard(self, seen: float = 0.0, *, keep: bool = False, holding: bool = False) -> None:
+        """The master lives. `seen`: the latest word that came to it; `holding`: something is to be held."""
+        state, work = self.state, self._work
+        if not state.registered:
             return
-        state.heard_at = now
-        if keep or ((state.held or holding) and now - state.heard_kept_at >= HEARD_KEPT_S):
-            state.heard_kept_at = now
-            self._work.save.append(MasterHeard(now, state.grant_s))
+        if not state.confirms:
+            state.heard_at = work.now
+        elif seen > state.heard_at:
+            state.heard_at = min(seen, work.now)
+            work.silent_s = work.now - state.heard_at
+        due = (state.held or holding) and state.heard_at - state.heard_kept_at >= HEARD_KEPT_S
+        if keep or due:
+            self._keep_heard()
+
+    def _keep_heard(self) -> None:
+        state = self.state
+        state.heard_kept_at = state.heard_at
+        self._work.save.append(MasterHeard(state.heard_at, state.grant_s, state.hello_at))
+
+    def _start_over(self, why: str) -> None:
+        """Something was lost, repeated or overtaken on this link: on a new one all is told anew."""
+        state = self.state
+        self._work.do.append(Unlink(state.link, f"start over: {why}"))
+        state.linked = state.registered = False
 
     def _orders_came(self, event: OrdersCame) -> None:
         orders: Orders = event.orders
         state, work = self.state, self._work
         if not state.linked or orders.epoch < state.epoch:
             return
+        if not state.registered:
+            self._start_over("orders came before this slave was registered")
+            return
+        if orders.nth:
+            if orders.nth != state.orders + 1:
+                self._start_over(f"orders {orders.nth} of this link came after {state.orders}")
+                return
+            state.orders = orders.nth
         self._see_master(state.farm, orders.epoch, "")
         self._heard(holding=bool(orders.run))
         for key in orders.noted:

@@ -25,14 +25,20 @@ class Unlinked(Struct, frozen=True):
 
 
 class RegisteredAs(Struct, frozen=True):
-    """The master knows what this slave holds: news may go out."""
+    """The master knows what this slave holds: news may go out. `seen` as in Heard."""
 
     slave: int
     name: str
+    seen: float = 0.0
 
 
 class Heard(Struct, frozen=True):
-    """The master said something that is none of the other events."""
+    """The master said something that is none of the other events.
+
+    `seen` is when the latest of this slave's words that came was said, in seconds since boot; 0: not told.
+    """
+
+    seen: float = 0.0
 
 
 class OrdersCame(Struct, frozen=True):

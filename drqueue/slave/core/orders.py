@@ -33,6 +33,12 @@ KILL_AGAIN_S = 5.0
 #: A start is kept and told after this time: what is shorter costs one record and one report. Nothing hangs
 #: on it meanwhile, for the keeper knows the process.
 RECORDED_AFTER_S = 0.1
+#: A frame whose lease is over gets no more time than this between TERM and KILL, for the master waits but two
+#: minutes; and none where that was noticed late, after a suspend.
+LEASE_GRACE_S = 30.0
+LEASE_LATE_S = 60.0
+#: When half of a lease is over the master is asked for a sign of life, again after so much of the lease.
+ASK_AGAIN = 1 / 8
 #: Sentences of an exit are cut to this many characters.
 MAX_TEXT = 500
 _MB = 1 << 20
@@ -54,6 +60,8 @@ class Work:
         self.now = 0.0
         #: How long the master had not been heard when this step's events came.
         self.silent_s = 0.0
+        #: Half of some lease is over.
+        self.worried = False
         self._milli = milli(cores)
         self._grace_s = grace_s
         self._clock_ticks = clock_ticks
@@ -156,6 +164,7 @@ class Work:
         attempt = self.state.held.get(event.key)
         if attempt is None:
             # Nobody ordered it here: a spool that was set aside or damaged. It must not run on unseen.
+            self.state.strangers.add(event.key)
             self.do.append(SignalTree(event.key, kill=True))
             return
         if attempt.phase is not Phase.LAUNCHING:
@@ -188,6 +197,7 @@ class Work:
 
     def launch_failed(self, event: LaunchFailed) -> None:
         """The command never ran."""
+        self.state.strangers.discard(event.key)
         attempt = self.state.held.get(event.key)
         if attempt is None:
             self.do.append(ForgetProcess(event.key))
@@ -196,6 +206,7 @@ class Work:
 
     def process_ended(self, event: ProcessEnded) -> None:
         """The command and all that it started are gone."""
+        self.state.strangers.discard(event.key)
         attempt = self.state.held.get(event.key)
         if attempt is None:
             self.do.append(ForgetProcess(event.key))
@@ -281,14 +292,27 @@ class Work:
         for attempt in list(self.state.held.values()):
             end = self._lease_end(attempt)
             if end <= self.now:
-                text = f"the master was not heard for {self.now - self.state.heard_at:.0f} s"
-                self.stop(attempt, "lease", text)
-            else:
-                self._lease_check_at = min(self._lease_check_at, end)
+                self._lapse(attempt, late=self.now - end > LEASE_LATE_S)
+            elif end < inf:
+                due = self._half_of(end)
+                if due <= self.now:
+                    self.worried = True
+                    due = min(end, self.now + (end - self.state.heard_at) * ASK_AGAIN)
+                self._lease_check_at = min(self._lease_check_at, due)
+
+    def _lapse(self, attempt: Attempt, *, late: bool) -> None:
+        """Its lease is over: it ends, and soon, whatever else it was told before."""
+        attempt.lapsed = True
+        grace = 0.0 if late else LEASE_GRACE_S
+        if not attempt.stop_reason:
+            text = f"the master was not heard for {self.now - self.state.heard_at:.0f} s"
+            self.stop(attempt, "lease", text, min(grace, self._grace_s))
+        elif attempt.kill_at > self.now + grace:
+            self._arm_kill(attempt, grace)
 
     def leases_changed(self) -> None:
-        """Leases may end earlier than they would have: find anew when the first does."""
-        self._lease_check_at = min(map(self._lease_end, self.state.held.values()), default=inf)
+        """Leases may end earlier than they would have: they are to be looked at anew in this step."""
+        self._lease_check_at = -inf
 
     def resume(self, attempt: Attempt) -> None:
         """Take up an attempt that was restored: its deadlines, and a stop that was under way."""
@@ -301,18 +325,23 @@ class Work:
             self._terminate(attempt)
 
     def _expect_lease_end(self, attempt: Attempt) -> None:
-        end = self._lease_end(attempt)
-        if end < self._lease_check_at:
-            self._lease_check_at = end
+        due = self._half_of(self._lease_end(attempt))
+        if due < self._lease_check_at:
+            self._lease_check_at = due
+
+    def _half_of(self, end: float) -> float:
+        """When half of the lease that ends then is over."""
+        return (self.state.heard_at + end) / 2
 
     def _lease_end(self, attempt: Attempt) -> float:
-        order, phase, grant_s = attempt.order, attempt.phase, self.state.grant_s
-        if order.on_unreachable == "hold" or attempt.stop_reason:
+        order, phase, state = attempt.order, attempt.phase, self.state
+        if order.on_unreachable == "hold" or attempt.lapsed:
             return inf
         # An attempt whose process is gone has nothing that could run twice.
         if phase is Phase.ENDED or phase is Phase.VERIFYING:
             return inf
-        return self.state.heard_at + (max(grant_s, order.lease_s))
+        end = state.heard_at + max(state.grant_s, order.lease_s)
+        return min(end, state.hello_at + order.lease_s) if state.hello_at else end
 
     def _terminate(self, attempt: Attempt) -> None:
         self.do.append(SignalTree(attempt.key, kill=False))

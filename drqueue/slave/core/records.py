@@ -68,10 +68,14 @@ class Noted(Struct, frozen=True, array_like=True, tag="noted"):
 
 
 class MasterHeard(Struct, frozen=True, array_like=True, tag="heard"):
-    """The master was last heard at `at` (seconds since boot) and granted leases of at least `grant_s`."""
+    """Leases count from `at` (seconds since boot) and are at least as long as the master granted, `grant_s`.
+
+    `hello_at`: since then a master may have heard that this slave is there, and forget that grant; 0: none.
+    """
 
     at: float
     grant_s: float = 0
+    hello_at: float = 0
 
 
 class MasterSeen(Struct, frozen=True, array_like=True, tag="master"):

@@ -68,14 +68,18 @@ def restore(
             state.take(attempt)
     # Without a word on record, the master is taken to have been there until just now.
     state.heard_at = min(now, heard.at) if heard is not None and same_boot else now
-    state.grant_s = heard.grant_s if heard is not None and same_boot else 0.0
+    if heard is not None and same_boot:
+        state.grant_s, state.hello_at = heard.grant_s, heard.hello_at
     state.heard_kept_at = state.heard_at
     return state
 
 
 def snapshot(state: State, boot_id: str) -> list[SpoolRecord]:
     """The fewest records from which `restore` makes this state."""
-    records: list[SpoolRecord] = [Boot(boot_id), MasterHeard(state.heard_at, state.grant_s)]
+    records: list[SpoolRecord] = [
+        Boot(boot_id),
+        MasterHeard(state.heard_at, state.grant_s, state.hello_at),
+    ]
     for attempt in state.held.values():
         records.append(Accepted(attempt.order))
         if attempt.phase is Phase.ENDED:

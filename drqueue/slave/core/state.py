@@ -74,6 +74,8 @@ class Attempt(Struct, eq=False):
     grace_s: float = 0.0
     kill_at: float = inf
     exit: Exit | None = None
+    #: The end of its lease was acted upon.
+    lapsed: bool = False
 
     @classmethod
     def of(cls, order: RunOrder) -> "Attempt":
@@ -110,9 +112,20 @@ class State:
         self.registered = False
         self.slave_id: int | None = None
         self.name = ""
+        #: Since when, and whether the master of this link says which of this slave's words came.
+        self.linked_at = 0.0
+        self.confirms = False
+        #: Of the Orders that are counted on this link, the last.
+        self.orders = 0
+        #: From where leases count: said then, and known to have come.
         self.heard_at = 0.0
+        #: The master goes away and grants leases this long; since `hello_at` (0: never) one that is back may
+        #: have heard of this slave, and grant no more than the usual.
         self.grant_s = 0.0
+        self.hello_at = 0.0
         self.heard_kept_at = -inf
+        #: Processes of attempts that are not held: this slave's own, from before its spool was lost.
+        self.strangers: set[AttemptKey] = set()
         self.leaving = False
         self.done = 0
         self.failed = 0
