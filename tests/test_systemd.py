@@ -9,11 +9,13 @@ import pytest
 
 from drqueue.configuration import load
 from drqueue.settings import MasterSettings, SlaveSettings
+from drqueue.slave import cgroups
 
 SYSTEMD = Path(__file__).parent.parent / "systemd"
 UNITS = ("drqueue-master", "drqueue-slave")
 SOCKET = "drqueue-master.socket"
 DROP_IN = Path("drqueue-slave.service.d/single-user.conf")
+LIMITS = Path("drqueue-slave.service.d/limits.conf")
 RIGHTS = "CAP_SETUID CAP_SETGID CAP_KILL"
 
 
@@ -37,11 +39,11 @@ def units(tmp_path: Path) -> dict[str, Path]:
     return paths
 
 
-def with_drop_in(units: dict[str, Path]) -> None:
-    """Have the slave's unit read its drop-in."""
-    folder = units["drqueue-slave"].parent / DROP_IN.parent
+def with_drop_in(units: dict[str, Path], drop_in: Path = DROP_IN) -> None:
+    """Have the slave's unit read a drop-in of its."""
+    folder = units["drqueue-slave"].parent / drop_in.parent
     folder.mkdir()
-    (folder / DROP_IN.name).write_text((SYSTEMD / DROP_IN).read_text())
+    (folder / drop_in.name).write_text((SYSTEMD / drop_in).read_text())
 
 
 def service(name: str) -> configparser.SectionProxy:
@@ -53,12 +55,19 @@ def service(name: str) -> configparser.SectionProxy:
 
 
 @pytest.mark.needs("systemd-analyze")
-@pytest.mark.parametrize("name", [*UNITS, SOCKET, "single user"])
+@pytest.mark.parametrize("name", [*UNITS, SOCKET, "single user", "limits"])
 def test_units_verify(name: str, units: dict[str, Path]) -> None:
     """Exit status 0 comes with warnings about unknown keys too, so nothing may be said of our files."""
     if name == "single user":
         with_drop_in(units)
         name = "drqueue-slave"
+    if name == "limits":
+        with_drop_in(units, LIMITS)
+        name = "drqueue-slave"
+        said = run("systemd-analyze", "verify", units[name])
+        # Before 254 that is all that systemd makes of it.
+        assert all("DelegateSubgroup" in line for line in said.splitlines() if "drqueue-" in line), said
+        return
     assert "drqueue-" not in run("systemd-analyze", "verify", units[name])
 
 
@@ -134,6 +143,14 @@ def test_frames_of_the_slaves_unit_are_another_users() -> None:
         "AmbientCapabilities=",
         "CapabilityBoundingSet=",
     ]
+
+
+def test_frames_get_limits_by_a_group_below() -> None:
+    """The unit's own group hands controllers down only where no daemon is ever started in it."""
+    lines = [line for line in (SYSTEMD / LIMITS).read_text().splitlines() if not line.startswith("#")]
+    assert lines == ["[Service]", f"DelegateSubgroup={cgroups.AGENT}"]
+    assert service("drqueue-slave")["Delegate"] == "yes"
+    assert "DelegateSubgroup" not in service("drqueue-slave")
 
 
 def test_frames_outlive_the_slave() -> None:

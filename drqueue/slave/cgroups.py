@@ -40,6 +40,14 @@ def read(path: str) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def _path_of(cgroup: str) -> str:
+    """What a /proc/PID/cgroup says of v2."""
+    for line in read(cgroup).splitlines():
+        if line.startswith("0::"):
+            return line[3:]
+    return ""
+
+
 def _write(path: str, text: str) -> bool:
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
@@ -153,11 +161,12 @@ def _is_ours(folder: str, top: str) -> bool:
 class Home:
     """Where a keeper's frames have their groups; `why` says why not, where `path` is ""."""
 
-    __slots__ = ("_base", "_beside", "_note", "memory", "parting", "path", "pids", "why")
+    __slots__ = ("_base", "_beside", "_note", "_own", "memory", "parting", "path", "pids", "why")
 
     def __init__(self, state_dir: str, where: Place | None = None) -> None:
         where = place() if where is None else where
         self._base, self._beside, self.why = where.path, where.beside, where.why
+        self._own = _path_of(OWN)
         self._note = os.path.join(state_dir, NOTE)
         self.path = ""
         self.memory = self.pids = False
@@ -229,13 +238,13 @@ class Home:
         """Remove a group, now or later: the kernel takes a moment over what has just died in it."""
         self.parting = [each for each in (*self.parting, group) if not _remove(each.path)]
 
-    def owner(self, pid: int) -> str:
-        """The name of the group here that a process is in; "" for none."""
+    def where(self, pid: int) -> str:
+        """The name of the attempt's group that a process is in; "" for the keeper's, the path of another."""
         inside = f"/{os.path.basename(self.path)}/"
-        for line in read(f"/proc/{pid}/cgroup").splitlines():
-            if line.startswith("0::") and inside in line:
-                return line.partition(inside)[2].partition("/")[0]
-        return ""
+        path = _path_of(f"/proc/{pid}/cgroup")
+        if self.path and inside in path:
+            return path.partition(inside)[2].partition("/")[0]
+        return "" if path == self._own else path
 
     def close(self) -> None:
         """Be gone, as far as nothing is left here."""

@@ -61,7 +61,7 @@ class Attempt:
 
     __slots__ = (
         "again", "birth", "cap", "cpu", "end", "group", "hole", "key", "killing", "limits", "line", "log",
-        "path", "peak", "pid", "pids", "reason", "sessions", "start", "status", "user",
+        "path", "peak", "pid", "pids", "reason", "sessions", "start", "status", "stopped", "user",
     )  # fmt: skip
 
     def __init__(self, key: Key, cap: int, user: privileges.User | None = None) -> None:
@@ -76,7 +76,7 @@ class Attempt:
         self.pid = self.birth = self.peak = self.status = 0
         self.cpu = self.start = self.end = 0.0
         self.reason = ""
-        self.killing = False
+        self.killing = self.stopped = False
         self.pids: dict[int, int] = {}  # members seen at the last look, with births (0: not looked up)
         self.sessions: set[int] = set()
         self.limits: cgroups.Limits | None = None  # of the group that it should have
@@ -91,12 +91,13 @@ class Attempt:
 class Stray:
     """A child of the keeper that it did not start. `uid` is -1 where its user is not known."""
 
-    __slots__ = ("birth", "owner", "pid", "uid")
+    __slots__ = ("birth", "group", "owner", "pid", "uid")
 
-    def __init__(self, pid: int, birth: int, uid: int) -> None:
+    def __init__(self, pid: int, birth: int, uid: int, group: str) -> None:
         self.pid = pid
         self.birth = birth
         self.uid = uid
+        self.group = group  # it was found in (`Home.where`)
         self.owner: Attempt | None = None
 
 
@@ -135,6 +136,8 @@ class Frames:
         if not self:
             self.next_tick = time.monotonic() + TICK_S
         attempt.sessions.add(attempt.pid)
+        if attempt.group is not None and self.home is not None:
+            attempt.group.whole = self.home.where(attempt.pid) == cgroups.name_of(attempt.key)
         self.leaders[attempt.pid] = attempt
 
     # --- cgroups
@@ -142,9 +145,8 @@ class Frames:
     def group(self, attempt: Attempt, limits: cgroups.Limits) -> None:
         """Make the group for an attempt that is to be started; not yet where it will take a moment only."""
         attempt.limits = limits
-        brief = self.brief.get(attempt.key[:2], self.last_brief)
-        if not brief and self.make_group(attempt) and attempt.group is not None:
-            attempt.group.whole = True
+        if not self.brief.get(attempt.key[:2], self.last_brief):
+            self.make_group(attempt)
 
     def make_group(self, attempt: Attempt) -> bool:
         if self.home is None:
@@ -176,7 +178,7 @@ class Frames:
 
     def learn(self, attempt: Attempt) -> None:
         """Its main process ended: how long frames of its layer take."""
-        if attempt.killing:
+        if attempt.killing or attempt.stopped:
             return
         layer, brief = attempt.key[:2], attempt.end - attempt.start < BRIEF_S
         if layer not in self.brief and len(self.brief) == BRIEF_LAYERS:
@@ -284,7 +286,8 @@ class Frames:
         """Find the keeper's children that it did not start, and whose they are."""
         for pid in self.own_children():
             if pid not in self.leaders and pid not in self.strays and pid not in self.helpers:
-                self.strays[pid] = Stray(pid, proctree.birth(pid), proctree.user(pid))
+                group = self.home.where(pid) if self.home is not None else ""
+                self.strays[pid] = Stray(pid, proctree.birth(pid), proctree.user(pid), group)
         unknown = []
         for stray in self.strays.values():
             if stray.owner is None:
@@ -327,9 +330,8 @@ class Frames:
         if info is None:
             return None
         suspects = self.suspects(stray)
-        group = self.home.owner(stray.pid) if self.home is not None else ""
         for attempt in suspects:
-            if group and group == cgroups.name_of(attempt.key):
+            if stray.group == cgroups.name_of(attempt.key):
                 return attempt
         for attempt in suspects:
             if attempt.pids.get(stray.pid, -1) in (0, stray.birth) or info.session in attempt.sessions:
@@ -343,12 +345,15 @@ class Frames:
     def suspects(self, stray: Stray) -> list[Attempt]:
         """The attempts not yet reported that ran when the stray was born, and whose it may be.
 
-        A frame of another user than the keeper's cannot change its user.
+        A frame of another user than the keeper's cannot change its user. What one started that was born in a
+        cgroup is there, or was moved to another one, as containers are; but not to the keeper's.
         """
         return [
             a
             for a in (*self.leaders.values(), *self.closing)
-            if a.birth <= stray.birth and (a.user is None or stray.uid in (-1, a.user[0]))
+            if a.birth <= stray.birth
+            and (a.user is None or stray.uid in (-1, a.user[0]))
+            and (stray.group or a.group is None or not a.group.whole)
         ]
 
     def members(self, attempt: Attempt) -> list[int]:
@@ -374,6 +379,7 @@ class Frames:
     # --- ending it
 
     def terminate(self, attempt: Attempt) -> None:
+        attempt.stopped = True
         self.find_strays()
         proctree.terminate(self.members(attempt))
 

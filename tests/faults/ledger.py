@@ -1,9 +1,10 @@
-"""A frame that writes down its own life: python -I -S ledger.py FOLDER SECONDS [stray].
+"""A frame that writes down its own life: python -I -S ledger.py FOLDER SECONDS [stray]
 
 It lasts between 0 and SECONDS, which its number decides, and so does its number its exit code. Each line of
 FOLDER/ledger is `start|end BOOTTIME ATTEMPT SLAVE NUMBER`; a lock per frame of a job, held for as long as
 the process lives, tells two lives at a time: `overlap`. What frames saw of themselves is the truth that the
-farm's own account is held against. `stray`: it leaves a child, which must not keep the lock.
+farm's own account is held against. `stray`: it leaves a child, which must
+not keep the lock, and its number in FOLDER/stray.
 
 Rules: the standard library alone, few modules: hundreds of these are started.
 """
@@ -54,7 +55,9 @@ def main() -> int:
     *early, last = log_of(number).splitlines(keepends=True)
     os.write(1, b"".join(early))
     if sys.argv[3:] == ["stray"]:
-        os.posix_spawn("/bin/sleep", ["sleep", "1000"], {}, setsid=True)
+        stray = os.posix_spawn("/bin/sleep", ["sleep", "1000"], {}, setsid=True)
+        with open(f"{folder}/stray", "w", encoding="ascii") as file:
+            file.write(str(stray))
     time.sleep(lasts_s(number, most_s))
     os.write(1, last)
     say("end")

@@ -149,7 +149,7 @@ class Oracle:
         """
         await self.finished(patience_s)
         lines = self.lines()
-        wrong = _overlaps(lines)
+        wrong = overlaps(lines)
         by_attempt: dict[str, list[Line]] = defaultdict(list)
         for line in lines:
             by_attempt[line.attempt].append(line)
@@ -167,13 +167,15 @@ class Oracle:
                 tries = await self.client.attempts(job, frame.number) if frame.attempt != 1 else ()
                 keys = [_key(each) for each in tries] or [f"{job}/{frame.layer}/{frame.index}/1"]
                 known.update(keys)
-                wrong += _judge(frame, tries, [by_attempt[key] for key in keys], lost)
+                wrong += judge(frame, tries, [by_attempt[key] for key in keys], lost)
                 if looked < logs and not wrong:
                     looked += 1
                     wrong += await self._log(frame)
         print(f"{len(self.told.jobs)} jobs of {sum(self.told.jobs.values())} frames, {len(known)} attempts")
         wrong += [f"attempt {key} ran, and the farm knows nothing of it" for key in {*by_attempt} - known]
-        return wrong + await self._papers()
+        wrong += await self._papers()
+        print(f"{len(wrong)} violations")
+        return wrong
 
     async def _log(self, frame: FrameView) -> list[str]:
         log = await self.client.read_log(frame.job, frame.number)
@@ -197,7 +199,7 @@ def _key(attempt: AttemptView) -> str:
     return f"{attempt.job}/{attempt.layer}/{attempt.frame}/{attempt.attempt}"
 
 
-def _overlaps(lines: list[Line]) -> list[str]:
+def overlaps(lines: list[Line]) -> list[str]:
     """Two lives of one frame at a time, by the frames' own clocks (I3)."""
     wrong = [f"{line.attempt} met another life of its frame" for line in lines if line.word == "overlap"]
     # What was killed wrote no end: there the lock alone tells.
@@ -216,7 +218,7 @@ def _overlaps(lines: list[Line]) -> list[str]:
     return wrong
 
 
-def _judge(
+def judge(
     frame: FrameView, tries: tuple[AttemptView, ...], lives: list[list[Line]], lost: Collection[str]
 ) -> list[str]:
     """What is wrong about one frame (I2, I4, and what the farm says of its exit)."""

@@ -56,7 +56,11 @@ class Visits:
     async def visit(self, daemon: Daemon, life: str) -> None:
         """Start a daemon that does not run with failpoints, until all are reached and it ended."""
         points = [point.partition("=") for point in life.split(",")]
-        counted = [1 if name in ONCE else 1 + self._rng.randrange(8) for name, _, _ in points]
+        # An error in the midst of a start may well end it.
+        counted = [
+            1 if name in ONCE else self._rng.randrange(1, 9) + 5 * (action != "kill")
+            for name, _, action in points
+        ]
         text = ",".join(f"{''.join(point)}@{nth}" for point, nth in zip(points, counted, strict=True))
         sayings = Sayings(daemon)
         await start_with(daemon, text)
@@ -78,10 +82,12 @@ class Visits:
     async def restarts(self, daemon: Daemon) -> None:
         """Kill and start it every now and then: some places are reached when the other side is new."""
         while True:
-            await trio.sleep(self._rng.uniform(2, 4))
+            await trio.sleep(self._rng.uniform(1, 3))
+            sayings = Sayings(daemon)
             with trio.CancelScope(shield=True):
                 await kill(daemon)
                 await daemon.start()
+            await sayings.come(" is up ")
 
     async def all(self, daemon: Daemon, lives: Sequence[str]) -> None:
         """One after another; then the daemon works as ever."""

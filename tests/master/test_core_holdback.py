@@ -131,9 +131,12 @@ def test_f16_new_jobs_run_at_once() -> None:
     farm, _key = a_lost_frame()
     link = farm.link("free")
     job = farm.submit(token="that-nobody-used")
-    assert job >= NEXT
+    assert job == NEXT
     assert {order.key.job for order in farm.orders(link)} == {job}
     assert "restored" not in farm.codes(job)
+    farm.restart()
+    link = farm.link("free")
+    assert {order.key.job for order in farm.orders(link)} == {job}
 
 
 def test_f16_i3_a_finished_job_that_runs_again_waits_too() -> None:
@@ -235,11 +238,15 @@ def test_f16_i3_what_a_slave_says_that_it_runs_must_end_first() -> None:
     assert order.key.attempt > key.attempt
 
 
-def test_f16_i3_one_that_goes_silent_again_has_a_whole_lease() -> None:
+@pytest.mark.parametrize("linked_s", [0, 60])
+def test_f16_i3_one_that_goes_silent_again_has_a_whole_lease(linked_s: float) -> None:
+    """Whether its job waited for nothing else by then or not."""
     farm, key = a_lost_frame()
     free = farm.link("free")
     farm.wait(OVER - 1)
-    farm.unlink(farm.link(held=[Held(key)]))
+    link = farm.link(held=[Held(key)])
+    farm.wait(linked_s)
+    farm.unlink(link)
     farm.wait(OVER - 1)
     assert farm.orders(free) == []
     assert farm.why()[0].until_at == pytest.approx(farm.core.turn.wall + 1)
@@ -470,7 +477,7 @@ class Lost:
         self.link = None
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(12))
 def test_f16_i3_whatever_slaves_of_the_lost_time_do_no_frame_runs_twice(seed: int) -> None:
     rng = random.Random(seed)
     before = CoreFarm()
@@ -491,15 +498,18 @@ def test_f16_i3_whatever_slaves_of_the_lost_time_do_no_frame_runs_twice(seed: in
     free = farm.link("free", cores=64)
     ordered: set[tuple[int, int]] = set()
     while len(ordered) < 9:
-        farm.wait(rng.choice([1.0, 20.0, 200.0, 600.0]))
-        for slave in lost:
-            slave.live()
-        if rng.random() < 0.4:
-            slave = rng.choice(lost)
+        pause, slave = rng.choice([1.0, 20.0, 200.0]), rng.choice(lost)
+        if slave.runs and slave.link is None and rng.random() < 0.6:
+            # Just before it ends all by itself.
+            pause = max(0.5, slave.heard + slave.lease + 60 - farm.now - rng.uniform(0, 20))
+        farm.wait(pause)
+        for each in lost:
+            each.live()
+        if rng.random() < 0.7:
             if slave.link is None:
                 # Its grant ends with the word of a master.
                 slave.lease = max(leases[key.job] for key in slave.runs) if slave.runs else 0.0
-                slave.dial(rng.uniform(0, 100), rng.random() < 0.3)
+                slave.dial(rng.uniform(0, 300), rng.random() < 0.5)
             else:
                 slave.drop()
         for order in farm.orders(free):

@@ -406,6 +406,21 @@ def test_a_name_that_another_master_gave_is_never_given_again(farm: CoreFarm, en
     assert farm.order(link).key == AttemptKey(0, 0, 1, 4)
 
 
+def test_f16_a_name_is_not_given_again_though_other_frames_had_as_many_attempts(farm: CoreFarm) -> None:
+    """Two masters on copies of one state: what the other one's attempt came to is not this one's result."""
+    farm.submit(a_job("1-2"))
+    link = farm.link("s1", cores=1)
+    assert farm.order(link).key == AttemptKey(0, 0, 0, 1)
+    theirs = AttemptKey(0, 0, 1, 1)
+    other = farm.link("s2", cores=1, held=[Held(theirs, ended=True)])
+    order = farm.order(other)
+    assert order.key == AttemptKey(0, 0, 1, 2)
+    farm.exited(other, theirs)
+    assert farm.states() == {1: "ASSIGNED", 2: "ASSIGNED"}
+    farm.exited(other, order.key)
+    assert farm.states() == {1: "ASSIGNED", 2: "DONE"}
+
+
 @pytest.mark.parametrize("key", [AttemptKey(0, 0, 0, 2**53), AttemptKey(0, 7, 0, 5), AttemptKey(9, 0, 0, 5)])
 def test_absurd_names_change_nothing(farm: CoreFarm, key: AttemptKey) -> None:
     farm.submit(a_job("1"))

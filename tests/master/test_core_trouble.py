@@ -190,6 +190,18 @@ def test_what_is_nobodys_failure_counts_nowhere(farm: CoreFarm) -> None:
     assert farm.core.state.slaves[0].streak == []
 
 
+def test_memory_that_ran_out_is_the_frames_failure_and_no_sign_of_a_sick_slave(farm: CoreFarm) -> None:
+    link = farm.link(cores=1)
+    for owner in "abc":
+        job = farm.submit(a_job("1-9", owner=owner))
+        for _ in range(2):
+            failed(farm, link, keys(farm, link, job), Exit(signal=9, reason="oom"))
+    slave = farm.core.state.slaves[0]
+    assert (slave.sick, slave.streak) == ("", [])
+    assert farm.core.state.jobs[job].failures == 2
+    assert farm.core.state.jobs[job].failed_on == {slave.id: 2}
+
+
 # -- sick slaves -------------------------------------------------------------------------------------------
 
 

@@ -121,11 +121,12 @@ def models_for(changed: Iterable[str]) -> list[str]:
     return [file for file in MODELS if not sides or any(f"/{side}/" in file for side in sides)]
 
 
-def layers(changed: list[str], root: Path, *, seeds: int, faults: bool) -> list[Layer]:
-    """All that a mutant of these files is shown to, the cheapest first."""
+def layers(changed: list[str], root: Path, *, seeds: int, faults: bool, quick: bool = False) -> list[Layer]:
+    """All that a mutant of these files is shown to; `quick`: models before unit tests of which none is likely
+    to notice."""
     # In two, for a thousand tests take long to collect.
     made = [Layer("unit tests", pytest(files), 900) for files in unit_files(changed, root) if files]
-    made.append(Layer("models", pytest(models_for(changed)), 300))
+    made.insert(1 if quick else len(made), Layer("models", pytest(models_for(changed)), 300))
     if seeds:
         command = (sys.executable, "-m", "tests.sim", "--seeds", str(seeds), "--most", "1")
         made.append(Layer("simulator", command, 60 + 5.0 * seeds))

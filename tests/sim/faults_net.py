@@ -4,9 +4,6 @@ from typing import TYPE_CHECKING
 
 from tests.sim.moments import a_while, some_host
 
-MISCHIEF = False
-SLOWER = False
-
 if TYPE_CHECKING:
     from tests.sim.farm import Farm
     from tests.sim.hosts import Host
@@ -113,8 +110,4 @@ def mend(host: "Host") -> None:
     host.down.mend()
 
 
-ACCIDENTS = [cut, cut, no_network, slow_wires, swizzle, one_way]
-if MISCHIEF:
-    ACCIDENTS.append(mischief)
-if SLOWER:
-    ACCIDENTS.append(slower)
+ACCIDENTS = [cut, cut, no_network, slow_wires, swizzle, one_way, slower, mischief]

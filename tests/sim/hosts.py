@@ -1,7 +1,7 @@
 """Imaginary machines: what outlives a slave's daemon. Disk, keeper, processes, clocks, network.
 
-A machine may sleep (what is due meanwhile happens when it wakes; its boot clock goes on), lose its keeper, or
-be started anew: then all processes are gone, the boot id is another, and the spool's tail may be missing.
+A machine may sleep (its timers stand still, its boot clock goes on), lose its keeper, or be started anew:
+then all processes are gone, the boot id is another, and the spool's tail may be missing.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from tests.sim.books import Book
     from tests.sim.farm import Farm
     from tests.sim.slaves import Daemon
+
+#: Sums of times are not exact.
+A_TICK_S = 1e-7
 
 __all__ = ["PIPE_S", "TICKS", "Host", "Keeper", "Process"]
 
@@ -62,6 +65,8 @@ class Host:
         # For the oracles: when, by its own clock, a master was last heard, and what that one granted.
         self.heard = self.boot_clock()
         self.granted_s = 0.0
+        #: When it said Hello after a grant, until the answer: that master may know of no grant. 0: not so.
+        self.hello_at = 0.0
         self.up_since = self.woke_at = 0.0
         #: How long it sleeps from the moment when an order is on its way to it; 0: not at all.
         self.sleeps_at_order = 0.0
@@ -108,12 +113,18 @@ class Host:
         return now - self.slept_s
 
     def after(self, seconds: float, what: Callable[[], None]) -> None:
-        """Call `what` in so many seconds of this boot, or when it wakes."""
-        boot = self.boot
+        """Call `what` in so many seconds of this boot, sleep not counted."""
+        boot, at = self.boot, self.mono() + seconds
 
         def due() -> None:
-            if self.boot == boot:
+            if self.boot != boot:
+                return
+            if (left := at - self.mono()) <= A_TICK_S:
                 self.when_awake(what)
+            elif self.asleep:
+                self._waiting.append(due)
+            else:
+                self.farm.after(left, due)
 
         self.farm.after(seconds, due)
 
@@ -146,8 +157,6 @@ class Host:
         waiting, self._waiting = self._waiting, []
         for what in waiting:
             self.when_awake(what)
-        if self.daemon is not None:
-            self.daemon.woke()
 
     # -- processes ------------------------------------------------------------------------------------
 

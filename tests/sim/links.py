@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from drqueue.proto.handshake import Dialler, HandshakeRejected
 from drqueue.proto.link_messages import (
     Beat,
@@ -13,6 +15,7 @@ from drqueue.proto.link_messages import (
     Orders,
     Registered,
     Rejected,
+    Report,
 )
 from drqueue.proto.messages import KillAttempts, Request, SetLimits
 from drqueue.proto.model import MachineInfo
@@ -41,6 +44,10 @@ class SlaveLink:
         self.registered = self._plain = False
         #: The core took on the master at the other end.
         self._taken = False
+        #: It says which of this slave's words came; the latest of them in what is being read.
+        self._confirms = False
+        self._seen = 0.0
+        self._reports = 0
         self._backoff_s = 0.2
         self._beat_s, self._silence_s = 10.0, SILENCE_S
         self._beat_at = self._received = self._welcomed_at = self._read_at = 0.0
@@ -55,6 +62,9 @@ class SlaveLink:
     def put(self, link: int, message: Message) -> None:
         """Say something with the next `flush`, if it is for the link that stands."""
         if link == self._number:
+            if isinstance(message, Report) and (message.started or message.exited):
+                self._reports += 1
+                message = structs.replace(message, nth=self._reports)
             self._out.append(message)
 
     def flush(self) -> None:
@@ -85,7 +95,8 @@ class SlaveLink:
         assert self._master is not None
         self._taken = True
         self.farm.oracle.obeys(self.host, self._master)
-        self.host.hears(self._welcomed_at, granted_s=0.0)
+        if self.host.granted_s and not self.host.hello_at:
+            self.host.hello_at = self.host.boot_clock()
         parts = [held[at : at + HELD_PART] for at in range(0, len(held), HELD_PART)] or [()]
         self._out.append(
             Hello(
@@ -98,6 +109,7 @@ class SlaveLink:
                 memory_mb=4096,
                 held=parts[0],
                 more=len(parts) > 1,
+                at=self.host.boot_clock(),
             )
         )
         for at, part in enumerate(parts[1:], start=2):
@@ -136,6 +148,7 @@ class SlaveLink:
             self._link += 1
             self._end, self._master = end, master
             self._out.clear()
+            self._reports, self._seen, self._confirms = 0, 0.0, False
             end.on_message = self._heard
             end.on_read = self._read
             end.on_closed = lambda: self._lost(end)
@@ -168,7 +181,7 @@ class SlaveLink:
             self._drop("nothing was read for long")
             return
         self._received = host.mono()
-        if self._taken:
+        if self._taken and not self._confirms:
             host.hears(self._read_at)
         match message:
             case Orders(run=run):
@@ -184,7 +197,10 @@ class SlaveLink:
                 self.registered = True
                 host.linked_at = self.farm.now
                 self._backoff_s = 0.2
-                self._daemon.put(RegisteredAs(slave, name))
+                self._confirms = message.seen > 0
+                host.hears(message.seen or self._read_at, granted_s=0.0)
+                host.hello_at = 0.0
+                self._daemon.put(RegisteredAs(slave, name, message.seen))
                 return
             case Grant(lease_s=lease_s):
                 if self._taken:
@@ -194,12 +210,15 @@ class SlaveLink:
             case Rejected(retry=retry):
                 self._drop("rejected", 0.0 if retry else 60.0)
                 return
-            case Beat(echo=True):
-                assert self._end is not None
-                self._end.send([Beat()])
+            case Beat(echo=echo, seen=seen):
+                if self._taken and self._confirms:
+                    host.hears(seen)
+                self._seen = max(self._seen, seen)
+                if echo:
+                    self._beat()
             case SetLimits() | KillAttempts():
                 self._daemon.put(Asked(None, message))
-            case Request() | Beat():
+            case Request():
                 pass
             case _:
                 raise AssertionError(f"a master does not say {message}")
@@ -208,7 +227,12 @@ class SlaveLink:
     def _read(self) -> None:
         if self._plain:
             self._plain = False
-            self._daemon.put(Heard())
+            self._daemon.put(Heard(self._seen))
+            self._seen = 0.0
+
+    def _beat(self) -> None:
+        if self._end is not None:
+            self._end.send([Beat(at=self.host.boot_clock())])
 
     def _watch(self, end: End) -> None:
         if not self._daemon.alive or self._end is not end:
@@ -218,7 +242,7 @@ class SlaveLink:
             self._drop("the master was silent")
             return
         if now >= self._beat_at - 1e-6:
-            end.send([Beat()])
+            self._beat()
             self._beat_at = now + self._beat_s
         due = min(self._beat_at, self._received + self._silence_s)
         self.host.after(max(due - now, 0.0) + 1e-6, lambda: self._watch(end))

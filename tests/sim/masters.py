@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from drqueue.master.core.attempts import Backoff
 from drqueue.master.core.core import Core
 from drqueue.master.core.effects import Answer, Effect, Tell, Unlink
@@ -158,6 +160,13 @@ class _Link:
         self.held: list[Held] = []
         self.linked = self.registered = False
         self.linked_at = 0.0
+        #: The latest moment at which the slave said something that came.
+        self.seen = 0.0
+        self.orders = 0
+
+    def beat(self, *, echo: bool = False) -> None:
+        """This side is there; once the slave is registered, with the last of its words that came."""
+        self.end.send([Beat(echo=echo, seen=self.seen if self.registered else 0)])
 
 
 class Master:
@@ -314,6 +323,9 @@ class Master:
                 case Tell(number, message):
                     link = self._links.get(number)
                     if link is not None:
+                        if isinstance(message, Orders):
+                            link.orders += 1
+                            message = structs.replace(message, nth=link.orders)
                         link.end.send([message])
                         if isinstance(message, Registered):
                             link.registered = True
@@ -379,7 +391,7 @@ class Master:
         if not more:
             assert link.hello is not None
             link.linked = True
-            link.linked_at = self.farm.now
+            link.linked_at, link.seen = self.farm.now, link.hello.at
             self._links[link.number] = link
             link.end.on_message = lambda message: self._hear(link, message)
             self.put(SlaveLinked(link.number, link.hello, tuple(link.held), LOCAL_NODE))
@@ -390,9 +402,10 @@ class Master:
         match message:
             case Report() | Status() | LimitsNow() | LogKept():
                 self.put(SlaveSaid(link.number, message))
-            case Beat(echo=echo):
+            case Beat(echo=echo, at=at):
+                link.seen = max(link.seen, at)
                 if echo:
-                    link.end.send([Beat()])
+                    link.beat()
             case Request():
                 pass
             case _:
@@ -419,5 +432,5 @@ class Master:
             if silent > 3 * self.farm.beat_s:
                 self._close(link)
             else:
-                link.end.send([Beat(echo=silent > self.farm.beat_s)])
+                link.beat(echo=silent > self.farm.beat_s)
         self.farm.after(self.farm.beat_s, self._beat)

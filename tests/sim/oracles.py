@@ -5,6 +5,7 @@ a machine can carry, how long things may take is said anew here. What masters wr
 """
 
 from collections.abc import Sequence
+from math import inf
 from typing import TYPE_CHECKING
 
 from drqueue.master.core.core import Core
@@ -14,6 +15,7 @@ from drqueue.proto.ids import AttemptKey
 from drqueue.slave.core.core import HEARD_KEPT_S
 from drqueue.slave.core.records import MasterSeen, Record, StopAsked
 from tests.sim.books import Book, LayerKey, Violation
+from tests.sim.jobs import LICENCE
 from tests.sim.reloads import same
 
 if TYPE_CHECKING:
@@ -24,9 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["Oracle", "Violation"]
 
 #: Linked again, told, TERM, grace, KILL, and KILL again: a disowned process is gone after that.
-DISOWNED_S = 60.0
-#: The engine's longest nap, TERM, grace, KILL, and a disk that is slow to note it.
-LEASE_KILL_S = 60.0
+DISOWNED_S = 40.0
+#: The engine's longest nap (after a sleep), KILL, and a disk that is slow to note it. One whose lease ends
+#: while its machine is awake gets a grace instead of the nap.
+LEASE_KILL_S = 45.0
 
 
 class Oracle:
@@ -63,6 +66,28 @@ class Oracle:
         used = sum(one.order.cores for one in host.processes.values())
         if used > host.cores:
             raise Violation(f"{host.name} runs frames that need {used} cores, and has {host.cores}")
+        self._within_limits(process, book)
+
+    def _within_limits(self, process: "Process", book: Book) -> None:
+        """I7: not more of a job, and of a licence, than they allow, of all that the master knows to run."""
+        job = book.specs[process.key.job].spec
+        running = [
+            one
+            for host in self._farm.hosts
+            for one in host.processes.values()
+            if book.process(one.key) is one and not book.rows[one.key].outcome
+        ]
+        # What no frame of the job needs any more, and is told to end, takes licences, but no place in it.
+        same = [one for one in running if one.key.job == process.key.job and not book.rows[one.key].orphan]
+        if 0 < job.max_running < len(same):
+            raise Violation(f"{len(same)} frames of job {process.key.job} run, {job.max_running} may")
+        here = sum(one.host is process.host for one in same)
+        if 0 < job.max_per_slave < here:
+            raise Violation(f"{process.host.name} runs {here} frames of job {process.key.job}")
+        licences = self._farm.mix.licences
+        taken = sum(book.rows[one.key].limits.get(LICENCE, 0) for one in running)
+        if 0 < licences < taken:
+            raise Violation(f"{taken} licences are taken, of {licences}")
 
     def _forbidden(self, other: "Process", mine: Book) -> bool:
         """Whether no other may start while this one lives: finish, rerun and new ranges are no excuse."""
@@ -95,10 +120,12 @@ class Oracle:
         for record in records:
             process = host.processes.get(record.key) if isinstance(record, StopAsked) else None
             if process is not None and isinstance(record, StopAsked) and record.reason == "lease":
-                lease = max(process.order.lease_s, host.granted_s)
+                ends = host.heard + max(process.order.lease_s, host.granted_s)
+                if host.hello_at:
+                    ends = min(ends, host.hello_at + process.order.lease_s)
                 # Words read after a sleep are old: they stretch no lease that ended in it.
                 slept = host.boot_clock() - host.woke_at < 1.0
-                if not slept and host.boot_clock() - host.heard < lease - HEARD_KEPT_S:
+                if not slept and host.boot_clock() < ends - HEARD_KEPT_S:
                     raise Violation(f"{host.name} ends {record.key} before its lease is over")
 
     def master_seen(self, host: "Host", record: MasterSeen) -> None:
@@ -139,6 +166,13 @@ class Oracle:
             if site.master is not None and site.master.committed:
                 fresh = Core(Policy(farm="farm"), site.storage.load(), 0.0, self._farm.wall())
                 same(site.master.core.state, fresh.state)
+
+    def unfinished(self) -> float:
+        """Frames that are not over; `inf` where nobody is there to say so."""
+        master = self._farm.master
+        if master is None or self._farm.pending_submits:
+            return inf
+        return sum(job.unfinished for job in master.core.state.jobs.values())
 
     def unsettled(self) -> str:
         """What is not yet at rest, "" for nothing."""

@@ -134,10 +134,6 @@ class Daemon:
             self._stepping = True
             self.host.after(0.0, self._step)
 
-    def woke(self) -> None:
-        """The machine slept: the engine looks at the boot clock within one nap."""
-        self._arm()
-
     def _arm(self) -> None:
         wake = self.core.next_wakeup()
         if wake is None:

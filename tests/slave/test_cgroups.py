@@ -69,6 +69,38 @@ def test_a_helper_without_traces_lives_as_long_as_its_frame(keeper: Client, ward
     assert living(pids) == []
 
 
+def test_what_is_in_no_frames_group_is_of_no_frame_that_has_one(keeper: Client, ward: Ward) -> None:
+    """A brief frame's, which leaves no trace, dies with that; not with what runs for long beside it."""
+    keeper.launch(K2, "/bin/sleep", "600", group=LIMITS)
+    keeper.launch(K1, *ESCAPE)
+    pids = all_eleven(ward)
+    end(keeper, K1)
+    assert living(pids) == []
+    end(keeper, K2)
+
+
+def test_what_was_moved_to_another_group_lives_as_long_as_its_frame(keeper: Client, ward: Ward) -> None:
+    """As a container's runtime does it, which leaves no other trace; beside a frame without a group."""
+    place = Path(cgroups.place().path) / f"test-{ward.token}"
+    place.mkdir()
+    try:
+        keeper.launch(K2, "/bin/sleep", "600")
+        leader = keeper.launch(K1, *ESCAPE, group=LIMITS)["pid"]
+        os.kill(keeper.child, signal.SIGSTOP)
+        pids = all_eleven(ward)
+        for pid in pids:
+            if pid != leader:
+                (place / "cgroup.procs").write_text(str(pid))
+        os.kill(keeper.child, signal.SIGCONT)
+        end(keeper, K2)
+        assert keeper.run(K3, "/bin/sleep", "0.6")["code"] == 0
+        assert living(pids) == pids
+        end(keeper, K1)
+        assert living(pids) == []
+    finally:
+        until(lambda: cgroups._remove(str(place)), "the end of the test's group")
+
+
 @pytest.mark.parametrize("neighbours", [0, 3])
 def test_a_fork_bomb_of_300_leaves_nothing(keeper: Client, ward: Ward, neighbours: int) -> None:
     for number in range(neighbours):

@@ -12,6 +12,7 @@ from drqueue.access import Access, write_access
 from drqueue.proto.model import Gpu, Offers
 from drqueue.proto.views import Finding
 from drqueue.settings import SlaveSettings
+from drqueue.slave import cgroups
 from drqueue.slave.examine import examine
 from tests.test_checkup import CERTIFICATE, KEY, PIN, a_certificate
 
@@ -115,6 +116,43 @@ async def test_its_control_port(folder: Path) -> None:
 
 async def test_whom_frames_run_as(folder: Path) -> None:
     assert (await found(joined(folder), frames_as=None))["frames' user"].state == "warn"
+
+
+OWN = cgroups.Place("/sys/fs/cgroup/a.service", False)
+BESIDE = cgroups.Place("/sys/fs/cgroup/a.service", True)
+NONE = cgroups.Place("", False, "/a is not delegated to it")
+HOME = "/sys/fs/cgroup/b.service/drqueue-1-2"
+
+
+@pytest.mark.parametrize(
+    ("place", "noted", "set_to", "state", "words"),
+    [
+        (OWN, None, {}, "ok", ["below /sys/fs/cgroup/a.service,", "limits: none"]),
+        (BESIDE, None, {"memory_limit": True}, "ok", ["limits: memory and pids"]),
+        (NONE, None, {}, "warn", ["not delegated", "one by one"]),
+        # What its keeper found counts for more than what would be found now.
+        (NONE, (HOME, "pids"), {}, "ok", ["below /sys/fs/cgroup/b.service,", "limits: pids"]),
+        (OWN, ("", "this kernel cannot kill a group"), {}, "warn", ["this kernel", "one by one"]),
+        (OWN, (HOME, ""), {"memory_limit": True}, "warn", ["nothing holds its memory"]),
+        (OWN, (HOME, "memory pids"), {"cgroups": "off"}, "ok", ["off by its settings", "one by one"]),
+    ],
+)
+async def test_how_frames_trees_end(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: cgroups.Place,
+    noted: tuple[str, str] | None,
+    set_to: dict[str, Any],
+    state: str,
+    words: list[str],
+) -> None:
+    monkeypatch.setattr(cgroups, "place", lambda: place)
+    if noted is not None:
+        (folder / cgroups.NOTE).write_text("\n".join((*noted, "")))
+    finding = (await found(joined(folder), set_to=set_to))["cgroup"]
+    assert finding.state == state, finding
+    assert all(word in finding.text for word in words), finding
+    assert bool(finding.advice) == (state == "warn")
 
 
 async def test_the_disks_that_frames_use(folder: Path, tmp_path: Path) -> None:

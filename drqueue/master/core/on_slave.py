@@ -217,9 +217,13 @@ def _never_give(turn: Turn, key: AttemptKey) -> None:
     """
     job = turn.state.jobs.get(key.job)
     if job is not None and key.layer < len(job.layers):
-        layer = job.layers[key.layer]
-        if layer.top < key.attempt <= layer.top + _LIVES_APART:
-            layer.floor = layer.top = key.attempt
+        layer, given = job.layers[key.layer], job.layers[key.layer].top
+        if key.frame < layer.size and layer.state_of(key.frame) in ("WAITING", "ASSIGNED", "RUNNING"):
+            # Other frames' attempts may have gone further than this one's.
+            given = layer.next_attempt(key.frame) - 1
+        if given < key.attempt <= layer.top + _LIVES_APART:
+            layer.floor = max(layer.floor, key.attempt)
+            layer.top = max(layer.top, key.attempt)
             turn.state.save.append(layer.record())
 
 
