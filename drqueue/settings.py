@@ -39,6 +39,8 @@ __all__ = [
 
 OCTAL_FIELDS: Final = ("socket_mode", "umask")
 LIST_FIELDS: Final = ("pools", "local_roles", "map_users")
+#: A beat in each third of the shortest lease that a job may have.
+LONGEST_BEAT_S = 10.0
 #: In place of a user: frames run as whoever the slave runs as.
 SELF: Final = "self"
 
@@ -141,6 +143,16 @@ class MasterSettings(_Common, frozen=True, forbid_unknown_fields=True, kw_only=T
             raise SettingsError(
                 f"silence_s ({self.silence_s:g}) must be at least twice beat_s ({self.beat_s:g}),"
                 " or one late word would cut a link"
+            )
+        if self.beat_s > LONGEST_BEAT_S:
+            raise SettingsError(
+                f"beat_s ({self.beat_s:g}) must be at most {LONGEST_BEAT_S:g}: jobs may have leases of 30 s,"
+                " which the beats have to renew"
+            )
+        if self.lease_s < 3 * self.beat_s:
+            raise SettingsError(
+                f"lease_s ({self.lease_s:g}) must be at least three times beat_s ({self.beat_s:g}),"
+                " which has to renew it"
             )
         if self.backoff_max_s < self.backoff_s:
             raise SettingsError(

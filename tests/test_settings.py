@@ -173,6 +173,13 @@ def test_a_mail_command_that_no_shell_would_split() -> None:
 def test_values_that_do_not_go_together() -> None:
     with pytest.raises(SettingsError, match=r"silence_s \(15\) must be at least twice beat_s \(10\)"):
         load(MasterSettings, env=HOME, flags={"silence_s": 15.0})
+    with pytest.raises(
+        SettingsError, match=r"beat_s \(11\) must be at most 10: jobs may have leases of 30 s"
+    ):
+        MasterSettings(beat_s=11.0)
+    with pytest.raises(SettingsError, match=r"lease_s \(29\) must be at least three times beat_s \(10\)"):
+        MasterSettings(lease_s=29.0)
+    MasterSettings(lease_s=3.0, beat_s=1.0)
     with pytest.raises(SettingsError, match=r"backoff_max_s \(1\) must not be below backoff_s \(5\)"):
         MasterSettings(backoff_max_s=1)
 

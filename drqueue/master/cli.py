@@ -10,10 +10,19 @@ from drqueue.settings import MasterSettings, SettingsError
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command; exits with 0, 1 (cannot run) or 2 (usage)."""
+    """Run the command; exits with 0, 1 (cannot run) or 2 (usage).
+
+    `backup` and `restore`, as first word, are commands of their own: see `backup_command`.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] in (["backup"], ["restore"]):
+        from drqueue.master import backup_command  # not for a master that runs
+
+        sys.exit(backup_command.main(words[0], words[1:]))
     parser = argparse.ArgumentParser(
         prog="drqueue-master",
         description="The master of a DrQueue render farm: decides which frame runs on which slave.",
+        epilog="Also: drqueue-master backup FILE, drqueue-master restore FILE; -h after them says more.",
     )
     parser.add_argument("--state-dir", metavar="DIR", help="folder of the master's own files")
     parser.add_argument(

@@ -41,6 +41,7 @@ from drqueue.proto.messages import (
     AccountVerb,
     AddLine,
     Attempts,
+    BackUp,
     Done,
     Examine,
     Farm,
@@ -69,7 +70,7 @@ _READS_UNDER_WAY = 24
 #: Looks at the state that the core is asked for at once, by all clients together: it answers all that it has
 #: been asked in one step, and everybody else waits for that.
 _LOOKS_AT_ONCE = 8
-_LARGE = (*READS, ListAudit, Examine)
+_LARGE = (*READS, ListAudit, Examine, BackUp)
 #: A client with this many bytes of answers unsent is not read until it has fetched them.
 _LAG_BYTES = 1024 * 1024
 #: A client says a word every 10 s; one that says none for so long is gone.
@@ -201,7 +202,7 @@ class ClientLinks:
                     self._say(client, self._answered(client, message))
                 except Refused as error:
                     self._refuse(client, message, error.code, str(error))
-            case ListAudit() | Examine(slave=""):
+            case ListAudit() | Examine(slave="") | BackUp():
                 client.nursery.start_soon(self._look_up, client, message)
             case ReadLog() | KillAttempts() | Examine():
                 client.nursery.start_soon(self._relay, client, message)
@@ -246,13 +247,18 @@ class ClientLinks:
                 found = self._hub.unwatch(request.watch, client.channel)
                 return Done(rq=request.rq, count=int(found))
 
-    async def _look_up(self, client: _Client, request: ListAudit | Examine) -> None:
+    async def _look_up(self, client: _Client, request: ListAudit | Examine | BackUp) -> None:
         try:
-            self._allowed(client, request)
-            if isinstance(request, Examine):
-                self._say(client, await self._desk.examine(request))
-            else:
-                self._say(client, await self._desk.audit(request))
+            who = self._allowed(client, request)
+            match request:
+                case Examine():
+                    self._say(client, await self._desk.examine(request))
+                case BackUp():
+                    made = await self._desk.back_up(request, who)
+                    self._inbox.put_if_room(Noticed(who, described(request, self._core.state), "done"))
+                    self._say(client, made)
+                case ListAudit():
+                    self._say(client, await self._desk.audit(request))
         except Refused as error:
             self._refuse(client, request, error.code, str(error))
 

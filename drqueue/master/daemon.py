@@ -56,7 +56,7 @@ from drqueue.master.mailer import Mailer
 from drqueue.master.past import fill_frames
 from drqueue.master.slaves import SlaveLinks
 from drqueue.master.storage import StorageCorrupt, StorageError
-from drqueue.master.storage.backups import latest_backup
+from drqueue.master.storage.sqlite import how_to_restore
 from drqueue.master.storage.statedir import OpenState, open_state
 from drqueue.proto.handshake import Answerer
 from drqueue.proto.link_messages import Join, Message, Welcome
@@ -224,8 +224,7 @@ class _Master:
         except ValueError as error:
             # Whole rows, but not rows that a master wrote together.
             path = opened.storage.path
-            backup = latest_backup(path) or "there is none"
-            raise StorageCorrupt(f"{path} is damaged: {error}; latest backup: {backup}") from error
+            raise StorageCorrupt(f"{path} is damaged: {error}; {how_to_restore(path)}") from error
         if admin.save:
             # The core has read all that there was; from now on there may be more.
             opened.storage.commit(admin.save)
@@ -233,7 +232,7 @@ class _Master:
         admin.write()
         self.hub = Hub(lambda: self._core.state, lambda views: fill_frames(self._history, views))
         self.slaves = SlaveLinks(self._inbox, settings.beat_s, settings.silence_s)
-        self._desk = Desk(self._history, self._examine)
+        self._desk = Desk(self._history, self._examine, self.housekeeping.back_up_for_somebody)
         self.lag = LagProbe()
         self._clients = ClientLinks(
             self._inbox, self._core, self.slaves, self.hub, self._history, self._desk, self.lag

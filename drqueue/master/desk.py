@@ -11,11 +11,14 @@ import trio
 from msgspec import structs
 
 from drqueue.master.core.audit import audit_page
-from drqueue.master.core.rights import Refused
+from drqueue.master.core.rights import NOT_ALLOWED, Refused
 from drqueue.master.past import Reader
+from drqueue.master.storage import StorageError, StorageFull
 from drqueue.proto.link_messages import Message
 from drqueue.proto.messages import (
     Audit,
+    BackedUp,
+    BackUp,
     Changed,
     Examine,
     Findings,
@@ -35,14 +38,17 @@ _WAIT_MOST_S = 60.0
 M = TypeVar("M", bound=Message)
 
 Look = Callable[[], Awaitable[tuple[Finding, ...]]]
+#: Makes a backup for somebody: its file's name and bytes. Raises StorageError.
+BackUpNow = Callable[[], Awaitable[tuple[str, int]]]
 
 
 class Desk:
     """Answers of the shell's own. `look` examines the master and its machine."""
 
-    def __init__(self, history: Reader, look: Look) -> None:
+    def __init__(self, history: Reader, look: Look, back_up: BackUpNow) -> None:
         self._history = history
         self._look = look
+        self._back_up = back_up
         self._news = trio.Event()
         self._waiting = 0
         self._looking = trio.Lock()
@@ -88,6 +94,21 @@ class Desk:
         # One look costs threads and seconds, and several at once tell no more.
         async with self._looking:
             return Findings(rq=request.rq, findings=await self._look())
+
+    # -- backups --------------------------------------------------------------------------------------
+
+    async def back_up(self, request: BackUp, who: Who) -> BackedUp:
+        """Make a backup for whoever is on this machine and can fetch it. Raises Refused."""
+        if not is_local(who):
+            text = "a backup is made for those on the master's machine, with drqueue-master backup FILE"
+            raise Refused(NOT_ALLOWED, text)
+        try:
+            name, size = await self._back_up()
+        except StorageFull as error:
+            raise Refused("disk-full", str(error)) from None
+        except StorageError as error:
+            raise Refused("backup-failed", str(error)) from None
+        return BackedUp(rq=request.rq, name=name, size=size)
 
 
 def seen(message: M, who: Who) -> M:

@@ -15,7 +15,7 @@ import trio
 from drqueue import log
 from drqueue.master.history import History
 from drqueue.master.storage import Storage, StorageError, StorageFull
-from drqueue.master.storage.backups import age_s, make_backup
+from drqueue.master.storage.backups import age_s, make_asked, make_backup
 from drqueue.master.storage.statedir import DATABASE
 from drqueue.settings import MasterSettings
 
@@ -79,6 +79,12 @@ class Housekeeping:
                 await self._wanted.wait()
             self._wanted = trio.Event()
             wait_s = every_s if await self._back_up() else min(every_s, AGAIN_S)
+
+    async def back_up_for_somebody(self) -> tuple[str, int]:
+        """A backup that is fetched and removed by whoever asks: its name and bytes. Raises StorageError."""
+        made = await self._history.beside(lambda storage: make_asked(storage, self._database, time()))
+        log.event("backup made for somebody", name=made[0])
+        return made
 
     async def _back_up(self) -> bool:
         begun = trio.current_time()

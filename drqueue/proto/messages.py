@@ -94,6 +94,10 @@ class GetSlave(Request, frozen=True, kw_only=True):
 # --- client to master -------------------------------------------------------------------------------
 
 
+class BackUp(Request, frozen=True, kw_only=True):
+    """Make a backup now, in the master's own folder, for somebody on its machine to take away."""
+
+
 class Submit(Request, frozen=True, kw_only=True):
     """Queue a job. The same token never makes a second one."""
 
@@ -454,6 +458,13 @@ class Audit(Request, frozen=True, kw_only=True):
 
     rows: tuple[AuditView, ...]
     next: Natural
+
+
+class BackedUp(Request, frozen=True, kw_only=True):
+    """The backup is whole and checked: a file of this name in `backups/`, with so many bytes."""
+
+    name: str
+    size: Natural
 
 
 class Findings(Request, frozen=True, kw_only=True):

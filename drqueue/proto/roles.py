@@ -69,6 +69,7 @@ LEAST: Mapping[type[Request], Role] = {
     messages.AccountVerb: "admin",
     messages.ListAudit: "admin",
     messages.Examine: "admin",
+    messages.BackUp: "admin",
 }
 
 #: Requests that an artist may make about what he submitted himself only.

@@ -230,7 +230,7 @@ def _run_as(
         if user is not None:
             _become(user, program)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        _enter(cwd, scratch, may_exist=user is None)
+        _enter(cwd, scratch, user is None)
         os.umask(umask)
         program = find_program(program, env.get("PATH", os.defpath))
         os.execve(program, argv, env)

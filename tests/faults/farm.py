@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -15,7 +15,7 @@ from drqueue import failpoints
 from drqueue.client import AsyncClient
 from drqueue.client.farm import Daemon, LocalFarm
 from drqueue.slave import keeper_link
-from tests.e2e.helpers import a_farm, until
+from tests.e2e.helpers import a_farm, processes_with, until
 from tests.faults.oracle import Oracle
 from tests.faults.proxy import Proxy
 
@@ -71,15 +71,17 @@ def keeper_of(daemon: Daemon) -> int:
 
 
 async def kill_keeper(daemon: Daemon) -> None:
-    """kill -9 of a slave's keeper, if it has one; its daemon is not to run."""
+    """kill -9 of a slave's keeper, also of one that has hardly begun; its daemon is not to run."""
+    word = f"{daemon.state_dir}\0"
 
     async def is_gone() -> bool:
-        try:
-            with opened(keeper_of(daemon), daemon.state_dir) as descriptor:
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        except ProcessLookupError:
-            return not keeper_link.is_locked(daemon.state_dir)
-        return False
+        found = processes_with(word)
+        for line in found:
+            # Before it is a keeper, it is called as the daemon that made it.
+            if "keeper.py" in line:
+                with suppress(ProcessLookupError), opened(int(line.split()[0]), word) as descriptor:
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        return not found
 
     await until("the keeper is gone", is_gone, PATIENCE_S)
 
@@ -105,11 +107,11 @@ async def ended(daemon: Daemon) -> int:
 
 
 class Sayings:
-    """What a daemon, and the keepers of its state directory, log from now on."""
+    """What a daemon, and the keepers of its state directory, log from now on, or from the very start."""
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: Daemon, *, since_start: bool = False) -> None:
         self._paths = (Path(daemon.log_path), Path(daemon.state_dir) / "keeper.log")
-        self._starts = [len(_read(path)) for path in self._paths]
+        self._starts = [0 if since_start else len(_read(path)) for path in self._paths]
 
     def __contains__(self, words: str) -> bool:
         pairs = zip(self._paths, self._starts, strict=True)

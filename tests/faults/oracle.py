@@ -19,6 +19,8 @@ from drqueue.proto.views import AttemptView, FrameView
 from tests.faults import ledger
 
 FRAME = Path(ledger.__file__)
+#: What becomes of an order that its slave's daemon, or the keeper, never got, since one of them was killed.
+NEVER_BEGUN = ("lost", "keeper-died")
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,12 @@ class Oracle:
             word, at, attempt, slave, number = text.split()
             found.append(Line(word, float(at), attempt, slave, int(number)))
         return found
+
+    def living(self, at: float) -> int:
+        """How many frames lived at that time (CLOCK_BOOTTIME), those left out that wrote no end."""
+        lines = self.lines()
+        ends = {line.attempt: line.at for line in lines if line.word == "end"}
+        return sum(line.at <= at < ends.get(line.attempt, 0) for line in lines if line.word == "start")
 
     async def finished(self, patience_s: float = 60.0) -> None:
         """Return once every job is over (I2, I11)."""
@@ -237,7 +245,7 @@ def judge(
         if latest and (words["start"], words["end"]) != (1, 1):
             wrong.append(f"the last attempt of {name} wrote {dict(words)}")
         # An order that never arrived is no life.
-        if not latest and (words or tries[at].reason != "lost") and tries[at].reason not in lost:
+        if not latest and (words or tries[at].reason not in NEVER_BEGUN) and tries[at].reason not in lost:
             text = f"{tries[at].reason!r}: {tries[at].text}"
             wrong.append(f"{name} was tried again after {text}, having written {dict(words)}")
     return wrong

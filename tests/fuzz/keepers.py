@@ -17,7 +17,17 @@ from unittest.mock import patch
 import drqueue.slave
 
 _FOLDER = str(Path(drqueue.slave.__path__[0]))
-_NAMES = ("asking", "failpoints", "frames", "keeper_loop", "notes", "privileges", "proctree", "spawning")
+_NAMES = (
+    "asking",
+    "failpoints",
+    "frames",
+    "keeper_loop",
+    "notes",
+    "privileges",
+    "proctree",
+    "spawning",
+    "unheard",
+)
 #: Where no program is.
 _NOWHERE = "/nonexistent/drqueue"
 
@@ -67,7 +77,7 @@ class _System:
 class _Nothing:
     """Frames that never were."""
 
-    def __init__(self, _ended: Callable[..., None]) -> None:
+    def __init__(self, _ended: Callable[..., None], _state_dir: str) -> None:
         self.leaders: dict[int, Any] = {}
         self.helpers: set[int] = set()
         self.next_tick = 0.0
@@ -79,6 +89,9 @@ class _Nothing:
     def add(self, attempt: Any) -> None:
         self.leaders[id(attempt)] = attempt
         attempt.pid = id(attempt)
+
+    def ungroup(self, _attempt: Any) -> None:
+        pass
 
     def help(self, pid: int) -> None:
         self.helpers.add(pid)
@@ -162,8 +175,9 @@ class Peer:
                 os.close(attempt.log)
         for fd in keeper.logs._spare.values():
             os.close(fd)
-        if keeper.notes._fd >= 0:
-            os.close(keeper.notes._fd)
+        for fd in (keeper.notes._fd, keeper.unheard._fd):
+            if fd >= 0:
+                os.close(fd)
         keeper.epoll.close()
         for end in self._ends:
             end.close()

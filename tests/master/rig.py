@@ -34,7 +34,7 @@ from drqueue.master.desk import Desk
 from drqueue.master.hub import Hub
 from drqueue.master.past import fill_frames
 from drqueue.master.slaves import SlaveLinks
-from drqueue.master.storage import Storage
+from drqueue.master.storage import Storage, StorageError
 from drqueue.master.storage.memory import MemoryStorage
 from drqueue.proto.handshake import Answerer, Dialler
 from drqueue.proto.link_messages import Message, Orders, Registered, TicketKey, Welcome
@@ -102,7 +102,8 @@ class Rig:
         self.slaves = SlaveLinks(self.inbox, 10.0, 30.0)
         self.hub = Hub(lambda: self.core.state, lambda views: fill_frames(self.disk, views))
         self.findings: tuple[Finding, ...] = (Finding(what="disk", state="ok", text="there is room"),)
-        self.desk = Desk(self.disk, self.look)
+        self.backup_fails: StorageError | None = None
+        self.desk = Desk(self.disk, self.look, self.back_up)
         self.clients = ClientLinks(
             self.inbox, self.core, self.slaves, self.hub, self.disk, self.desk, LagProbe()
         )
@@ -112,6 +113,12 @@ class Rig:
     async def look(self) -> tuple[Finding, ...]:
         await trio.lowlevel.checkpoint()
         return self.findings
+
+    async def back_up(self) -> tuple[str, int]:
+        await trio.lowlevel.checkpoint()
+        if self.backup_fails is not None:
+            raise self.backup_fails
+        return "asked-00000000.db", 4096
 
     def perform(self, effect: Effect) -> None:
         match effect:

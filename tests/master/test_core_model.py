@@ -275,13 +275,22 @@ class Farm(RuleBasedStateMachine):
                 elif stop.key not in node.ended:
                     node.ended[stop.key] = Exit(reason="lost", text="it does not run")
 
-    @rule(name=anyone, number=some, result=ends)
-    def one_ends(self, name: str, number: int, result: Exit) -> None:
-        node = self.nodes[name]
-        if node.running:
-            key = sorted(node.running)[number % len(node.running)]
-            del node.running[key]
-            node.ended[key] = result
+    @rule(number=some, result=ends)
+    def one_ends(self, number: int, result: Exit) -> None:
+        run = sorted((key, name) for name, node in self.nodes.items() for key in node.running)
+        if run:
+            key, name = run[number % len(run)]
+            del self.nodes[name].running[key]
+            self.nodes[name].ended[key] = result
+
+    @rule(number=some, result=ends, twice=st.booleans(), all_at_once=st.booleans())
+    def works(self, number: int, result: Exit, twice: bool, all_at_once: bool) -> None:
+        """As on most days: everybody reads, one frame ends, and that is told."""
+        for name in NODES:
+            self.reads(name)
+        self.one_ends(number, result)
+        for name in NODES:
+            self.reports(name, twice, all_at_once)
 
     @rule(name=anyone, twice=st.booleans(), all_at_once=st.booleans())
     def reports(self, name: str, twice: bool, all_at_once: bool) -> None:

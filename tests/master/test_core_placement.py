@@ -346,7 +346,7 @@ def test_why_a_frame_that_runs_out_of_reach(farm: CoreFarm) -> None:
     [
         ({"lease_s": 1000.0}, 10, "when that slave's lease ends, in 19 min, or when it is declared dead"),
         ({"lease_s": 86400.0}, 10, "when that slave's lease ends, in 25 h, or when it is declared dead"),
-        ({"on_unreachable": "requeue-fast"}, 15.5, "lease ends, in 45 s, or when it is declared dead"),
+        ({"on_unreachable": "requeue-fast"}, 15.5, "requeue-fast, in 45 s, or when it is declared dead"),
         ({"on_unreachable": "hold"}, 9e9, "only when that slave is declared dead"),
     ],
 )

@@ -47,7 +47,7 @@ VIEWER = (
 )
 ARTIST = "GetSpec FindLog ReadLog Submit JobVerb FrameVerb ChangeJob KillAttempts"
 SUPERVISOR = "SetLimits SlaveVerb ResumeFarm"
-ADMIN = "AddLine ListAccounts AccountVerb ListAudit Examine PutLimit DropLimit PutShare DropShare PutPool"
+ADMIN = "AddLine ListAccounts AccountVerb ListAudit Examine BackUp PutLimit DropLimit PutShare DropShare PutPool"
 MAY = {
     "viewer": {*VIEWER.split()},
     "artist": {*VIEWER.split(), *ARTIST.split()},
@@ -61,7 +61,7 @@ ROLES: tuple[Role, ...] = (*PEOPLE, "node")
 ANSWERS = {
     *("Done", "Refusal", "Submitted", "Jobs", "Job", "Spec", "Frames", "Attempts", "Slaves", "SlaveInfo"),
     *("Reasons", "LogPlace", "LogPart", "Farm", "Watching", "You", "Ticket", "TheLine", "Accounts", "Audit"),
-    *("Findings", "Limits", "Shares", "Pools"),
+    *("BackedUp", "Findings", "Limits", "Shares", "Pools"),
 }
 
 

@@ -193,9 +193,11 @@ def test_what_is_nobodys_failure_counts_nowhere(farm: CoreFarm) -> None:
 def test_memory_that_ran_out_is_the_frames_failure_and_no_sign_of_a_sick_slave(farm: CoreFarm) -> None:
     link = farm.link(cores=1)
     for owner in "abc":
-        job = farm.submit(a_job("1-9", owner=owner))
+        job = farm.submit(a_job("1-2", owner=owner))
         for _ in range(2):
-            failed(farm, link, keys(farm, link, job), Exit(signal=9, reason="oom"))
+            (key,) = keys(farm, link, job)
+            farm.exited(link, key, Exit(signal=9, reason="oom"))
+        farm.verb(job, "stop")
     slave = farm.core.state.slaves[0]
     assert (slave.sick, slave.streak) == ("", [])
     assert farm.core.state.jobs[job].failures == 2

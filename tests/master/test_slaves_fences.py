@@ -112,7 +112,7 @@ async def test_f6_orders_are_counted_on_each_link_by_the_packet(rig: Rig) -> Non
 
 
 async def test_f9_words_are_heard_on_while_the_core_is_held_up(autojump_clock: MockClock) -> None:
-    """What may be lost does not wait for room: else no beat behind it is read for as long as a disk is full."""
+    """What may be lost does not wait for room: else no beat behind it is read while a disk is full."""
     rig = Rig(limit=2)
     async with rig.dialled() as far:
         far.send(a_hello(at=1.5))

@@ -267,7 +267,7 @@ def test_damage_names_the_newest_backup(path: Path, storage: SqliteStorage) -> N
     (folder / "d.db.new").write_bytes(b"half of one")
     storage.close()
     path.write_bytes(path.read_bytes()[:9000])
-    expected = f"to restore, stop the master, copy {folder}/a.db over {path} and delete {path}-wal"
+    expected = f"with the master stopped: drqueue-master restore --state-dir {path.parent} {folder}/a.db"
     with pytest.raises(StorageCorrupt, match=re.escape(expected)):
         SqliteStorage(str(path))
 

@@ -20,9 +20,10 @@ from drqueue.master.core.records import (
     LineRecord,
     MetaRecord,
 )
-from drqueue.master.storage import StorageCorrupt, StorageError, StorageFull, statedir
+from drqueue.master.storage import StorageCorrupt, StorageError, StorageFull, farmfile
+from drqueue.master.storage.farmfile import RESERVED, UNKNOWN_GRANT_S
 from drqueue.master.storage.sqlite import SqliteStorage
-from drqueue.master.storage.statedir import RESERVED, UNKNOWN_GRANT_S, OpenState, open_state
+from drqueue.master.storage.statedir import OpenState, open_state
 from drqueue.settings import MasterSettings
 from drqueue.statefile import StateError
 
@@ -360,7 +361,7 @@ def test_a_backup_brings_back_nobody_who_was_revoked_and_no_line(state: Path) ->
 def test_who_is_gone_is_noted_before_that_is_committed_and_bounded(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(statedir, "GONE_MOST", 3)
+    monkeypatch.setattr(farmfile, "GONE_MOST", 3)
     with closing(open_state(str(state))) as opened:
         for number in "abcdea":
             opened.storage.commit([AccountForget(number)])

@@ -186,5 +186,7 @@ if __name__ == "__main__":
         "PutPool",
         "Farm",
         "ResumeFarm",
+        "BackUp",
+        "BackedUp",
     ]
     print(json.dumps({name: encode(golden(name)).hex() for name in names}, indent=1))

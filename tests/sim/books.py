@@ -93,7 +93,7 @@ class Book:
         for event in asked:
             match event.request:
                 case FrameVerb() | JobVerb() | ChangeJob():
-                    self._asked(event.request)
+                    self._asked(event.request, state)
                 case SlaveVerb(slave=name, verb="declare-dead"):
                     self.dead_at[name] = self.farm.now
                 case _:
@@ -202,7 +202,7 @@ class Book:
             raise Violation(f"job {record.id} is deleted, and nobody asked for that")
         self.specs[record.id] = record
 
-    def _asked(self, request: FrameVerb | JobVerb | ChangeJob) -> None:
+    def _asked(self, request: FrameVerb | JobVerb | ChangeJob, state: FarmState) -> None:
         record = self.specs[request.job]
         layers = [(record.id, index) for index in range(len(record.spec.layers))]
         match request:
@@ -211,11 +211,15 @@ class Book:
                     self._done.pop(layer, None)
             case FrameVerb(frames=frames, verb=verb):
                 chunks = self._divisions[layers[0]]
-                hit = {chunks.chunk_of(number) for number in FrameRange.parse(frames)} - {None}
-                numbers = {n for index in hit if index is not None for n in chunks.members(index)}
+                found = (chunks.chunk_of(number) for number in FrameRange.parse(frames))
+                hit = {index for index in found if index is not None}
+                numbers = {n for index in hit for n in chunks.members(index)}
                 done = self._done.setdefault(layers[0], set())
                 if verb == "finish":
-                    done |= numbers
+                    # What was cancelled, as the job that it waited for was deleted, stays so.
+                    first = state.jobs[record.id].layers[0] if record.id in state.jobs else None
+                    left = [i for i in hit if first is not None and first.state_of(i) == "CANCELLED"]
+                    done |= numbers.difference(*(chunks.members(index) for index in left))
                 elif verb == "requeue":
                     done -= numbers
             case ChangeJob(change=change) if isinstance(change.frames, str):

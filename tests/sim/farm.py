@@ -75,7 +75,6 @@ class Farm:
         self.mix = Mix(self.rng)
         self.lease_s = self.rng.choice((60.0, 120.0))
         self.requeue_fast_s = 20.0
-        self.keep_s = self.mix.keep_s
         self.beat_s = 10.0
         self.calm = False
         self.slow_disk = False
@@ -163,6 +162,7 @@ class Farm:
             else:
                 settled_at = 0.0
             self.oracle.disowned()
+            self.oracle.overdue()
             if (unfinished := self.oracle.unfinished()) < left:
                 give_up, left = self.now + PATIENCE_S, unfinished
             if self.now > give_up:

@@ -32,6 +32,7 @@ def plan(farm: "Farm") -> float:
     def look() -> None:
         farm.oracle.reloaded()
         farm.oracle.disowned()
+        farm.oracle.overdue()
         if backs_up and len(farm.sites) == 1:
             farm.backups = [*farm.backups[1 - BACKUPS_MOST :], farm.site.backup()]
         for host in farm.hosts:

@@ -68,6 +68,8 @@ class Host:
         #: When it said Hello after a grant, until the answer: that master may know of no grant. 0: not so.
         self.hello_at = 0.0
         self.up_since = self.woke_at = 0.0
+        #: Since when frames can be killed again, after a keeper that hung.
+        self.keeper_well_at = 0.0
         #: How long it sleeps from the moment when an order is on its way to it; 0: not at all.
         self.sleeps_at_order = 0.0
         self.linked_at = 0.0
@@ -100,6 +102,11 @@ class Host:
     def wall(self) -> float:
         """Its wall clock, which somebody may have set."""
         return self.farm.true_wall() + self.wall_jump
+
+    def lease_ends(self, lease_s: float) -> float:
+        """When such a lease ends by what this machine heard, on its boot clock."""
+        ends = self.heard + max(lease_s, self.granted_s)
+        return min(ends, self.hello_at + lease_s) if self.hello_at else ends
 
     def hears(self, at: float, granted_s: float | None = None) -> None:
         """A word of a master's, which may grant longer leases."""
@@ -200,6 +207,7 @@ class Host:
         if keeper is not None and keeper.alive:
             keeper.alive = False
             self.keeper = None
+            self.keeper_well_at = self.boot_clock()
             daemon = daemon or keeper.daemon
             if daemon is not None:
                 told = daemon
@@ -241,6 +249,7 @@ class Host:
             daemon, self.daemon = self.daemon, None
             daemon.die()
         self.boot += 1
+        self.keeper_well_at = 0.0
         for process in self.processes.values():
             process.ended = self.farm.now
             self.farm.trace("powered off", self.name, process.key)

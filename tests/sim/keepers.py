@@ -133,6 +133,7 @@ class Keeper:
         self.idle_since = self.host.farm.now
         if self.daemon is None:
             self.host.keep_end(event)
+            self.host.after(KEEPER_LINGERS_S, self._linger)
         self._tell(event)
 
     def left_alone(self) -> None:
@@ -167,6 +168,8 @@ class Keeper:
 
     def go_on(self) -> None:
         """What waited is done now."""
+        if self.hung_at is not None:
+            self.host.keeper_well_at = self.host.boot_clock()
         self.hung_at = None
         undone, self._undone = self._undone, deque()
         for what in undone:

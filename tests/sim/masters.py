@@ -186,7 +186,7 @@ class Master:
             software="sim",
             lease_s=farm.lease_s,
             requeue_fast_s=farm.requeue_fast_s,
-            keep_s=farm.keep_s,
+            keep_s=0.0,
             backoff=Backoff(2.0, 20.0),
             beat_s=farm.beat_s,
             silence_s=3 * farm.beat_s,

@@ -7,7 +7,6 @@ from random import Random
 
 from drqueue.proto.model import OnUnreachable
 
-KEEP = False
 CHOICES_OF_SECONDS = ((0.05, 2.0, 5.0, 20.0, 60.0, 400.0), (0.05, 1.0, 3.0), (20.0, 60.0, 400.0), (5.0, 30.0))
 
 
@@ -33,6 +32,4 @@ class Mix:
         self.depends = rng.choice((0.0, 0.3, 0.7))
         #: How much there is of a licence that some jobs take; 0: nobody knows it.
         self.licences = rng.choice((0, 0, 1, 3))
-        #: After how long finished jobs are dropped; no farm lives that long, whatever its clocks say.
-        self.keep_s = rng.choice((0.0, 30 * 86400.0)) if KEEP else 0.0
         self.timed = rng.choice((0.0, 0.0, 0.2))

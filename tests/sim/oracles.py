@@ -102,11 +102,24 @@ class Oracle:
             return False
         if order.on_unreachable == "hold":
             return True
-        ends = host.heard + max(order.lease_s, host.granted_s)
-        if host.boot_clock() < ends:
-            return True
-        # Its lease is over: there must have been nobody awake to end it, or it is dying.
-        return host.can_act() and host.boot_clock() - max(ends, host.up_since) > LEASE_KILL_S
+        return host.boot_clock() < host.lease_ends(order.lease_s) or self._overdue(other)
+
+    def _overdue(self, process: "Process") -> bool:
+        """Its lease is over, and somebody who was awake should have ended it long ago."""
+        order, host = process.order, process.host
+        if order.on_unreachable == "hold" or not host.can_act():
+            return False
+        if host.keeper is not None and host.keeper.hung_at is not None:
+            return False
+        begin = max(host.lease_ends(order.lease_s), host.up_since, host.keeper_well_at)
+        return host.boot_clock() - begin > LEASE_KILL_S
+
+    def overdue(self) -> None:
+        """P4: no frame runs on when its lease is over, whether or not it is elsewhere by then."""
+        for host in self._farm.hosts:
+            for process in host.processes.values():
+                if self._overdue(process):
+                    raise Violation(f"{host.name} runs {process.key} on after its lease")
 
     def output_there(self, host: "Host", key: AttemptKey) -> bool:
         """Whether the process wrote what it was to write."""
@@ -120,9 +133,7 @@ class Oracle:
         for record in records:
             process = host.processes.get(record.key) if isinstance(record, StopAsked) else None
             if process is not None and isinstance(record, StopAsked) and record.reason == "lease":
-                ends = host.heard + max(process.order.lease_s, host.granted_s)
-                if host.hello_at:
-                    ends = min(ends, host.hello_at + process.order.lease_s)
+                ends = host.lease_ends(process.order.lease_s)
                 # Words read after a sleep are old: they stretch no lease that ended in it.
                 slept = host.boot_clock() - host.woke_at < 1.0
                 if not slept and host.boot_clock() < ends - HEARD_KEPT_S:

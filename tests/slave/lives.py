@@ -3,15 +3,17 @@
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import trio
 
+from drqueue.proto.ids import AttemptKey
+from drqueue.proto.link_messages import Report
 from drqueue.settings import Address, SlaveSettings
 from drqueue.slave.daemon import Daemon
-from tests.slave.scripted_master import ScriptedMaster
+from tests.slave.scripted_master import MasterLink, ScriptedMaster
 from tests.slave.test_daemon import Program, until
 
 
@@ -54,6 +56,15 @@ def ended_well(program: Program) -> Iterator[Program]:
         yield program
     finally:
         program.clean_up()
+
+
+async def all_started(link: MasterLink, keys: Iterable[AttemptKey]) -> None:
+    """Return once the starts of all of these are told, however many reports they come in."""
+    left = set(keys)
+    while left:
+        report = await link.hear(Report)
+        assert isinstance(report, Report)
+        left -= {item.key for item in report.started}
 
 
 def keeper_of(state_dir: Path) -> int:

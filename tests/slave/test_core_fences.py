@@ -84,6 +84,13 @@ def test_i3_an_order_counts_from_there_too_and_is_not_begun_when_its_lease_is_ov
     assert bench.done(Start) == []
 
 
+def test_an_order_that_comes_with_fresh_news_of_what_was_heard_is_in_time(bench: Bench) -> None:
+    bench.step(Heard(bench.now + 590), counted(1, an_order(lease_s=60)), after_s=600)
+    assert bench.done(Start)
+    bench.step(started())
+    ends_at(bench, bench.now + 50)
+
+
 def test_i3_a_master_that_only_answers_the_door_does_not_keep_frames(bench: Bench) -> None:
     """One that turns the slave away after its Hello never hears of what it holds."""
     bench.runs(an_order())
@@ -194,6 +201,7 @@ def test_a_grant_counts_until_the_slave_is_registered_anew(bench: Bench) -> None
     bench.step(Unlinked(1), after_s=5000)
     registered(bench, epoch=2)
     assert bench.done(SignalTree) == []
+    bench.step(Heard(bench.now + 100), after_s=100)
     ends_at(bench, bench.now + LEASE)
 
 

@@ -12,7 +12,7 @@ from drqueue.proto.ids import AttemptKey
 from drqueue.proto.link_messages import Hello
 from drqueue.slave.orphans import running_attempts
 from drqueue.slave.supervisor import Supervisor
-from tests.slave.lives import a_life, kill_keeper
+from tests.slave.lives import a_life, all_started, kill_keeper
 from tests.slave.scripted_master import ScriptedMaster
 from tests.slave.test_daemon import an_order, is_gone
 
@@ -51,8 +51,7 @@ async def test_i3_no_hello_before_frames_of_a_lost_spool_are_gone(
     async with a_life(state, master) as daemon, master.link() as link:
         await link.register()
         link.order(*[an_order(frame, argv=("sleep", "1000"), cores=1) for frame in range(2)])
-        for key in KEYS:
-            await link.hear_start(key)
+        await all_started(link, KEYS)
         pids = [daemon._state.held[key].pid for key in KEYS]
     assert running_attempts(str(state)) == set(KEYS)
     lose(state / "spool", how)

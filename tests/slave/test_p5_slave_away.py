@@ -1,4 +1,4 @@
-"""P5: a slave whose daemon stays away for longer than its keeper lingers, as in an upgrade, loses no status."""
+"""P5: a slave whose daemon stays away longer than its keeper lingers, as in an upgrade, loses nothing."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from drqueue.proto.ids import AttemptKey
 from drqueue.proto.link_messages import Held, LogKept
 from drqueue.slave import outputs, unheard
 from drqueue.slave.spool import Spool
-from tests.slave.lives import Installed, a_life, ended_well, kill_keeper
+from tests.slave.lives import Installed, a_life, all_started, ended_well, kill_keeper
 from tests.slave.scripted_master import ScriptedMaster
 from tests.slave.test_daemon import an_order, until
 
@@ -49,8 +49,7 @@ async def test_p5_exit_statuses_and_logs_outlive_daemon_and_keeper(
         async with master.link() as link:
             await link.register()
             link.order(*[an_order(f, shell=shell(tmp_path, f"3{f}"), cores=1) for f in range(3)])
-            for key in KEYS:
-                await link.hear_start(key)
+            await all_started(link, KEYS)
             await program.killed()
         (tmp_path / "go").touch()
         await until(lambda: kept(state) == 3)

@@ -13,6 +13,7 @@ from drqueue.proto.messages import (
     AccountKind,
     AccountVerb,
     AddLine,
+    BackUp,
     ChangeJob,
     Examine,
     FarmInfo,
@@ -165,6 +166,7 @@ def _look(request: Request, names: Names | None) -> str:
 _LOOKS: Mapping[type[Request], str] = {
     FarmInfo: "see the farm",
     ResumeFarm: "resume the farm",
+    BackUp: "back up the master",
     ListAudit: "read the audit",
     ListJobs: "list jobs",
     ListLimits: "list limits",

@@ -7,6 +7,7 @@ names are UTC, so that they sort through the change of the clocks.
 import errno
 import os
 import re
+import secrets
 import time
 from typing import Final
 
@@ -14,6 +15,10 @@ from drqueue.master.storage import Storage, StorageError, StorageFull
 
 BACKUPS: Final = "backups"
 NAMES: Final = re.compile(r"master-\d{8}-\d{6}\.db")
+#: Made for somebody who takes them away at once: they are no part of the rotation.
+ASKED: Final = re.compile(r"asked-[0-9a-f]{8}\.db(\.new)?")
+#: What nobody took away for so long (seconds) is left by somebody who was killed.
+_ASKED_S: Final = 3600.0
 
 #: What the system says where there is no room.
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -27,7 +32,7 @@ def latest_backup(database: str) -> str | None:
     folder, name = os.path.split(database)
     found = [os.path.join(folder, n) for n in _names(folder) if n.startswith(f"{name}.before-")]
     backups = os.path.join(folder, BACKUPS)
-    found += [os.path.join(backups, n) for n in _names(backups)]
+    found += [os.path.join(backups, n) for n in _names(backups) if not ASKED.fullmatch(n)]
     return max((p for p in found if not p.endswith(".new")), key=os.path.getmtime, default=None)
 
 
@@ -54,6 +59,29 @@ def make_backup(storage: Storage, database: str, keep: int, wall: float) -> str:
         kind = StorageFull if error.errno in NO_ROOM else StorageError
         raise kind(f"cannot back up to {path}: {error.strerror or error}") from error
     return path
+
+
+def make_asked(storage: Storage, database: str, wall: float) -> tuple[str, int]:
+    """Back up to a new file that somebody waits for; its name and bytes. Raises StorageError."""
+    folder = os.path.join(os.path.dirname(database), BACKUPS)
+    path = os.path.join(folder, f"asked-{secrets.token_hex(4)}.db")
+    try:
+        left = [name for name in _names(folder) if ASKED.fullmatch(name)]
+        _remove(folder, [name for name in left if _age_s(folder, name, wall) > _ASKED_S])
+        _check_room(database, path)
+        storage.backup(path)
+        return os.path.basename(path), os.path.getsize(path)
+    except OSError as error:
+        kind = StorageFull if error.errno in NO_ROOM else StorageError
+        raise kind(f"cannot back up to {path}: {error.strerror or error}") from error
+
+
+def _age_s(folder: str, name: str, wall: float) -> float:
+    """0 for a file that somebody takes away just now."""
+    try:
+        return wall - os.path.getmtime(os.path.join(folder, name))
+    except FileNotFoundError:
+        return 0.0
 
 
 def _check_room(database: str, path: str) -> None:

@@ -454,7 +454,7 @@ class SqliteStorage:
 
 def how_to_restore(path: str) -> str:
     """What to do about a damaged database, as the second half of a sentence."""
-    backup = latest_backup(path)
+    folder, backup = os.path.dirname(path), latest_backup(path)
     if backup is None:
-        return f"no backup was found in {os.path.join(os.path.dirname(path), BACKUPS)}"
-    return f"to restore, stop the master, copy {backup} over {path} and delete {path}-wal"
+        return f"no backup was found in {os.path.join(folder, BACKUPS)}"
+    return f"to restore, with the master stopped: drqueue-master restore --state-dir {folder} {backup}"

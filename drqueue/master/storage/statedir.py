@@ -1,7 +1,6 @@
 """The master's state directory: its lock, its database, the farm's id and the master's epoch.
 
-`farm.json` beside `master.db` holds what a restored database must not take back: the farm's random id,
-the highest epoch handed out, bounds above all job and slave ids handed out, and accounts that are gone.
+`farm.json` (see `farmfile`) beside `master.db` holds what a restored database must not take back.
 Rules: an epoch is on the disk, in both, before anybody hears of it; a bound is raised before an id that
 reaches it is handed out, by many ids at once; an account that ends is noted before that is committed, and
 one that begins is struck off; where the two files contradict each other nothing is guessed. Lines, and nodes
@@ -13,65 +12,44 @@ holds commits, or at least its last epoch; the database itself holds that epoch,
 told from a database that was restored. A state of an older version has no such file, and is accepted.
 """
 
-import math
 import os
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from msgspec import Struct
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from drqueue import failpoints, log
 from drqueue.master.core.holdback import JUST_NOW
 from drqueue.master.core.holdback import ROW as META_RESTORED
-from drqueue.master.core.records import AccountForget, AccountRecord, AnyRecord, LineForget, MetaRecord
+from drqueue.master.core.records import AccountForget, AnyRecord, LineForget, MetaRecord
 from drqueue.master.storage import StorageCorrupt, StorageError, StorageFull
 from drqueue.master.storage.backups import NO_ROOM
+from drqueue.master.storage.farmfile import (
+    FARM_FILE,
+    META_NEXT_JOB,
+    META_NEXT_SLAVE,
+    TOLD,
+    FarmFile,
+    reaching,
+    read_farm,
+    write_farm,
+)
 from drqueue.master.storage.files import NO_FILES
 from drqueue.master.storage.sqlite import META_BACKUP, SqliteStorage, how_to_restore
 from drqueue.master.storage.walcheck import Found, Verdict, check_files
 from drqueue.statefile import StateError, lock_state_dir, read_json, sync_dir, write_json_atomic
 
 DATABASE = "master.db"
-FARM_FILE = "farm.json"
 OPEN_FILE = "master.open"
+#: There while a backup takes the place of the database: see `restoring`.
+RESTORING_FILE = "master.restoring"
 
 #: Names of the farm's id and the epoch among the database's named values.
 META_FARM = "farm"
 META_EPOCH = "epoch"
-
-#: The core's named values that count ids.
-META_NEXT_JOB = "next_job"
-META_NEXT_SLAVE = "next_slave"
-
-#: How many ids are reserved at once: so rarely is farm.json written, so many are skipped by a restore.
-RESERVED = 1000
-
-#: Accounts that are gone, of which farm.json tells; the oldest are dropped first.
-GONE_MOST = 20_000
-
-#: What may have been granted where nobody noted it: a farm.json of an older version, or one written by hand.
-UNKNOWN_GRANT_S = 86400.0
-
-
-class FarmFile(Struct, frozen=True):
-    """What farm.json says. Ids of jobs and slaves below `jobs` and `slaves` may have been handed out.
-
-    `gone`: ids of accounts that ended, oldest first. `granted_s`: see `OpenState`.
-    """
-
-    farm: str
-    epoch: int
-    jobs: int = 0
-    slaves: int = 0
-    gone: tuple[str, ...] = ()
-    granted_s: float = 0.0
-
-
-#: Of rows of these kinds farm.json tells, too; by far the most are of others.
-_TOLD = frozenset({AccountForget, AccountRecord, MetaRecord})
 
 
 class FarmStorage(SqliteStorage):
@@ -113,9 +91,13 @@ class FarmStorage(SqliteStorage):
         write_json_atomic(self._open_path, {"epoch": farm.epoch})
         self._runs = True
 
+    def leave_whole(self) -> None:
+        """Once it is closed, all is in the database itself, and no note says that a master runs."""
+        self._runs = True
+
     def keep(self, farm: FarmFile) -> None:
         """Write farm.json; raises StateError. From now on its bounds are raised as ids go."""
-        _write_farm(self._farm_path, farm)
+        write_farm(self._farm_path, farm)
         self._farm = farm
 
     def note_grant(self, seconds: float, *, longest: bool = False) -> None:
@@ -129,9 +111,9 @@ class FarmStorage(SqliteStorage):
 
     def commit(self, records: Sequence[AnyRecord]) -> None:
         """Raise the bounds where these rows reach them, then write the rows."""
-        if self._farm is not None and not _TOLD.isdisjoint(map(type, records)):
+        if self._farm is not None and not TOLD.isdisjoint(map(type, records)):
             with self._farm_turn:
-                farm = _reaching(self._farm, records)
+                farm = reaching(self._farm, records)
                 if farm != self._farm:
                     self._raise(farm)
         super().commit(records)
@@ -178,24 +160,6 @@ class FarmStorage(SqliteStorage):
             failpoints.hit("bounds-after")
 
 
-def _reaching(farm: FarmFile, records: Sequence[AnyRecord]) -> FarmFile:
-    """What must be noted before these rows are committed."""
-    jobs, slaves, gone = farm.jobs, farm.slaves, farm.gone
-    for record in records:
-        if type(record) is AccountForget:
-            if record.id not in gone:
-                gone = (*gone[1 - GONE_MOST :], record.id)
-        elif type(record) is AccountRecord:
-            if record.id in gone:
-                gone = tuple([number for number in gone if number != record.id])
-        elif type(record) is MetaRecord:
-            if record.name == META_NEXT_JOB and int(record.value) > jobs:
-                jobs = int(record.value) + RESERVED
-            elif record.name == META_NEXT_SLAVE and int(record.value) > slaves:
-                slaves = int(record.value) + RESERVED
-    return replace(farm, jobs=jobs, slaves=slaves, gone=gone)
-
-
 class OpenState(Struct, frozen=True):
     """What a master holds from start to end. `lock_fd` keeps the directory locked until it is closed.
 
@@ -234,12 +198,9 @@ def open_state(state_dir: str) -> OpenState:
     """Lock the directory, open the database and take the next epoch; raises StateError, StorageError."""
     lock_fd = lock_state_dir(state_dir, "master")
     try:
-        farm_path = os.path.join(state_dir, FARM_FILE)
-        storage = FarmStorage(
-            os.path.join(state_dir, DATABASE), farm_path, os.path.join(state_dir, OPEN_FILE)
-        )
+        storage = _open(state_dir)
         try:
-            farm, restored = _next_epoch(farm_path, storage)
+            farm, restored = _next_epoch(os.path.join(state_dir, FARM_FILE), storage)
         except BaseException:
             storage.close()
             raise
@@ -249,10 +210,43 @@ def open_state(state_dir: str) -> OpenState:
     return OpenState(farm.farm, farm.epoch, lock_fd, storage, restored, farm.gone, farm.granted_s)
 
 
+@contextmanager
+def open_stopped(state_dir: str) -> Iterator[FarmStorage]:
+    """The database of a master that does not run, locked; its epoch stays. Raises as `open_state`.
+
+    As it is closed, its log is in it, as after a master that ended in good order.
+    """
+    lock_fd = lock_state_dir(state_dir, "backup")
+    try:
+        storage = _open(state_dir)
+        try:
+            meta = storage.meta()
+            if not meta.get(META_BACKUP):
+                storage.check_log_is_there(_number(storage.path, meta, META_EPOCH))
+            storage.leave_whole()
+            yield storage
+        finally:
+            storage.close()
+    finally:
+        os.close(lock_fd)
+
+
+def _open(state_dir: str) -> FarmStorage:
+    restoring = os.path.join(state_dir, RESTORING_FILE)
+    begun = read_json(restoring)
+    if begun is not None:
+        raise StateError(
+            f"a restore into {state_dir} was cut short: say `drqueue-master restore {begun.get('backup')}` "
+            "again, with the same settings"
+        )
+    paths = [os.path.join(state_dir, name) for name in (DATABASE, FARM_FILE, OPEN_FILE)]
+    return FarmStorage(*paths)
+
+
 def _next_epoch(path: str, storage: FarmStorage) -> tuple[FarmFile, bool]:
     """The farm with the epoch after the highest of both places, written to both; was it restored?"""
     meta = storage.meta()
-    saved = _read_farm(path)
+    saved = read_farm(path)
     if saved is None:
         if meta:
             raise StateError(
@@ -260,11 +254,11 @@ def _next_epoch(path: str, storage: FarmStorage) -> tuple[FarmFile, bool]:
                 f'{{"farm": "{meta.get(META_FARM, "")}", "epoch": N}} into it, with N surely above that'
             )
         saved = FarmFile(secrets.token_hex(16), 0)
-        _write_farm(path, saved)
+        write_farm(path, saved)
     if META_FARM not in meta and saved.epoch > 0:
         raise StateError(
-            f"{storage.path} is empty, but {path} says that this farm has run before: copy the latest backup "
-            f"over it, or move {path} away to begin a new farm"
+            f"{storage.path} is empty, but {path} says that this farm has run before: "
+            f"{how_to_restore(storage.path)}; or move {path} away to begin a new farm"
         )
     if meta.get(META_FARM, saved.farm) != saved.farm:
         raise StateError(
@@ -329,32 +323,3 @@ def _number(path: str, meta: Mapping[str, str], name: str) -> int:
         return int(meta.get(name, "0"))
     except ValueError as error:
         raise StorageCorrupt(f"{path} is damaged: {name} {meta[name]!r}") from error
-
-
-def _write_farm(path: str, farm: FarmFile) -> None:
-    value = asdict(farm)
-    if not farm.gone:
-        del value["gone"]
-    write_json_atomic(path, value)
-
-
-def _read_farm(path: str) -> FarmFile | None:
-    """What the file says, None where there is no file."""
-    value = read_json(path)
-    if value is None:
-        return None
-    farm, *numbers = (value.get("farm"), value.get("epoch"), value.get("jobs", 0), value.get("slaves", 0))
-    gone = value.get("gone", [])
-    granted = value.get("granted_s", UNKNOWN_GRANT_S)
-    named = isinstance(gone, list) and all(isinstance(number, str) for number in gone)
-    if (
-        not isinstance(farm, str)
-        or not farm
-        or any(type(n) is not int or n < 0 for n in numbers)
-        or type(granted) not in (int, float)
-        or not 0 <= cast(float, granted) < math.inf
-        or not named
-    ):
-        raise StateError(f"{path} is damaged: it must hold a farm's id and an epoch; restore it")
-    epoch, jobs, slaves = cast(list[int], numbers)
-    return FarmFile(farm, epoch, jobs, slaves, tuple(cast(list[str], gone)), float(cast(float, granted)))
