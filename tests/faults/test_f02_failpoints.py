@@ -57,9 +57,10 @@ class Visits:
         """Start a daemon that does not run with failpoints, until all are reached and it ended."""
         points = [point.partition("=") for point in life.split(",")]
         # An error in the midst of a start may well end it.
+        times = self._rng.sample(range(1, 9), len(points))
         counted = [
-            1 if name in ONCE else self._rng.randrange(1, 9) + 5 * (action != "kill")
-            for name, _, action in points
+            1 if name in ONCE else nth + 5 * (action != "kill")
+            for (name, _, action), nth in zip(points, times, strict=True)
         ]
         text = ",".join(f"{''.join(point)}@{nth}" for point, nth in zip(points, counted, strict=True))
         sayings = Sayings(daemon)

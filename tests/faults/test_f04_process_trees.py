@@ -82,7 +82,7 @@ async def test_f4_process_trees(tmp_path: Path, cgroups: str) -> None:
     Where frames have no cgroups, no other one runs: some of these trees cannot be told from it.
     """
     rng = levels.rng(f"F4 {cgroups}")
-    trees = levels.count("F4", ci=10, nightly=500, release=5_000)
+    trees = levels.count("F4", ci=6, nightly=500, release=5_000)
     took: list[float] = []
     async with a_farm(tmp_path, slaves=1, cores=4, DRQUEUE_CGROUPS=cgroups, **SETTINGS) as (_, client):
         neighbour = uuid.uuid4().hex

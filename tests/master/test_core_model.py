@@ -163,7 +163,7 @@ class Farm(RuleBasedStateMachine):
     def begin(self) -> None:
         self.puts_limit(2)
         self.links_to("a")
-        self.submits("lease", 1, 500, True, 0, 0, 3)
+        self.submits("lease", 1, 500, True, 0, 0, 0)
 
     # -- clients ----------------------------------------------------------------------------------------
 
@@ -253,6 +253,38 @@ class Farm(RuleBasedStateMachine):
                 self.reads(name)
             self.farm.step(SlaveUnlinked(node.link, max(0.0, self.farm.now - late)))
             node.link = None
+
+    @rule(
+        name=anyone,
+        seconds=st.sampled_from([0.0, 100.0, 500.0]),
+        verb=st.sampled_from(["", "hard-stop", "delete", "rerun", "kill", "finish"]),
+        crashes=st.sampled_from([False, False, True]),
+    )
+    def is_away(self, name: str, seconds: float, verb: str, crashes: bool) -> None:
+        """Its link drops under its frames, with a wish on its way that it never reads; then it is back."""
+        self.links_to_all()
+        for other in NODES:
+            self.reads(other)
+        jobs = sorted({key.job for key in self.nodes[name].running} & self.model.jobs.keys())
+        jobs = [number for number in jobs if not self.model.jobs[number].deleted]
+        for number in jobs[: bool(verb)]:
+            if verb in ("kill", "finish"):
+                self.model.frame_verb(number, verb, range(SIZE), False)
+                asked = FrameVerb(rq=0, job=number, verb=verb, frames=f"1-{SIZE}")  # type: ignore[arg-type]
+                self.farm.ask(asked)
+            else:
+                self.farm.verb(number, verb)
+        if crashes:
+            self.crashes(False)
+        else:
+            self.unlinks(name, 0.0, False)
+        self.waits(seconds)
+        self.links_to_all()
+
+    def links_to_all(self) -> None:
+        for name, node in self.nodes.items():
+            if node.link is None:
+                self.links_to(name)
 
     @rule(name=anyone)
     def reads(self, name: str) -> None:
@@ -431,9 +463,7 @@ class Farm(RuleBasedStateMachine):
         """Everybody links, obeys and renders well: then every job that may run is finished."""
         if self.farm.may_idle:
             return
-        for name in NODES:
-            if self.nodes[name].link is None:
-                self.links_to(name)
+        self.links_to_all()
         for number in list(self.model.jobs):
             if not self.model.jobs[number].deleted:
                 self.farm.verb(number, "continue")

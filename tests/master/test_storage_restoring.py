@@ -280,7 +280,7 @@ for step in range(1, 100):
 def test_f11_a_kill_at_any_moment_of_a_restore_loses_nothing(
     state: Path, backup: Path, tmp_path: Path
 ) -> None:
-    """The next start goes on with all there was, or with the backup, or says to restore again: that does it."""
+    """The next start has all there was, or the backup, or says to restore again, and that works."""
     argv = [sys.executable, "-c", KILLED, str(state), str(backup), str(tmp_path)]
     done = subprocess.run(argv, check=True, capture_output=True, text=True)
     *killed, last = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
@@ -302,9 +302,6 @@ def after_a_restore(state: Path, backup: Path) -> str:
     assert f"was cut short: say `drqueue-master restore {backup}` again" in sentence
     restore(str(state), str(backup))
     assert jobs(state) == (True, [0, 1, 2])
-    assert [path.name for path in state.iterdir() if "replaced-" in path.name and "wal" not in path.name] == [
-        "master.db.replaced-1"
-    ]
     with closing(SqliteStorage(str(state / "master.db.replaced-1"))) as replaced:
         assert [row.id for row in replaced.load().jobs] == list(range(10))
     return "cut short"

@@ -114,6 +114,30 @@ def test_a_fork_bomb_of_300_leaves_nothing(keeper: Client, ward: Ward, neighbour
         end(keeper, [9, 0, number, 1])
 
 
+@pytest.mark.parametrize("killed", [True, False])
+def test_what_is_in_its_group_goes_with_it_whoever_started_it(
+    keeper: Client, ward: Ward, killed: bool
+) -> None:
+    """No walk from the keeper comes to this one: the kernel kills it, and the end is not told before."""
+    stranger = os.posix_spawn("/bin/sleep", ["sleep", "600"], {})
+    try:
+        wait = "while [ ! -e go ]; do sleep 0.02; done; exit 3"
+        keeper.launch(K1, "/bin/sh", "-c", wait, group=LIMITS)
+        (group_of(ward, K1) / "cgroup.procs").write_text(str(stranger))
+        if killed:
+            keeper.send({"do": "signal", "key": K1, "kill": True})
+        else:
+            (ward.work / "go").touch()
+        ended = keeper.next()
+        assert (ended["key"], ended["code"]) == (K1, None if killed else 3)
+        assert living([stranger]) == []
+        assert os.waitstatus_to_exitcode(os.waitpid(stranger, os.WNOHANG)[1]) == -signal.SIGKILL
+    finally:
+        if living([stranger]):
+            os.kill(stranger, signal.SIGKILL)
+            os.waitpid(stranger, 0)
+
+
 def test_a_frozen_frame_dies_too(keeper: Client, ward: Ward) -> None:
     pid = keeper.launch(K1, "/bin/sleep", "600", group=LIMITS)["pid"]
     (group_of(ward, K1) / "cgroup.freeze").write_text("1")

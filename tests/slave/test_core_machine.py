@@ -6,6 +6,7 @@ comes back then must be what the model says, and do what the model does from the
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from math import inf
 
 from hypothesis import HealthCheck, Phase, settings
@@ -51,6 +52,7 @@ some = st.integers(0, 20)
 #: 0, mostly.
 seldom = st.sampled_from([0, 0, 0, 0, 0, 0, -1, 1])
 together = st.sampled_from([False, False, True])
+often = st.sampled_from([True, True, False])
 
 
 class Slave(RuleBasedStateMachine):
@@ -189,12 +191,15 @@ class Slave(RuleBasedStateMachine):
         how=st.sampled_from(["lease", "lease", "hold"]),
         timeout_s=st.sampled_from([0, 0, 0, 40]),
         lease_s=st.sampled_from([100.0, 1800.0]),
+        up=often,
         together=together,
     )
     def runs(
         self, count: int, epoch: int, cores: float, outputs: bool, how: str, timeout_s: float,
-        lease_s: float, together: bool,
+        lease_s: float, up: bool, together: bool,
     ) -> None:  # fmt: skip
+        if up:
+            self.comes_up()
         frames = range(len(self.orders), len(self.orders) + count)
         new = [
             RunOrder(
@@ -294,6 +299,33 @@ class Slave(RuleBasedStateMachine):
     ) -> None:
         event = ProcessEnded(of, code, signal, 1.0, 1 << 20, 5000.0, 5001.0, 0, reason)
         self.happens(event, lambda: self.model.process_ended(of, code, signal, reason), together)
+
+    @rule(much=st.integers(1, 12), well=st.sampled_from([True, True, False]))
+    def works(self, much: int, well: bool) -> None:
+        """As on most days: it is linked, and all that it holds goes on."""
+        self.comes_up()
+        for _ in range(much):
+            going = [key for key, one in self.model.held.items() if one.phase not in ("queued", "ended")]
+            if not going:
+                break
+            of = going[-1]
+            phase = self.model.held[of].phase
+            if phase == "preparing":
+                self.happens(OutputsSeen(of, {"out.png": None}), partial(self.model.looked_before, of), False)
+            elif phase == "verifying":
+                problem = "" if well else "it is empty"
+                self.happens(Verified(of, problem), partial(self.model.verified, of, problem), False)
+            elif of not in self.processes:
+                self.what_nobody_knows_is_over()
+            else:
+                self.keeper_says(sorted(self.processes).index(of), well, False)
+
+    def comes_up(self) -> None:
+        """Its master is there, and knows it."""
+        self.flush()
+        if not self.model.registered:
+            self.links_to(0, 0, "", False)
+            self.registers(False)
 
     @rule()
     def what_nobody_knows_is_over(self) -> None:
