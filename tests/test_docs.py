@@ -229,7 +229,7 @@ def test_variables_of_frames_are_exactly_those_listed() -> None:
     order = RunOrder(key=AttemptKey(0, 0, 0, 1), start=1, argv=("true",), outputs=("a.{frame:04d}",))
     by_order = set(command(order, Node({}, "/", "/")).env)
     slave = ROOT / "drqueue" / "slave"
-    sources = (slave / "environment.py").read_text() + (slave / "daemon.py").read_text()
+    sources = (slave / "environment.py").read_text() + (slave / "nodes.py").read_text()
     by_node = set(re.findall(r"(?:basis|env)\[\"(DRQUEUE_\w+)\"\] =|\"(DRQUEUE_\w+)\": ", sources))
     assert by_order <= listed
     assert listed == by_order | {first or second for first, second in by_node}

@@ -132,7 +132,7 @@ def _arriving(file: str) -> Iterator[str]:
     except OSError as error:
         raise FailedError(f"cannot write {file}: {error.strerror or error}") from error
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             os.unlink(part)
 
 

@@ -135,6 +135,7 @@ class Frames:
         """Take a just started attempt into care."""
         if not self:
             self.next_tick = time.monotonic() + TICK_S
+            self.ooms.look(unless_within_s=TICK_S)
         attempt.sessions.add(attempt.pid)
         if attempt.group is not None and self.home is not None:
             attempt.group.whole = self.home.where(attempt.pid) == cgroups.name_of(attempt.key)

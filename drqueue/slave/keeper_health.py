@@ -47,7 +47,8 @@ class Health:
 
         `ping` asks it for a word, and says whether it did: an idle keeper is left alone.
         """
-        silent = await self._silent(GREETING_S)
+        # It may have greeted, and said all that it has to say, before this began.
+        silent = not self._heard and await self._silent(GREETING_S)
         while not silent:
             heard = self._heard
             await trio.sleep(PING_EVERY_S)

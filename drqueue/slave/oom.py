@@ -67,8 +67,11 @@ class Watch:
         self.looked = time.clock_gettime(time.CLOCK_BOOTTIME)
         self.since = self.until = 0.0  # between these the count grew last
 
-    def look(self) -> None:
-        now, count = time.clock_gettime(time.CLOCK_BOOTTIME), self.counter.read()
+    def look(self, unless_within_s: float = 0.0) -> None:
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        if now - self.looked < unless_within_s:
+            return
+        count = self.counter.read()
         if count > self.count:
             self.since, self.until = self.looked, now
         self.count, self.looked = count, now

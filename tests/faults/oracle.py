@@ -14,7 +14,7 @@ from pathlib import Path
 import trio
 
 from drqueue.client import AsyncClient, JobChange, JobSpec, LayerSpec
-from drqueue.client.errors import MasterUnreachable, NoSuchJob
+from drqueue.client.errors import DiskFull, MasterUnreachable, NoSuchJob
 from drqueue.proto.views import AttemptView, FrameView
 from tests.faults import ledger
 
@@ -104,8 +104,8 @@ class Oracle:
                 del papers[job]
                 await self.client.delete(job)
                 self.told.deleted.add(job)
-        except MasterUnreachable:
-            # It may have been done: nothing was promised.
+        except (MasterUnreachable, DiskFull):
+            # It may have been done, or not: nothing was promised.
             if job in papers:
                 papers[job] = -1
         except NoSuchJob:
@@ -114,9 +114,12 @@ class Oracle:
     async def feed(self, *, live: int = 12, frames: int = 6) -> None:
         """Keep so many jobs of up to `frames` frames live until cancelled; change and delete others."""
         while True:
-            if len(await self.client.jobs()) < live + 3:
-                await self.submit(1 + self._rng.randrange(frames))
-            await self.paper_work()
+            try:
+                if len(await self.client.jobs()) < live + 3:
+                    await self.submit(1 + self._rng.randrange(frames))
+                await self.paper_work()
+            except DiskFull as refusal:
+                print(f"not taken: {refusal}")
             await trio.sleep(0.02 + 0.08 * self._rng.random())
 
     # -- judging ----------------------------------------------------------------------------------

@@ -7,8 +7,12 @@ from a power cut that tore it; that one is left out, which is said, and all befo
 """
 
 import os
+import re
 import shutil
 import sqlite3
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -41,6 +45,7 @@ from drqueue.proto.intervals import IntervalSet
 from drqueue.proto.model import LogEnds
 from drqueue.statefile import StateError
 from tests.faults import levels
+from tests.master.test_daemon import a_master
 from tests.master.test_storage import job, slave, taken
 
 JOBS, FRAMES = 10, 1000
@@ -140,14 +145,14 @@ def rows_of(storage: SqliteStorage) -> dict[str, Any]:
     return found
 
 
-def history_of(storage: SqliteStorage) -> None:
-    """Ask for the past of each frame, for each kept log and the audit, as clients do."""
+def history_of(storage: SqliteStorage, changed: set[tuple[int, int]]) -> None:
+    """Ask for the past of these frames (all: none named), for kept logs and the audit, as clients do."""
     storage.audit(0, 1000)
-    for number in range(1, JOBS + 1):
-        storage.latest_attempts(number, 0, range(1, FRAMES + 1))
-        for frame in range(1, FRAMES + 1):
-            for row in storage.attempts(number, 0, frame):
-                storage.log(row.key)
+    frames = changed or {(job, frame) for job in range(1, JOBS + 1) for frame in range(1, FRAMES + 1)}
+    for number, frame in sorted(frames):
+        storage.latest_attempts(number, 0, [frame])
+        for row in storage.attempts(number, 0, frame):
+            storage.log(row.key)
 
 
 @contextmanager
@@ -243,7 +248,7 @@ def outcome(state: State, work: Path, name: str, bit: int, before: State | None 
                     return "last transaction left out"
                 if rows["loaded"] != state.rows["loaded"]:
                     return "wrong"
-                return outcome_of_reading(storage, work)
+                return outcome_of_reading(storage, work, changed(rows, state.rows))
         except (StorageError, StateError) as error:
             sentence = str(error)
     assert str(work / "try") in sentence
@@ -251,11 +256,19 @@ def outcome(state: State, work: Path, name: str, bit: int, before: State | None 
     return "refused at start"
 
 
-def outcome_of_reading(storage: SqliteStorage, work: Path) -> str:
+def changed(rows: dict[str, Any], before: dict[str, Any]) -> set[tuple[int, int]]:
+    """Frames of which rows of the history are others; none where some cannot be read, or are of logs."""
+    here, there = rows["attempt"], before["attempt"]
+    if not isinstance(here, list):
+        return set()
+    return {(row[0], row[2]) for row in set(here) ^ set(there)}
+
+
+def outcome_of_reading(storage: SqliteStorage, work: Path, frames: set[tuple[int, int]]) -> str:
     """Where rows are others than they were: who reads them is told so or, if they are not to be found, their
     backup is refused, which a start that has not proven them makes at once."""
     try:
-        history_of(storage)
+        history_of(storage, frames)
     except StorageCorrupt:
         return "refused when read"
     try:
@@ -287,7 +300,7 @@ def test_f11_flips_in_used_pages_of_the_database(work: Path, stopped: State) -> 
     def flip() -> tuple[str, int]:
         return DATABASE, (rng.choice(pages) - 1) * size * 8 + rng.randrange(size * 8)
 
-    count = levels.count("F11", ci=140, nightly=10_000, release=10_000)
+    count = levels.count("F11", ci=140, nightly=1000, release=10_000)
     found = tried(count, flip, lambda name, bit: outcome(stopped, work, name, bit))
     assert found["refused at start"] > count // 2
 
@@ -323,3 +336,45 @@ def test_f11_flips_in_a_database_too_large_to_be_checked_whole(
     count = levels.count("F11 large", ci=20, nightly=1000, release=2000)
     found = tried(count, flip, lambda name, bit: outcome(stopped, work, name, bit))
     assert found["refused when read"] > count // 3
+
+
+@pytest.mark.slow
+def test_f11_the_command_that_a_refusal_names_brings_the_farm_back(
+    work: Path, stopped: State, tmp_path: Path
+) -> None:
+    """Real starts: refused with status 1 and one sentence; restored, and up again, well within a minute."""
+    rng = levels.rng("F11 starts")
+    size, pages = used_pages(stopped.folder / DATABASE)
+    # The first page says what file it is: one that is none of ours has no backups of ours.
+    pages.remove(1)
+    for _ in range(levels.count("F11 starts", ci=2, nightly=10, release=50)):
+        while True:
+            bit = (rng.choice(pages) - 1) * size * 8 + rng.randrange(size * 8)
+            if outcome(stopped, work, DATABASE, bit) == "refused at start":
+                break
+        state = copied(stopped.folder, tmp_path / "state", (DATABASE, bit))
+        backups = state / "backups"
+        backups.mkdir()
+        shutil.copy(stopped.folder / DATABASE, backups / "master-20260131-030000.db")
+        began = time.monotonic()
+        refused = run("--state-dir", str(state))
+        assert refused.returncode == 1
+        (sentence,) = refused.stderr.splitlines()
+        named = re.search(
+            r"restore, with the master stopped: drqueue-master (restore --state-dir .*)$", sentence
+        )
+        assert named is not None, sentence
+        restored = run(*named[1].split(" "))
+        assert restored.returncode == 0, restored.stderr
+        with a_master(state, "--new-certificate") as master:
+            took = time.monotonic() - began
+            with master.link() as link:
+                assert len(link.jobs()) == JOBS
+            assert master.stop() == 0
+        print(f"bit {bit}: back in {took:.1f} s")
+        assert took < 60
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "drqueue.master", *words]
+    return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=120)

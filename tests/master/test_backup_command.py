@@ -1,8 +1,9 @@
-"""`drqueue-master backup FILE`: of a running master and of a stopped one, whole, private, and nothing else."""
+"""`drqueue-master backup FILE`: of a running master and of a stopped one, whole and private."""
 
 import errno
 import os
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -23,8 +24,6 @@ from drqueue.proto.roles import Who
 from drqueue.statefile import lock_state_dir
 from tests.master.rig import ROOT, Rig, ask
 from tests.master.test_storage import job
-
-NOW = 1_800_000_000.0
 
 
 @pytest.fixture
@@ -160,15 +159,16 @@ def test_wrong_usage_is_told(command: str, argv: list[str], capsys: pytest.Captu
 
 def test_what_somebody_asked_for_is_no_part_of_the_rotation(state: Path) -> None:
     """And what nobody took away goes after an hour."""
+    now = time.time()
     with closing(SqliteStorage(str(state / "master.db"))) as storage:
-        made = [make_asked(storage, str(state / "master.db"), NOW) for _ in range(2)]
+        made = [make_asked(storage, str(state / "master.db"), now) for _ in range(2)]
         assert all(ASKED.fullmatch(name) for name, _ in made)
         folder = state / BACKUPS
         assert [(folder / name).stat().st_size for name, _ in made] == [size for _, size in made]
         assert latest_backup(str(state / "master.db")) is None
-        os.utime(folder / made[0][0], (NOW - 3700, NOW - 3700))
-        os.utime(folder / made[1][0], (NOW - 3500, NOW - 3500))
-        (last, _) = make_asked(storage, str(state / "master.db"), NOW)
+        os.utime(folder / made[0][0], (now - 3700, now - 3700))
+        os.utime(folder / made[1][0], (now - 3500, now - 3500))
+        (last, _) = make_asked(storage, str(state / "master.db"), now)
         assert sorted(path.name for path in folder.iterdir()) == sorted([made[1][0], last])
 
 
@@ -179,8 +179,13 @@ async def test_a_backup_is_for_admins_on_the_masters_own_machine(nursery: trio.N
     away = Who(name="joe", role="admin", account="0123456789abcdef", peer="192.0.2.9")
     rig.core.state.register.put(
         AccountRecord(
-            id=away.account, kind="user", name="joe", role="admin",  # type: ignore[arg-type]
-            secret_hash=f"{away.account:0<64}", created_at=0, created_by="test",  # type: ignore[arg-type]
+            id=away.account,
+            kind="user",
+            name="joe",
+            role="admin",  # type: ignore[arg-type]
+            secret_hash=f"{away.account:0<64}",
+            created_at=0,
+            created_by="test",  # type: ignore[arg-type]
         ),
         [],
     )

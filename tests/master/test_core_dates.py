@@ -153,3 +153,13 @@ def test_f8_the_date_is_never_far_ahead_of_what_the_clock_said_within_a_day(seed
         if now - since > 2 * DAY_S:
             assert ahead == pytest.approx(wrong, abs=1)
         now += rng.uniform(10, 2 * HOUR)
+
+
+def test_f8_rows_that_a_wrong_clock_stamped_tell_no_date() -> None:
+    """A young farm's master is killed under such a clock, and started again."""
+    farm = a_farm_with_a_finished_job()
+    farm.step(ClockRead(WALL + farm.now + 10 * YEAR))
+    farm.submit(a_job("1"))
+    farm.core = Core(farm.policy, farm.storage.load(), farm.now, WALL + farm.now + 10 * YEAR)
+    assert reads(farm, 10 * YEAR, 20)
+    assert reads(farm, 0, 48)

@@ -164,6 +164,7 @@ class Farm(RuleBasedStateMachine):
         self.puts_limit(2)
         self.links_to("a")
         self.submits("lease", 1, 500, True, 0, 0, 0)
+        self.submits("requeue-fast", 1, 500, False, 0, 0, 2)
 
     # -- clients ----------------------------------------------------------------------------------------
 

@@ -134,7 +134,7 @@ def test_a_flipped_bit_in_the_log_is_refused_and_left_alone(killed: Path, at: in
         database = f"{killed}/master.db"
         assert re.fullmatch(
             rf"{database}-wal is damaged at byte \d+, and what was saved behind it would be lost; to "
-            rf"restore, with the master stopped: drqueue-master restore --state-dir {database.parent} {backup}",
+            rf"restore, with the master stopped: drqueue-master restore --state-dir {killed} {backup}",
             str(caught.value),
         )
         assert [(killed / name).read_bytes() for name in NAMES] == before

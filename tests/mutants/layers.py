@@ -203,6 +203,8 @@ def _what_failed(out: str) -> str:
     failed = re.search(r"^(?:FAILED|ERROR) (\S+(?:\[.*?\])?)", out, re.MULTILINE)
     if failed:
         return failed[1]
+    if "Timeout" in out:
+        return "a test that ran too long"
     seed = re.search(r"^seed (\d+) at .*", out, re.MULTILINE)
     if seed:
         return seed[0][:100]

@@ -351,7 +351,7 @@ class Model:
             elif one.phase in ("running", "verifying"):
                 one.phase = "running" if one.told else "launching"
             if one.phase != "ended":
-                one.end, one.due, one.lapsed = None, inf, False
+                one.end, one.due, one.since, one.lapsed = None, inf, inf, False
         if rebooted:
             self.grant_s = self.hello_at = 0.0
 

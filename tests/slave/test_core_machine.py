@@ -268,10 +268,21 @@ class Slave(RuleBasedStateMachine):
 
     @rule(number=some, well=st.sampled_from([True, True, False]), together=together)
     def keeper_says(self, number: int, well: bool, together: bool) -> None:
-        """A process starts, or ends; or what is known already is told again."""
-        if not self.processes:
-            return
-        of = sorted(self.processes)[number % len(self.processes)]
+        """A process starts, or ends."""
+        if self.processes:
+            self.goes_on(sorted(self.processes)[number % len(self.processes)], well, together)
+
+    @rule(together=together)
+    def keeper_says_all_again(self, together: bool) -> None:
+        """What is known already, as after its daemon attached to it anew."""
+        for of, known in list(self.processes.items()):
+            if known == "alive":
+                self.says_started(of, together)
+            elif not isinstance(known, str):
+                self.says_ended(of, known[0], known[1], "", together)
+
+    def goes_on(self, of: AttemptKey, well: bool, together: bool) -> None:
+        """A process starts, or ends; or its end is told again."""
         known = self.processes[of]
         if not isinstance(known, str):
             self.says_ended(of, known[0], known[1], "", together)
@@ -282,8 +293,6 @@ class Slave(RuleBasedStateMachine):
             del self.processes[of]
             event = LaunchFailed(of, "no-command", "there is no x")
             self.happens(event, lambda: self.model.never_ran(of, "no-command"), together)
-        elif number % 5 == 0:
-            self.says_started(of, together)
         else:
             code, signal = (0, None) if well else (None, 9)
             self.processes[of] = code, signal
@@ -300,9 +309,17 @@ class Slave(RuleBasedStateMachine):
         event = ProcessEnded(of, code, signal, 1.0, 1 << 20, 5000.0, 5001.0, 0, reason)
         self.happens(event, lambda: self.model.process_ended(of, code, signal, reason), together)
 
-    @rule(much=st.integers(1, 12), well=st.sampled_from([True, True, False]))
-    def works(self, much: int, well: bool) -> None:
-        """As on most days: it is linked, and all that it holds goes on."""
+    @rule(
+        much=st.integers(1, 20),
+        well=st.sampled_from([True, True, False]),
+        outputs=st.booleans(),
+        timeout_s=st.sampled_from([0, 40]),
+        noted=st.booleans(),
+    )
+    def works(self, much: int, well: bool, outputs: bool, timeout_s: float, noted: bool) -> None:
+        """As on most days: it is linked, gets orders, and all that it holds goes on."""
+        if sum(one.phase != "ended" for one in self.model.held.values()) < 2:
+            self.runs(2, 0, 1, outputs, "lease", timeout_s, 100.0, up=True, together=False)
         self.comes_up()
         for _ in range(much):
             going = [key for key, one in self.model.held.items() if one.phase not in ("queued", "ended")]
@@ -318,7 +335,9 @@ class Slave(RuleBasedStateMachine):
             elif of not in self.processes:
                 self.what_nobody_knows_is_over()
             else:
-                self.keeper_says(sorted(self.processes).index(of), well, False)
+                self.goes_on(of, well, False)
+        if noted and self.model.ended:
+            self.ordered(0, (), (), tuple(self.model.ended), False)
 
     def comes_up(self) -> None:
         """Its master is there, and knows it."""

@@ -18,7 +18,7 @@ from drqueue.slave.core.processes import ProcessStarted
 from drqueue.slave.oom import DYING_S, Count, Watch
 from tests.slave.cgroup_harness import eat, little_memory, within
 from tests.slave.core_bench import Bench, an_order, ended, orders
-from tests.slave.tree_harness import Client, ward
+from tests.slave.tree_harness import Client, until, ward
 
 K1, K2, K3 = [0, 0, 0, 1], [0, 0, 1, 1], [0, 0, 2, 1]
 MOST = 64 << 20
@@ -37,10 +37,13 @@ def test_the_kernel_kills_what_takes_too_much(little: Path, tmp_path: Path) -> N
     """The frame itself, or a child of a shell; one that somebody else kills is no such thing."""
     with ward(tmp_path) as it:
         client = Client.start(it, before=within(little))
+        began = time.monotonic()
+        # What dies at once is told for sure where nothing ran before it.
+        until(lambda: time.monotonic() - began > 2 * frames.TICK_S)
         told = client.run(K1, *eat(4 * MOST))
         assert (told["signal"], told["reason"]) == (signal.SIGKILL, "oom"), it.log(K1).read_text()
         assert told["peak"] > MOST / 4
-        told = client.run(K2, "/bin/sh", "-c", '"$0" "$@"; exit $?', *eat(4 * MOST))
+        told = client.run(K2, "/bin/sh", "-c", 'sleep 0.6; "$0" "$@"; exit $?', *eat(4 * MOST))
         assert (told["code"], told["reason"]) == (137, "oom"), it.log(K2).read_text()
         # A birth is known to a hundredth of a second: one that is nearer to such an end is in doubt.
         assert client.run([0, 0, 3, 1], "/bin/sleep", "0.1")["code"] == 0

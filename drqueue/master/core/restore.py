@@ -90,7 +90,11 @@ def restore(
         if slave.live:
             state.silent[slave.id] = slave
             heappush(state.silent_dues, (-inf, slave.id))
-    state.dates = dates.Dates(_known_date(state, saved.meta.get(dates.ROW, ""), wall), now)
+    kept = saved.meta.get(dates.ROW, "")
+    state.dates = dates.Dates(_known_date(state, kept, wall), now)
+    if not kept:
+        # At once: rows that a wrong clock has stamped would be believed at the next start.
+        state.dates.kept_at = -inf
     holdback.begin(state, saved.meta.get(holdback.ROW, ""), lease_s, granted_s)
     for job in state.jobs.values():
         if not job.deleted:
