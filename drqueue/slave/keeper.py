@@ -4,9 +4,9 @@
 
 This file only settles in; `keeper_loop` serves the daemon, `frames` watches the processes, `spawning` starts
 them, `privileges` makes them another user's, `notes` keeps which those are, `unheard` keeps results that no
-daemon heard, `proctree` reads /proc, `asking` reads what of it is open to its user alone; `failpoints`, in
-the folder above, makes it fail in tests. (Python keeps no bytecode of a file it runs by path, and compiling a
-long one would cost two megabytes for good.)
+daemon heard, `cgroups` has a group for each frame, `oom` tells whether memory ran out, `proctree` reads /proc,
+`asking` reads what of it is open to its user alone; `failpoints`, in the folder above, makes it fail in tests.
+(Python keeps no bytecode of a file it runs by path, and compiling a long one would cost two megabytes for good.)
 
 Rules of all these: standard library only, imported at start (the package may be replaced under a running
 keeper); one thread; nothing waits for the daemon; nothing a connection sends can end it.
@@ -19,7 +19,7 @@ holds, and ends that with {"is": "held"}. A key is [job, layer, frame, attempt].
 
     do: base     all of launch but its key and log           is: started  key pid birth at
         launch   key argv env cwd umask log cap                  failed   key reason text
-                 scratch again                                   ended    key code signal cpu peak
+                 scratch again group                             ended    key code signal cpu peak
         launch-as   the same, and as                                      start end log reason
         remove-as   paths as
         signal   key kill
@@ -34,7 +34,8 @@ made where it is missing; another user's must be new. What is to be removed is n
 What a launch leaves out is as `base` gave it last on the connection; its environment goes over that one.
 
 A start is told a moment later, and not at all where the end came before. With `again` a log that stays empty
-may become another attempt's, so that of what wrote nothing there may be no log in the end.
+may become another attempt's, so that of what wrote nothing there may be no log in the end. `group` wants a
+cgroup of its own, with [most processes, most bytes of memory] where those can be limited, 0 for any.
 
 An end is told at once, but where frames run that have just begun: then up to 2 ms later, with theirs perhaps.
 

@@ -7,7 +7,6 @@ are replaced; what counts elapsed time is left alone, as it is by a clock that i
 Rules: the standard library alone, for the keeper knows no other.
 """
 
-import datetime
 import os
 import runpy
 import sys
@@ -46,12 +45,6 @@ def wrong_clock_ns(which: int) -> int:
     return wrong_time_ns() if which == time.CLOCK_REALTIME else _true_clock_ns(which)
 
 
-class WrongDate(datetime.datetime):
-    @classmethod
-    def now(cls, tz: datetime.tzinfo | None = None) -> "WrongDate":
-        return cls.fromtimestamp(wrong_time(), tz)
-
-
 def spawn(path: str, argv: Sequence[str], env: Mapping[str, str], **options: Any) -> int:
     """As posix_spawn does, but a keeper gets this clock, too."""
     words = list(argv)
@@ -66,7 +59,6 @@ if __name__ == "__main__":
     _file = sys.argv[1]
     time.time, time.time_ns = wrong_time, wrong_time_ns
     time.clock_gettime, time.clock_gettime_ns = wrong_clock, wrong_clock_ns
-    datetime.datetime = WrongDate  # type: ignore[misc]
     sys.argv = sys.argv[2:]
     if sys.argv[0].endswith(KEEPER):
         runpy.run_path(sys.argv[0], run_name="__main__")

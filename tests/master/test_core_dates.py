@@ -163,3 +163,18 @@ def test_f8_rows_that_a_wrong_clock_stamped_tell_no_date() -> None:
     farm.core = Core(farm.policy, farm.storage.load(), farm.now, WALL + farm.now + 10 * YEAR)
     assert reads(farm, 10 * YEAR, 20)
     assert reads(farm, 0, 48)
+
+
+def test_f8_a_job_under_a_clock_in_the_past_is_no_older_than_those_before_it() -> None:
+    """Also where a master is killed before it notes the date that it believes now."""
+    farm = a_farm_with_a_finished_job()
+    farm.step(ClockRead(WALL + farm.now - 10 * YEAR))
+    farm.submit(a_job("1"))
+    farm.frame(1, "finish", "1")
+    assert farm.job(1).submitted_at < WALL - 9 * YEAR
+    farm.core = Core(farm.policy, farm.storage.load(), farm.now, WALL + farm.now)
+    for days in range(29):
+        assert reads(farm, 0, 24), days
+        assert 1 in farm.core.state.jobs, days
+    assert not reads(farm, 0, 48)
+    assert 1 not in farm.core.state.jobs

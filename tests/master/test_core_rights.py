@@ -47,7 +47,9 @@ VIEWER = (
 )
 ARTIST = "GetSpec FindLog ReadLog Submit JobVerb FrameVerb ChangeJob KillAttempts"
 SUPERVISOR = "SetLimits SlaveVerb ResumeFarm"
-ADMIN = "AddLine ListAccounts AccountVerb ListAudit Examine BackUp PutLimit DropLimit PutShare DropShare PutPool"
+ADMIN = (
+    "AddLine ListAccounts AccountVerb ListAudit Examine BackUp PutLimit DropLimit PutShare DropShare PutPool"
+)
 MAY = {
     "viewer": {*VIEWER.split()},
     "artist": {*VIEWER.split(), *ARTIST.split()},

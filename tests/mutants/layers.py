@@ -40,7 +40,7 @@ UNIT = (
 )
 #: Tests of these files stand first where one of them is changed: they are not called like it.
 LIKELY = {
-    "on_slave": ("reconcile", "leases", "frames", "join"),
+    "on_slave": ("reconcile", "told_twice", "leases", "frames", "join"),
     "attempts": ("frames", "returns", "settled"),
     "attempt": ("frames", "returns"),
     "layer": ("frames", "folding", "order"),

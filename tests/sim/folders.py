@@ -52,10 +52,15 @@ class Folder(Struct):
 
 
 def _is_new(folder: Folder, fingerprint: str) -> bool:
-    """Whether a slave that starts on a copy takes an identity of its own."""
+    """Whether a slave that starts on a copy takes an identity of its own.
+
+    On another machine the copy is at the same place, and its original is not to be seen.
+    """
     with tempfile.TemporaryDirectory(prefix="drqueue-sim-") as place:
         here, there = os.path.join(place, "original"), os.path.join(place, "copy")
-        for path in (here, there):
+        if fingerprint != folder.fingerprint:
+            there = here
+        for path in {here, there}:
             os.mkdir(path)
             kept = identity.Identity(
                 folder.identity,

@@ -181,7 +181,7 @@ class SlaveLink:
             self._drop("nothing was read for long")
             return
         self._received = host.mono()
-        if self._taken and not self._confirms:
+        if self.registered and not self._confirms:
             host.hears(self._read_at)
         match message:
             case Orders(run=run):
@@ -211,7 +211,7 @@ class SlaveLink:
                 self._drop("rejected", 0.0 if retry else 60.0)
                 return
             case Beat(echo=echo, seen=seen):
-                if self._taken and self._confirms:
+                if self.registered and self._confirms:
                     host.hears(seen)
                 self._seen = max(self._seen, seen)
                 if echo:

@@ -15,13 +15,15 @@ class Mix:
 
     def __init__(self, rng: Random) -> None:
         self.hosts = rng.choice((1, 2, 2, 3, 3, 4, 5, 8))
-        self.length_s = rng.uniform(60.0, 300.0) * rng.choice((1.0, 1.0, 1.0, 3.0))
+        #: Outages outlast leases, and frames last longer still.
+        self.long = rng.random() < 0.25
+        self.length_s = rng.uniform(600.0, 1200.0) if self.long else rng.uniform(60.0, 400.0)
         self.jobs = rng.randint(1, 5)
         self.whims = rng.randint(0, 12)
         self.accidents = rng.choice((0, 2, 5, 10, 20))
         #: The share of the kinds of accidents that happen here at all.
         self.share = rng.choice((0.1, 0.3, 0.6, 1.0))
-        self.seconds = rng.choice(CHOICES_OF_SECONDS)
+        self.seconds = (60.0, 900.0, 900.0) if self.long else rng.choice(CHOICES_OF_SECONDS)
         self.leases = rng.choice(((0,), (0, 90), (0, 40, 90, 300)))
         self.unreachable: tuple[OnUnreachable, ...] = rng.choice(
             (("lease",), ("lease", "lease", "lease", "hold", "requeue-fast"), ("lease", "hold"))

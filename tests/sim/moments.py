@@ -9,9 +9,8 @@ if TYPE_CHECKING:
 
 def a_while(farm: "Farm") -> float:
     """A moment, a while, or longer than any lease lasts."""
-    return farm.rng.choice((2.0, 30.0, farm.lease_s + 60.0, 2.0 * farm.lease_s + 200.0)) * farm.rng.uniform(
-        0.5, 1.5
-    )
+    long = (farm.lease_s + 60.0, 2.0 * farm.lease_s + 200.0)
+    return farm.rng.choice(long if farm.mix.long else (2.0, 30.0, *long)) * farm.rng.uniform(0.5, 1.5)
 
 
 def some_host(farm: "Farm") -> "Host":

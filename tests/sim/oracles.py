@@ -160,7 +160,8 @@ class Oracle:
         """Convergence: what runs on a linked slave is what the master knows of, and wants."""
         master = self._farm.master
         for host in self._farm.hosts:
-            well = host.is_well()
+            # With two masters: it is the other one's word that counts there.
+            well = host.is_well() and master is not None and host.obeys is master.book
             for key in host.processes:
                 attempt = master.core.state.attempts.get(key) if master is not None else None
                 wanted = master is None or (attempt is not None and not attempt.stop)

@@ -5,7 +5,7 @@ import pytest
 from tests.sim.farm import Farm
 from tests.sim.faults import ACCIDENTS
 
-SEEDS = 160
+SEEDS = 120
 SHARES = 20
 
 #: What the accidents are there for, and the words of a trace that tell it.

@@ -9,6 +9,7 @@ import pytest
 
 from drqueue.slave import cgroups, frames
 from tests.slave.cgroup_harness import LIMITS, group_of, home_of, in_group, needs_cgroups
+from tests.slave.run_as_harness import needs_root
 from tests.slave.supervised import K1 as A1
 from tests.slave.supervised import come, passing
 from tests.slave.tree_harness import HERE, PYTHON, Client, Ward, living, marked, pids_in, until
@@ -175,6 +176,28 @@ def test_the_first_process_is_born_there(keeper: Client, ward: Ward) -> None:
     assert (int(blocked, 16), int(ignored, 16) & ~(3 << 31)) == (0, 0)
 
 
+@needs_root
+def test_another_users_frame_is_born_there_and_cannot_leave(keeper: Client, ward: Ward) -> None:
+    leave = "cat /proc/self/cgroup; for p in $0 $1; do echo $$ > $p/cgroup.procs && echo left; done; exit 0"
+    places = [cgroups.place().path, str(home_of(ward))]
+    told = keeper.run(
+        K1,
+        "/bin/sh",
+        "-c",
+        leave,
+        *places,
+        group=LIMITS,
+        cwd="/",
+        do="launch-as",
+        **{"as": [54321, 54321, []]},
+    )
+    said = ward.log(K1).read_text()
+    assert told["code"] == 0
+    assert f"/{home_of(ward).name}/0.0.0.1\n" in said
+    assert said.count("Permission denied") == 2
+    assert "left" not in said
+
+
 @pytest.mark.parametrize(
     ("argv", "more", "reason"),
     [
@@ -216,10 +239,17 @@ def test_what_is_brief_is_learnt_anew_and_forgotten_in_time(
     monkeypatch.setattr(frames, "BRIEF_LAYERS", 2)
     watched = frames.Frames(lambda attempt, size: None, str(ward.state))
 
-    def took(layer: int, seconds: float) -> None:
+    def took(layer: int, seconds: float, **more: bool) -> None:
         attempt = frames.Attempt((1, layer, 0, 1), 1)
         attempt.start, attempt.end = 100.0, 100.0 + seconds
+        for name, value in more.items():
+            setattr(attempt, name, value)
         watched.learn(attempt)
+
+    # What did not end by itself says nothing.
+    took(4, 0.1, killing=True)
+    took(4, 0.1, stopped=True)
+    assert (watched.brief, watched.last_brief) == ({}, False)
 
     for layer in (1, 2, 1, 3):
         took(layer, 0.1)

@@ -183,14 +183,7 @@ class Core:
             depends.recheck(self._turn, state.jobs[number])
         keep_s = self._turn.policy.keep_s
         if keep_s:
-            before = state.dates.today(self._turn.now) - keep_s
-            old = [
-                job
-                for job in state.jobs.values()
-                # One that a clock finished in the past is as old as its submission at most.
-                if job.finished and not job.deleted and 0 < max(job.finished_at, job.submitted_at) < before
-            ]
-            for job in old[:_PURGE_AT_ONCE]:
+            for job in jobs.old(self._turn, keep_s)[:_PURGE_AT_ONCE]:
                 jobs.delete(self._turn, job)
 
     def _on_stopping(self, event: Stopping) -> None:

@@ -168,6 +168,22 @@ def rerun(turn: Turn, job: Job) -> int:
     return sum(layer.size for layer in job.layers)
 
 
+def old(turn: Turn, keep_s: float) -> list[Job]:
+    """Jobs that finished more than `keep_s` seconds ago, by the date that is believed.
+
+    A clock in the past may have stamped a job: it is no older than its submission, which is no earlier than
+    that of those before it.
+    """
+    today = turn.state.dates.today(turn.now)
+    found, since = [], 0.0
+    for job in turn.state.jobs.values():
+        if job.submitted_at <= today:
+            since = max(since, job.submitted_at)
+        if job.finished and not job.deleted and 0 < max(job.finished_at, since) < today - keep_s:
+            found.append(job)
+    return found
+
+
 def delete(turn: Turn, job: Job) -> int:
     """Gone from every list at once; what runs is stopped. Jobs that still waited for it are cancelled."""
     state = turn.state
