@@ -4,9 +4,10 @@
 
 This file only settles in; `keeper_loop` serves the daemon, `frames` watches the processes, `spawning` starts
 them, `privileges` makes them another user's, `notes` keeps which those are, `unheard` keeps results that no
-daemon heard, `cgroups` has a group for each frame, `oom` tells whether memory ran out, `proctree` reads /proc,
-`asking` reads what of it is open to its user alone; `failpoints`, in the folder above, makes it fail in tests.
-(Python keeps no bytecode of a file it runs by path, and compiling a long one would cost two megabytes for good.)
+daemon heard, `cgroups` has a group for each frame, `oom` tells whether memory ran out, `proctree` reads
+/proc, `asking` reads what of it is open to its user alone; `failpoints`, in the folder above, makes it fail
+in tests. (Python keeps no bytecode of a file it runs by path, and compiling a long one would cost two
+megabytes for good.)
 
 Rules of all these: standard library only, imported at start (the package may be replaced under a running
 keeper); one thread; nothing waits for the daemon; nothing a connection sends can end it.

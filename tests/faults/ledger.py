@@ -1,10 +1,10 @@
-"""A frame that writes down its own life: python -I -S ledger.py FOLDER SECONDS [stray]
+"""A frame that writes down its own life: python -I -S ledger.py FOLDER SECONDS [stray|held]
 
 It lasts between 0 and SECONDS, which its number decides, and so does its number its exit code. Each line of
 FOLDER/ledger is `start|end BOOTTIME ATTEMPT SLAVE NUMBER`; a lock per frame of a job, held for as long as
 the process lives, tells two lives at a time: `overlap`. What frames saw of themselves is the truth that the
 farm's own account is held against. `stray`: it leaves a child, which must
-not keep the lock, and its number in FOLDER/stray.
+not keep the lock, and its number in FOLDER/stray. `held`: it lives until FOLDER/go is there.
 
 Rules: the standard library alone, few modules: hundreds of these are started.
 """
@@ -59,6 +59,8 @@ def main() -> int:
         with open(f"{folder}/stray", "w", encoding="ascii") as file:
             file.write(str(stray))
     time.sleep(lasts_s(number, most_s))
+    while sys.argv[3:] == ["held"] and not os.path.exists(f"{folder}/go"):
+        time.sleep(0.02)
     os.write(1, last)
     say("end")
     return code_of(number)

@@ -11,7 +11,7 @@ import pytest
 import trio
 from msgspec import structs
 
-from drqueue.client import AsyncClient, JobSpec
+from drqueue.client import AsyncClient, JobChange
 from drqueue.client.errors import DiskFull
 from drqueue.client.farm import Daemon
 from tests.e2e.helpers import fill_up, needs_tmpfs, small_disk, until
@@ -41,55 +41,70 @@ class Refused(Oracle):
             return -1
 
     async def paper_work(self) -> None:
-        before = dict(self.told.papers)
+        papers = self.told.papers
         try:
-            await super().paper_work()
+            if len(papers) < 3:
+                papers[await self.client.submit(self.spec("1-3", stopped=True))] = 500
+                return
+            job = self._rng.choice(sorted(papers))
+            if self._rng.random() < 0.5:
+                priority = self._rng.randrange(1000)
+                await self.client.change_job(job, JobChange(priority=priority))
+                papers[job] = priority
+            else:
+                await self.client.delete(job)
+                del papers[job]
+                self.told.deleted.add(job)
         except DiskFull:
-            self.told.papers = before
             self.refusals += 1
+
+    async def feed_until(self, over: trio.Event) -> None:
+        """Feed, and leave no request unanswered."""
+        while not over.is_set():
+            if len(await self.client.jobs()) < 15:
+                await self.submit(1 + self._rng.randrange(6))
+            await self.paper_work()
+            await trio.sleep(0.02 + 0.08 * self._rng.random())
 
     async def unknown(self) -> list[str]:
         """Jobs that nobody was told of."""
         known = self.told.jobs.keys() | self.told.papers
         views = await self.client.jobs(all=True)
-        return [f"job {view.id} {view.name!r} was never acknowledged" for view in views if view.id not in known]
+        return [
+            f"job {view.id} {view.name!r} was never acknowledged" for view in views if view.id not in known
+        ]
 
 
 class Weights:
-    """Large jobs that nobody runs, which meet the full disk for certain."""
+    """Large jobs that nobody runs, which meet the full disk for certain; `waiting` is where they wait."""
 
-    def __init__(self, oracle: Refused) -> None:
+    def __init__(self, oracle: Refused, waiting: trio.Nursery) -> None:
         self._oracle = oracle
-        self._spec: JobSpec = structs.replace(
-            oracle.spec("1", stopped=True), name="weight", env={"WEIGHT": "x" * WEIGHT}
-        )
-        self._count = 0
-        self._unsure: list[str] = []
+        self._waiting = waiting
+        self._accepted: list[int] = []
+        self._refused = False
 
     async def alarm(self) -> bool:
-        """Submit one; whether the master says that it cannot write, and refuses."""
-        client, refused = self._oracle.client, False
-        self._count += 1
-        token = f"weight-{self._count}"
-        self._unsure.append(token)
+        """Submit one more; whether the master says that it cannot write, and refuses."""
         # The one that meets the full disk first waits for room.
-        with trio.move_on_after(0.5):
-            try:
-                await client.submit(self._spec, token=token)
-            except DiskFull:
-                refused = True
-                self._oracle.refusals += 1
-                self._unsure.remove(token)
-        return refused and "cannot write" in (await client.farm_info()).alarm
+        self._waiting.start_soon(self._submit)
+        return self._refused and "cannot write" in (await self._oracle.client.farm_info()).alarm
+
+    async def _submit(self) -> None:
+        spec = structs.replace(self._oracle.spec("1", stopped=True), name="weight")
+        try:
+            job = await self._oracle.client.submit(structs.replace(spec, env={"WEIGHT": "x" * WEIGHT}))
+        except DiskFull:
+            self._refused = True
+            self._oracle.refusals += 1
+        else:
+            self._accepted.append(job)
 
     async def remove(self) -> None:
-        """Delete them all, those that were accepted while nobody listened, too."""
-        client = self._oracle.client
-        for token in self._unsure:
-            job = await client.submit(self._spec, token=token)
-            await client.delete(job)
+        """Delete those that were accepted."""
+        for job in self._accepted:
+            await self._oracle.client.delete(job)
             self._oracle.told.deleted.add(job)
-        self._unsure.clear()
 
 
 class Disk:
@@ -137,22 +152,21 @@ async def no_alarm(client: AsyncClient) -> bool:
     return (await client.farm_info()).alarm == ""
 
 
-async def fill_and_free(
-    master: Daemon, oracle: Refused, full: Disk | Quota, times: int, rng: Random
-) -> None:
+async def fill_and_free(master: Daemon, oracle: Refused, full: Disk | Quota, times: int, rng: Random) -> None:
     """So often; each time until the master says that it is full, and until it says no longer so."""
-    weights = Weights(oracle)
     for _ in range(times):
         await trio.sleep(rng.uniform(0, 0.5))
-        full.fill(master)
-        try:
-            await until("the alarm", weights.alarm, PATIENCE_S)
-            # Reads are answered; frames that end meanwhile end well, which the ledger shows.
-            assert await oracle.client.jobs()
-            await trio.sleep(rng.uniform(0, 0.5))
-        finally:
-            full.free(master)
-        await until("the end of the alarm", partial(no_alarm, oracle.client), PATIENCE_S)
+        async with trio.open_nursery() as waiting:
+            weights = Weights(oracle, waiting)
+            full.fill(master)
+            try:
+                await until("the alarm", weights.alarm, PATIENCE_S)
+                # Reads are answered; frames that end meanwhile end well, which the ledger shows.
+                assert await oracle.client.jobs()
+                await trio.sleep(rng.uniform(0, 0.5))
+            finally:
+                full.free(master)
+            await until("the end of the alarm", partial(no_alarm, oracle.client), PATIENCE_S)
         await weights.remove()
 
 
@@ -168,9 +182,10 @@ async def test_f9_master_disk_full(tmp_path: Path, how: str) -> None:
             oracle = Refused(tmp_path / "ledgers", client, rng)
             pid = farm.master.pid
             async with trio.open_nursery() as feeding:
-                feeding.start_soon(oracle.feed)
+                over = trio.Event()
+                feeding.start_soon(oracle.feed_until, over)
                 await fill_and_free(farm.master, oracle, full, fills, rng)
-                feeding.cancel_scope.cancel()
+                over.set()
             assert await oracle.violations() == []
             assert await oracle.unknown() == []
             assert farm.master.pid == pid

@@ -1,5 +1,6 @@
 """F16: two masters over one state directory, over two copies of it, and one over yesterday's backup."""
 
+import os
 import shutil
 import signal
 from collections import Counter
@@ -10,11 +11,13 @@ from random import Random
 
 import pytest
 import trio
+from msgspec import structs
 
-from drqueue.client import AsyncClient, connect
+from drqueue.client import AsyncClient, JobSpec, connect
 from drqueue.client.farm import Daemon, LocalFarm
+from drqueue.master.storage.restoring import restore
 from drqueue.proto.views import FrameView
-from tests.e2e.helpers import Cli, processes_with, until
+from tests.e2e.helpers import processes_with, until
 from tests.faults import levels
 from tests.faults.farm import PATIENCE_S, Sayings, a_farm_at_work, a_farm_behind_proxies, ended, kill, linked
 from tests.faults.oracle import Line, Oracle, judge, overlaps
@@ -51,7 +54,10 @@ async def test_f16_i1_i2_of_two_masters_of_one_directory_one_is_refused(tmp_path
                 first, second = farm.master, a_master(farm, farm.state_dir, f"master{number}")
                 if number % 2:
                     await kill(first)
-                    both = {second.name: await start_unwatched(second), first.name: await start_unwatched(first)}
+                    both = {
+                        second.name: await start_unwatched(second),
+                        first.name: await start_unwatched(first),
+                    }
                     refused = await first_to_end(first, second)
                     said = both[refused.name]
                     farm.master = first if refused is second else second
@@ -141,77 +147,90 @@ async def test_f16_i3_p4_a_restored_master_lets_nothing_run_twice_at_a_time(tmp_
     run that it knows goes on; what was done, is; jobs that come later run at once."""
     rng = levels.rng("F16-restored")
     times = levels.count("F16-restored", ci=2, nightly=30, release=50)
-    async with a_farm_at_work(tmp_path, rng, most_s=4.0) as (farm, client, oracle):
-        violations = 0
-        for number in range(times):
-            found = await restore_once(farm, client, oracle, rng, tmp_path / f"yesterday{number}.db")
-            print("\n".join(found))
-            violations += len(found)
-        print(f"{violations} violations")
-        assert not violations
-        words = Counter(line.word for line in oracle.lines())
-        assert words["start"] - words["end"] >= times, "nothing that ran was stopped"
+    async with a_farm_at_work(tmp_path, rng, most_s=0.1) as (farm, client, oracle):
+        found: list[str] = []
+        for _ in range(times):
+            found += await restored_once(farm, client, oracle, rng)
+        print(f"{len(found)} violations")
+        assert found == []
 
 
-async def restore_once(
-    farm: LocalFarm, client: AsyncClient, oracle: Oracle, rng: Random, backup: Path
-) -> list[str]:
+async def restored_once(farm: LocalFarm, client: AsyncClient, oracle: Oracle, rng: Random) -> list[str]:
     """A backup, some work, the backup again; what is wrong once all is over."""
-    cli = Cli(Path(farm.state_dir), backup.parent)
+    go = oracle.folder / "go"
+    go.unlink(missing_ok=True)
 
-    async def command(*words: object, module: str = "drqueue") -> None:
-        await trio.to_thread.run_sync(partial(cli.run, *words, module=module))
+    async def all_began(job: int, wanted: int) -> bool:
+        return len(begun(oracle.lines(), job)) == wanted
 
-    async def have_begun(job: int, wanted: int) -> bool:
-        return len(begun(oracle.lines(), job)) >= wanted
-
-    async def some_are_done() -> bool:
-        done[:] = [frame.number for frame in await client.frames(old) if frame.state == "DONE"]
-        return bool(done)
-
-    # Of their numbers, 8 to 12 are short, one shorter than the other, and 13 to 18 are long.
-    old, done = await client.submit(oracle.spec("8-18")), list[int]()
-    await until("all slots are taken", partial(have_begun, old, 6), PATIENCE_S)
-    await client.stop(old)
-    await until("some frames are done", some_are_done, PATIENCE_S)
-    await command("backup", backup, module="drqueue.master")
-    lost = await client.submit(oracle.spec("13-14"))
-    await until("a job began since", partial(have_begun, lost, 1), PATIENCE_S)
-    await client.continue_(old)
-    await until("others began since", partial(have_begun, old, 8), PATIENCE_S)
+    past = await client.submit(oracle.spec("1-3"))
+    await client.wait([past])
+    known = await client.submit(held("1-2", oracle))
+    unknown = await client.submit(structs.replace(held("3-4", oracle), stopped=True))
+    await until("two frames run", partial(all_began, known, 2), PATIENCE_S)
+    backup = await backed_up(farm)
+    gone = await client.submit(held("5", oracle))
+    await client.continue_(unknown)
+    await until("two others run", partial(all_began, unknown, 2), PATIENCE_S)
+    await until("and one more", partial(all_began, gone, 1), PATIENCE_S)
     away = rng.choice([None, *farm.slaves])
     if away is not None:
         await kill(away)
     await farm.master.end(rng.choice((signal.SIGTERM, signal.SIGKILL)))
-    await command("restore", backup, module="drqueue.master")
-    restored_at = len(oracle.lines())
+    restore(farm.state_dir, str(backup))
     await farm.master.start()
-    await client.continue_(old)
-    new = await client.submit(oracle.spec("11-12"))
-    assert new > lost
+
+    await client.continue_(unknown)
+    new = await client.submit(oracle.spec("6-7"))
+    assert new > gone
     await client.wait([new])
     if away is not None:
         await away.start()
     await linked(client, 2)
-    assert {reason.code for reason in await client.why(old)} == {"restored"}
-    held = oracle.lines()[restored_at:]
-    await command("farm", "resume")
-    await client.wait([old])
+    assert {reason.code for reason in await client.why(unknown)} == {"restored"}
+    await client.resume_farm()
+    await until("what was stopped runs anew", partial(all_began, unknown, 4), PATIENCE_S)
+    go.touch()
+    await client.wait([known, unknown])
 
     lines = oracle.lines()
     wrong = overlaps(lines)
-    times = Counter(line.attempt for line in lines if line.word == "start")
-    wrong += [f"{attempt} began {count} times" for attempt, count in times.items() if count > 1]
-    wrong += [f"{line.attempt} began while held back" for line in begun(held, old)]
-    wrong += [f"{line.attempt}, of a job that is gone, began" for line in begun(lines[restored_at:], lost)]
-    again = Counter(line.number for line in begun(lines, old))
-    wrong += [f"frame {number} was done, and ran again" for number in done if again[number] > 1]
-    for job in (old, new):
+    for job, wanted in ((past, 3), (known, 2), (unknown, 4), (gone, 1), (new, 2)):
+        names = [line.attempt for line in begun(lines, job)]
+        if len(names) != wanted or len({*names}) != wanted:
+            wrong.append(f"of job {job} began {names}, and it should be {wanted}")
+    stopped = [line for job in (gone, unknown) for line in begun(lines, job)[: 1 if job == gone else 2]]
+    ends = {line.attempt for line in lines if line.word == "end"}
+    wrong += [
+        f"{line.attempt}, which the backup did not know, went on" for line in stopped if line.attempt in ends
+    ]
+    for job in (past, known, unknown, new):
         for frame in await client.frames(job):
             wrong += judge(frame, (), [last_life(lines, frame)], ())
     wrong += [f"{line} was stopped, and is there" for line in processes_with(oracle.folder)]
-    print(f"{len(again)} frames, of which {sum(count > 1 for count in again.values())} began more than once")
     return wrong
+
+
+def held(frames: str, oracle: Oracle) -> JobSpec:
+    """A job whose frames live until they may go."""
+    spec = oracle.spec(frames)
+    (layer,) = spec.layers
+    return structs.replace(spec, layers=(structs.replace(layer, argv=(*layer.argv, "held")),))
+
+
+async def backed_up(farm: LocalFarm) -> Path:
+    """A backup that the running master makes now."""
+    folder = Path(farm.state_dir) / "backups"
+    before = {*folder.glob("master-*.db")}
+    os.kill(farm.master.pid, signal.SIGUSR1)
+    made: list[Path] = []
+
+    async def is_made() -> bool:
+        made[:] = {*folder.glob("master-*.db")} - before
+        return bool(made)
+
+    await until("a backup is made", is_made, PATIENCE_S)
+    return made[0]
 
 
 def begun(lines: Iterable[Line], job: int) -> list[Line]:
