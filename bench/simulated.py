@@ -92,3 +92,7 @@ async def _process(number: int, asked: Asked, slaves: Slaves) -> None:
         raise RuntimeError("the simulated slaves are gone")
     finally:
         process.kill()
+        with trio.CancelScope(shield=True):
+            await process.stdin.aclose()
+            await process.stdout.aclose()
+            await process.wait()

@@ -31,7 +31,7 @@ async def test_f18_i2_i3_all_slaves_come_back_and_every_frame_is_done_once(tmp_p
     rng = levels.rng("F18")
     kills = levels.count("F18", ci=2, nightly=20, release=50)
     slaves = {"ci": 100, "nightly": 500, "release": 1000}[levels.level()]
-    frames = 2 * slaves * kills
+    frames = slaves * (kills + 1)
     env = {"DRQUEUE_LISTEN": f"127.0.0.1:{free_port()}"}
     async with a_farm(tmp_path, slaves=0, **env) as (farm, client), trio.open_nursery() as nursery:
         doors = await joined(client, "slave", slaves)
@@ -42,11 +42,7 @@ async def test_f18_i2_i3_all_slaves_come_back_and_every_frame_is_done_once(tmp_p
             JobSpec(name="storm", layers=(LayerSpec(argv=argv, frames=f"1-{frames}", retries=0),))
         )
         for nth in range(kills):
-
-            async def under_way(least: int = 2 * slaves * nth + slaves) -> bool:
-                return sims.events >= least
-
-            await until("frames are under way", under_way, BACK_S)
+            await counted(sims, slaves * (2 * nth + 1))
             await trio.sleep(rng.uniform(0, 0.5))
             await kill(farm.master)
             await all_gone(sims)
@@ -54,13 +50,14 @@ async def test_f18_i2_i3_all_slaves_come_back_and_every_frame_is_done_once(tmp_p
             await farm.master.start()
             await back(sims, slaves)
             print(f"{sims.failed} dials failed so far")
-        with trio.fail_after(BACK_S + FRAME_S * frames / slaves):
+        with trio.fail_after(BACK_S + FRAME_S * (kills + 1)):
             (view,) = await client.wait([job], patience_s=BACK_S)
         assert view.counts.done == view.counts.total == frames
         attempts = {(frame.attempt, frame.state) for frame in await client.frames(job)}
         print(f"attempts by number and state: {attempts}")
         assert {view.linked for view in await client.slaves()} == {True}
         # A start and an end of each frame, and no more.
+        await counted(sims, 2 * frames)
         assert sims.events == 2 * frames
         nursery.cancel_scope.cancel()
 
@@ -78,3 +75,18 @@ async def all_gone(sims: Slaves) -> None:
         return sims.registered == 0
 
     await until("all links are lost", none, BACK_S)
+
+
+async def counted(sims: Slaves, least: int) -> None:
+    """Return once so many starts and ends are told, and all that there were until then."""
+
+    async def told() -> bool:
+        return sims.events >= least
+
+    await until(f"{least} starts and ends", told, BACK_S)
+    used = sims.cpu_s
+
+    async def told_again() -> bool:
+        return sims.cpu_s > used
+
+    await until("all are told", told_again, BACK_S)

@@ -119,6 +119,17 @@ def test_a_damaged_database_makes_none(
     assert not (tmp_path / "copy.db").exists()
 
 
+def test_a_database_whose_log_is_gone_makes_none(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As at a start: what was saved last is not there."""
+    (state / "master.db-wal").unlink()
+    for _ in range(2):
+        assert backup(state, tmp_path / "copy.db") == 1
+        assert "master.db-wal, which is gone" in capsys.readouterr().err
+    assert not (tmp_path / "copy.db").exists()
+
+
 def test_a_full_disk_leaves_nothing_behind(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,10 +91,6 @@ class FarmStorage(SqliteStorage):
         write_json_atomic(self._open_path, {"epoch": farm.epoch})
         self._runs = True
 
-    def leave_whole(self) -> None:
-        """Once it is closed, all is in the database itself, and no note says that a master runs."""
-        self._runs = True
-
     def keep(self, farm: FarmFile) -> None:
         """Write farm.json; raises StateError. From now on its bounds are raised as ids go."""
         write_farm(self._farm_path, farm)
@@ -223,7 +219,6 @@ def open_stopped(state_dir: str) -> Iterator[FarmStorage]:
             meta = storage.meta()
             if not meta.get(META_BACKUP):
                 storage.check_log_is_there(_number(storage.path, meta, META_EPOCH))
-            storage.leave_whole()
             yield storage
         finally:
             storage.close()
