@@ -1,8 +1,8 @@
-"""A frame that floods its log: python -I -S flood.py KIND MEGABYTES CODE [SECONDS]
+"""A frame that floods its log: python -I -S flood.py KIND MEGABYTES CODE [SECONDS FILE]
 
 It writes HEAD, then blocks of KIND, then TAIL, each whole, however long that takes, and ends with CODE.
 Blocks that there is no room for are lost, as with a renderer that does not look. With SECONDS it goes on for
-that long.
+that long, and adds a byte to FILE for each block that was lost.
 
 Rules: the standard library alone.
 """
@@ -47,6 +47,8 @@ def main() -> int:
         try:
             os.write(1, block)
         except OSError:
+            with open(sys.argv[5], "ab") as lost:
+                lost.write(b"x")
             time.sleep(0.001)
     write_all(TAIL)
     return code

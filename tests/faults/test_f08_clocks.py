@@ -63,7 +63,7 @@ class Clock:
 
 
 async def jump(clocks: list[Clock], times: int, rng: Random) -> None:
-    """Set so many clocks; every fifth daemon meets the new time at its start."""
+    """Set so many clocks; every seventh time a daemon meets the new time at its start."""
     waiting: list[tuple[Clock, float]] = []
     for nth in range(times):
         if not waiting:
@@ -72,7 +72,7 @@ async def jump(clocks: list[Clock], times: int, rng: Random) -> None:
         clock, wrong_s = waiting.pop()
         print(f"{clock.daemon.name} is wrong by {wrong_s:.0f} s")
         clock.set(wrong_s)
-        if nth % 5 == 0:
+        if nth % 7 == 0:
             await clock.restart()
         await trio.sleep(rng.uniform(0.05, 0.4))
         if rng.random() < 0.3:
@@ -115,7 +115,7 @@ async def test_f8_wrong_wall_clocks(tmp_path: Path) -> None:
         clocks[0].set(YEARS_S)
         await clocks[0].restart()
         await linked(client, len(farm.slaves))
-        assert await oracle.violations() == []
+        assert await oracle.violations(logs=30) == []
         for job in oracle.told.jobs:
             for frame in await client.frames(job):
                 assert len(await client.attempts(job, frame.number)) == 1, frame

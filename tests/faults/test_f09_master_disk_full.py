@@ -35,7 +35,7 @@ class Refused(Oracle):
         try:
             return await super().submit(frames)
         except DiskFull:
-            self._asked.popitem()
+            self._asked.clear()
             self.refusals += 1
             await trio.sleep(0.1)
             return -1
@@ -176,7 +176,7 @@ async def test_f9_master_disk_full(tmp_path: Path, how: str) -> None:
     if how == "disk":
         needs_tmpfs()
     rng = levels.rng(f"F9-{how}")
-    fills = levels.count(f"F9-{how}", ci=5, nightly=100, release=500)
+    fills = levels.count(f"F9-{how}", ci=4, nightly=100, release=500)
     with room(tmp_path, how) as full:
         async with a_farm_at_work(tmp_path, rng) as (farm, client, _):
             oracle = Refused(tmp_path / "ledgers", client, rng)
@@ -186,7 +186,7 @@ async def test_f9_master_disk_full(tmp_path: Path, how: str) -> None:
                 feeding.start_soon(oracle.feed_until, over)
                 await fill_and_free(farm.master, oracle, full, fills, rng)
                 over.set()
-            assert await oracle.violations() == []
+            assert await oracle.violations(logs=30) == []
             assert await oracle.unknown() == []
             assert farm.master.pid == pid
             assert oracle.refusals >= fills
@@ -201,7 +201,7 @@ async def test_f9_master_disk_full(tmp_path: Path, how: str) -> None:
 async def test_f9_master_disk_fails(tmp_path: Path) -> None:
     """I1-I4: a disk that cannot be written ends the master in a sentence; nothing acknowledged is lost."""
     rng = levels.rng("F9-eio")
-    failures = levels.count("F9-eio", ci=3, nightly=50, release=200)
+    failures = levels.count("F9-eio", ci=2, nightly=50, release=200)
     async with a_farm_at_work(tmp_path, rng) as (farm, _client, oracle):
         async with trio.open_nursery() as feeding:
             feeding.start_soon(oracle.feed)
@@ -216,4 +216,4 @@ async def test_f9_master_disk_fails(tmp_path: Path) -> None:
                 assert "Traceback" not in sayings
                 await farm.master.start()
             feeding.cancel_scope.cancel()
-        assert await oracle.violations() == []
+        assert await oracle.violations(logs=30) == []

@@ -70,7 +70,7 @@ def elsewhere(copy: Daemon, root: Path) -> None:
 
 
 def a_twin(farm: LocalFarm, of: Daemon, number: int) -> Daemon:
-    """A slave that has another's identity, as a version kept it that did not say where it lay; not started."""
+    """A slave that has another's identity, kept by a version that did not say where it lay; not started."""
     twin = farm._slave(f"twin{number}", ["--cores", "2", "--gpus", "none"])
     folder = Path(twin.state_dir)
     folder.mkdir(mode=0o700)

@@ -32,8 +32,11 @@ async def test_f18_i2_i3_all_slaves_come_back_and_every_frame_is_done_once(tmp_p
     kills = levels.count("F18", ci=2, nightly=20, release=50)
     slaves = {"ci": 100, "nightly": 500, "release": 1000}[levels.level()]
     frames = slaves * (kills + 1)
-    env = {"DRQUEUE_LISTEN": f"127.0.0.1:{free_port()}"}
-    async with a_farm(tmp_path, slaves=0, **env) as (farm, client), trio.open_nursery() as nursery:
+    listen = f"127.0.0.1:{free_port()}"
+    async with (
+        a_farm(tmp_path, slaves=0, DRQUEUE_LISTEN=listen) as (farm, client),
+        trio.open_nursery() as nursery,
+    ):
         doors = await joined(client, "slave", slaves)
         sims: Slaves = await nursery.start(simulated, doors, math.ceil(slaves / 500), FRAME_S, 0.0)
         await back(sims, slaves)
