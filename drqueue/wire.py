@@ -211,6 +211,11 @@ class Wire:
     # -- writing ----------------------------------------------------------------------------------
 
     @property
+    def deaf(self) -> bool:
+        """Whether the peer hears nothing any more, though what it said before may still be heard."""
+        return bool(self._deaf)
+
+    @property
     def queued(self) -> int:
         """Bytes that the kernel has not taken yet."""
         return len(self._outbox)

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -13,6 +13,9 @@ from drqueue.client.async_client import AsyncClient, connect
 from drqueue.client.errors import DrQueueError
 
 T = TypeVar("T")
+
+#: How often it is looked whether a signal was missed.
+_LOOK_S = 0.5
 
 
 class Portal:
@@ -75,7 +78,7 @@ class Portal:
 
         self._soon(lambda: self._start(task, future))
         try:
-            return future.result()
+            return _result(future)
         except BaseException:
             # Not only Ctrl-C: a handler of an alarm may raise anything.
             if not future.done():
@@ -104,6 +107,13 @@ class Portal:
             except DrQueueError:
                 pass  # it is ending already
             self._thread.join()
+
+
+def _result(future: "Future[T]") -> T:
+    # Python sees a signal that comes just before it waits for a lock only once it waits no more.
+    while not wait((future,), _LOOK_S).done:
+        pass
+    return future.result()
 
 
 class Stream(Generic[T]):

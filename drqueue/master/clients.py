@@ -193,6 +193,8 @@ class ClientLinks:
             return
         if not isinstance(message, Request):
             raise RemoteProtocolError(f"a client does not say {type(message).__name__}")
+        if client.channel.deaf and isinstance(message, READS):
+            return  # what it asked for before it went may be thousands of pages, and nobody is there to read
         if message.rq in client.open:
             raise RemoteProtocolError(f"request {message.rq} is open already")
         await client.admit(message)

@@ -88,6 +88,19 @@ def signals() -> int:
     return fd
 
 
+class Log:
+    """keeper.log as stderr. What there is no room for is lost: a full disk must not end a keeper."""
+
+    def write(self, text: str) -> int:
+        try:
+            return os.write(2, text.encode("utf-8", "backslashreplace"))
+        except OSError:
+            return 0
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
 def take_lock() -> None:
     """Hold keeper.lock for life; a keeper that is ending gets a while to let go of it."""
     fd = os.open("keeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -139,6 +152,7 @@ def main() -> None:
     os.chdir(sys.argv[1])
     state_dir = os.getcwd()
     first = settle_in()
+    sys.stderr = Log()
     take_lock()
     frames.become_subreaper()
     linger_s = float(sys.argv[2]) if len(sys.argv) > 2 else 60.0

@@ -176,7 +176,7 @@ async def test_f9_master_disk_full(tmp_path: Path, how: str) -> None:
     if how == "disk":
         needs_tmpfs()
     rng = levels.rng(f"F9-{how}")
-    fills = levels.count(f"F9-{how}", ci=4, nightly=100, release=500)
+    fills = levels.count(f"F9-{how}", ci=3, nightly=100, release=500)
     with room(tmp_path, how) as full:
         async with a_farm_at_work(tmp_path, rng) as (farm, client, _):
             oracle = Refused(tmp_path / "ledgers", client, rng)

@@ -3,15 +3,16 @@
 import os
 import resource
 import secrets
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import trio
 from msgspec import structs
 
-from drqueue.client import JobSpec
+from drqueue.client import AsyncClient, JobSpec
+from drqueue.client.errors import Refused
 from drqueue.client.farm import Daemon, LocalFarm
 from tests.faults import levels
 from tests.faults.farm import PATIENCE_S, Sayings, a_farm_at_work, keeper_of
@@ -50,10 +51,8 @@ class Patient(Oracle):
 
 
 def no_descriptor(pid: int) -> None:
-    """Leave a process none but those that it has."""
-    used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
-    lowest = next(number for number in range(FEW + 1) if number not in used)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest, FEW))
+    """Leave a process none but those that it has: what it closes is gone, too."""
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, FEW))
 
 
 def few_descriptors(pid: int) -> None:
@@ -75,19 +74,35 @@ async def keepers_of(farm: LocalFarm) -> list[int]:
     found: list[int] = []
     with trio.fail_after(PATIENCE_S):
         for slave in farm.slaves:
-            while len(found) <= farm.slaves.index(slave):
-                try:
-                    found.append(keeper_of(slave))
-                except ProcessLookupError:
-                    await trio.sleep(0.05)
+            pid = 0
+            while not pid:
+                await trio.sleep(0.05)
+                with suppress(ProcessLookupError):
+                    pid = keeper_of(slave)
+            found.append(pid)
     return found
+
+
+async def ask_much(client: AsyncClient, jobs: Collection[int]) -> None:
+    """Read several logs at a time, each of which wants a thread, again and again; a refusal is an answer."""
+
+    async def ask(job: int, number: int) -> None:
+        with suppress(Refused):
+            await client.read_log(job, number)
+
+    while True:
+        await trio.sleep(0.2)
+        async with trio.open_nursery() as asking:
+            for job in list(jobs)[-6:]:
+                for frame in (await client.frames(job))[:2]:
+                    asking.start_soon(ask, job, frame.number)
 
 
 async def test_f13_no_descriptors(tmp_path: Path) -> None:
     """I2-I4, I11: nobody ends for want of descriptors, and all goes on once there are some."""
     rng = levels.rng("F13-files")
-    times = levels.count("F13-files", ci=6, nightly=100, release=100)
-    async with a_farm_at_work(tmp_path, rng) as (farm, client, _):
+    times = levels.count("F13-files", ci=4, nightly=100, release=100)
+    async with a_farm_at_work(tmp_path, rng, slaves=1, cores=4) as (farm, client, _):
         oracle = Patient(tmp_path / "patient", client, rng)
         for daemon in farm.daemons:
             await with_few(daemon)
@@ -140,6 +155,7 @@ async def test_f13_no_processes(tmp_path: Path) -> None:
                 (group / "cgroup.procs").write_text(str(daemon.pid))
             async with trio.open_nursery() as feeding:
                 feeding.start_soon(oracle.feed)
+                feeding.start_soon(ask_much, client, oracle.told.jobs)
                 pids = [daemon.pid for daemon in farm.daemons] + await keepers_of(farm)
                 for nth in range(times):
                     group = groups[nth % 2 - 1]

@@ -65,9 +65,10 @@ def outlive(daemon: Daemon) -> None:
 async def test_f17_i2_i4_a_rolling_upgrade_and_back_loses_no_frame(tmp_path: Path) -> None:
     """One daemon after another, in any order, stopped well or killed: versions are mixed for a while."""
     rng = levels.rng("F17")
-    times = levels.count("F17", ci=6, nightly=200, release=500)
+    times = levels.count("F17", ci=4, nightly=200, release=500)
     folder = install(tmp_path / NEWER, NEWER)
-    async with a_farm_at_work(tmp_path, rng, cores=2, most_s=0.6) as (farm, client, oracle):
+    slaves = {"ci": 1, "nightly": 3, "release": 8}[levels.level()]
+    async with a_farm_at_work(tmp_path, rng, slaves=slaves, cores=2, most_s=0.6) as (farm, client, oracle):
         newer: set[str] = set()
         order: list[Daemon] = []
         for daemon in farm.slaves:
@@ -152,7 +153,7 @@ async def test_f17_i1_i2_a_migration_killed_half_way_is_done_by_the_next_start(t
     """Frames run and end meanwhile. A newer version's tables are refused by this one, in a sentence, until
     the copy that was made before is restored."""
     rng = levels.rng("F17-migration")
-    times = levels.count("F17-migration", ci=5, nightly=200, release=500)
+    times = levels.count("F17-migration", ci=4, nightly=200, release=500)
     async with a_farm_at_work(tmp_path, rng, slaves=1, most_s=0.6) as (farm, client, oracle):
         async with trio.open_nursery() as feeding:
             feeding.start_soon(partial(oracle.feed, live=5, frames=4))

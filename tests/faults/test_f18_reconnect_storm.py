@@ -22,14 +22,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(levels.timeout_s())]
 
 #: Generous: how soon all are back is measured by `bench links`, on a machine that does nothing else.
 BACK_S = 120.0
-#: Seconds that a frame takes on average.
-FRAME_S = 3.0
+#: Seconds that a frame takes on average: many outlast the time without a master.
+FRAME_S = 8.0
 
 
 async def test_f18_i2_i3_all_slaves_come_back_and_every_frame_is_done_once(tmp_path: Path) -> None:
     """Kill -9 while every slave has a frame; they go on, end, and are told once there is a master again."""
     rng = levels.rng("F18")
-    kills = levels.count("F18", ci=2, nightly=20, release=50)
+    kills = levels.count("F18", ci=1, nightly=20, release=50)
     slaves = {"ci": 100, "nightly": 500, "release": 1000}[levels.level()]
     frames = slaves * (kills + 1)
     listen = f"127.0.0.1:{free_port()}"

@@ -63,5 +63,5 @@ if __name__ == "__main__":
     if sys.argv[0].endswith(KEEPER):
         runpy.run_path(sys.argv[0], run_name="__main__")
     else:
-        os.posix_spawn = spawn
+        os.posix_spawn = spawn  # type: ignore[assignment]
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -165,14 +165,25 @@ def test_f8_rows_that_a_wrong_clock_stamped_tell_no_date() -> None:
     assert reads(farm, 0, 48)
 
 
-def test_f8_a_job_under_a_clock_in_the_past_is_no_older_than_those_before_it() -> None:
-    """Also where a master is killed before it notes the date that it believes now."""
-    farm = a_farm_with_a_finished_job()
+@pytest.mark.parametrize("starts", [(0.0,), (10.0, -10.0, 10.0)])
+def test_f8_a_job_under_a_clock_in_the_past_is_no_older_than_those_before_it(
+    starts: tuple[float, ...],
+) -> None:
+    """Also where masters are killed before they note the date that they believe, and start with any."""
+    farm = CoreFarm(Policy(keep_s=30 * DAY_S))
+    farm.read_clock()
+    farm.wait(KEEP_S / 2)
+    farm.submit(a_job("1"))
+    farm.frame(0, "finish", "1")
     farm.step(ClockRead(WALL + farm.now - 10 * YEAR))
     farm.submit(a_job("1"))
     farm.frame(1, "finish", "1")
+    farm.step(ClockRead(WALL + farm.now - 10 * YEAR))
     assert farm.job(1).submitted_at < WALL - 9 * YEAR
-    farm.core = Core(farm.policy, farm.storage.load(), farm.now, WALL + farm.now)
+    for years in starts:
+        farm.core = Core(farm.policy, farm.storage.load(), farm.now, WALL + farm.now + years * YEAR)
+        farm.step(ClockRead(WALL + farm.now + years * YEAR))
+        assert 1 in farm.core.state.jobs
     for days in range(29):
         assert reads(farm, 0, 24), days
         assert 1 in farm.core.state.jobs, days

@@ -67,6 +67,28 @@ def test_attempts_that_live_are_checked_as_they_are_read(path: Path, monkeypatch
         storage.load()
 
 
+def test_an_attempt_that_lives_and_cannot_be_found_is_damage(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its frame would be handed out once more: what its index names is counted, whatever the size."""
+    with closing(SqliteStorage(str(path))) as storage:
+        storage.commit([attempt(1, n, nth=2) for n in range(3)])
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA writable_schema = ON")
+        (index,) = other.execute("SELECT * FROM sqlite_master WHERE name = 'attempt_live'").fetchall()
+        other.execute("DELETE FROM sqlite_master WHERE name = 'attempt_live'")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("DELETE FROM attempt WHERE number = 1 AND attempt = 2")
+        other.execute("PRAGMA writable_schema = ON")
+        other.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", index)
+    monkeypatch.setattr(OPEN, partial(check_start, whole_bytes=0))
+    with (
+        closing(SqliteStorage(str(path))) as storage,
+        pytest.raises(StorageCorrupt, match="of 3 attempts that live 2 are found"),
+    ):
+        storage.load()
+
+
 def test_the_history_of_a_large_file_is_left_to_a_backup(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zero_root(path, "attempt")
     monkeypatch.setattr(OPEN, partial(check_start, whole_bytes=0))

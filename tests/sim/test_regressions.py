@@ -3,10 +3,13 @@
 A seed means another farm once `faults` draws differently; the stories stay what they are.
 """
 
+from typing import Any
+
 import pytest
 
 from drqueue.master.storage import StorageFull
-from drqueue.proto.messages import JobVerb, Request, Submit, Submitted
+from drqueue.proto.link_messages import Message, Orders, Report
+from drqueue.proto.messages import FrameVerb, JobVerb, Request, Submit, Submitted
 from drqueue.proto.model import Exit, JobSpec, LayerSpec, RunOrder
 from tests.sim.farm import Farm, Fate
 from tests.sim.hosts import Host
@@ -32,7 +35,7 @@ class Quiet(Farm):
         self.lease_s = 60.0
         self.hosts = [Host(self, number) for number in range(hosts)]
         for host in self.hosts:
-            host.rate = 1.0
+            host.rate, host.cores = 1.0, 2
         self.start_master()
         for host in self.hosts:
             host.start_daemon()
@@ -58,8 +61,14 @@ class Quiet(Farm):
         return [(row.attempt, row.outcome) for row in self.storage.attempts(0, 0, 1)]
 
 
-def _job(lease_s: float = 0) -> JobSpec:
-    return JobSpec(name="job", layers=(LayerSpec(argv=("render",)),), lease_s=lease_s)
+def _job(frames: str = "1", **fields: Any) -> JobSpec:
+    return JobSpec(name="job", layers=(LayerSpec(argv=("render",), frames=frames),), **fields)
+
+
+def _take_off(farm: Farm, host: Host) -> None:
+    host.network = False
+    if host.name in farm.wires:
+        farm.wires[host.name].cut(None)
 
 
 def test_a_submission_tried_again_after_its_job_was_deleted_makes_no_second_one() -> None:
@@ -232,19 +241,20 @@ def test_f16_a_copy_of_a_folder_is_another_slave() -> None:
 def test_f16_what_began_after_a_backup_is_not_run_twice() -> None:
     """P4: the backup knows nothing of it, and its slave is out of reach."""
     farm = Quiet(150.0, hosts=2)
-    farm.until(20.0)
+    for host in farm.hosts:
+        _take_off(farm, host)
     farm.submit(_job())
-    farm.until(21.0)
+    farm.until(20.0)
     backup = farm.site.backup()
-    farm.asked(JobVerb(rq=1, job=0, verb="rerun"))
-    farm.until(40.0)
+    for host in farm.hosts:
+        host.network = True
+    farm.until(50.0)
     (name,) = farm.running()
     host = farm.hosts[int(name[1:])]
-    farm.wires[host.name].cut(None)
-    host.network = False
+    _take_off(farm, host)
     farm.crash_master(away_s=5.0)
     farm.site.restore(backup)
-    for at in range(50, 190, 10):
+    for at in range(60, 230, 10):
         farm.until(float(at))
         assert farm.running() in ([name], [])
     host.network = True
@@ -267,3 +277,80 @@ def test_f09_nothing_is_acknowledged_while_the_disk_is_full() -> None:
     farm.until(120.0)
     assert farm.jobs == [0]
     assert farm.outcomes() == [(1, "done")]
+
+
+def test_f06_orders_that_come_again_start_nothing() -> None:
+    """P3: the frame is done, noted and forgotten, and then its order is read once more."""
+    farm = Quiet(3.0)
+    farm.until(20.0)
+    end = farm.wires["s0"].a
+    hear, orders = end.on_message, list[Message]()
+
+    def tapped(message: Message) -> None:
+        if isinstance(message, Orders) and message.run:
+            orders.append(message)
+        hear(message)
+
+    end.on_message = tapped
+    farm.submit(_job())
+    farm.until(30.0)
+    assert farm.outcomes() == [(1, "done")]
+    end.on_message(orders[0])
+    farm.until(60.0)
+    assert not farm.running()
+    assert farm.outcomes() == [(1, "done")]
+
+
+def test_f06_a_report_that_is_lost_is_told_again() -> None:
+    """P2: the next one shows that one is missing."""
+    farm = Quiet(3.0)
+    farm.until(20.0)
+    end = farm.wires["s0"].b
+    hear, lost = end.on_message, list[Message]()
+
+    def leaky(message: Message) -> None:
+        if isinstance(message, Report) and message.exited and not lost:
+            lost.append(message)
+        else:
+            hear(message)
+
+    end.on_message = leaky
+    farm.submit(_job())
+    farm.until(30.0)
+    assert lost
+    assert farm.outcomes() == [(1, "")]
+    farm.submit(_job())
+    farm.until(60.0)
+    assert farm.oracle.unsettled() == ""
+
+
+def test_f05_a_frame_is_held_where_that_was_asked_for() -> None:
+    """P4: its slave is away for ten leases, and back with it."""
+    farm = Quiet(900.0, hosts=2)
+    farm.until(20.0)
+    farm.submit(_job(on_unreachable="hold"))
+    farm.until(40.0)
+    (name,) = farm.running()
+    host = farm.hosts[int(name[1:])]
+    _take_off(farm, host)
+    for at in range(50, 700, 50):
+        farm.until(float(at))
+        assert farm.running() == [name]
+    host.network = True
+    farm.until(1000.0)
+    assert farm.outcomes() == [(1, "done")]
+
+
+def test_f05_a_stop_that_was_lost_with_its_link_is_said_again() -> None:
+    """What a user killed does not run on."""
+    farm = Quiet(900.0)
+    host = farm.hosts[0]
+    farm.until(20.0)
+    farm.submit(_job())
+    farm.until(40.0)
+    host.down.clog()
+    farm.asked(FrameVerb(rq=1, job=0, frames="1", verb="kill"))
+    farm.wires[host.name].cut((0.1, 0.1))
+    host.down.mend()
+    farm.until(70.0)
+    assert farm.outcomes()[0] != (1, "")

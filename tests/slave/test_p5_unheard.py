@@ -117,6 +117,21 @@ def test_p5_a_keeper_whose_disk_is_full_waits_with_what_it_holds(ward: Ward) -> 
 
 
 @pytest.mark.slow
+def test_p5_a_keeper_that_cannot_even_log_waits_too(ward: Ward) -> None:
+    """F10: its log lies on the very disk that is full."""
+    keeper = alone(ward, "exit 9", linger=0.0)
+    _, hard = resource.prlimit(keeper.child, resource.RLIMIT_FSIZE)
+    resource.prlimit(keeper.child, resource.RLIMIT_FSIZE, (0, hard))
+    (ward.work / "go").touch()
+    until((ward.state / unheard.NAME).exists)
+    until(lambda: stat_state(keeper.child) == "S")
+    assert results(ward) == []
+    resource.prlimit(keeper.child, resource.RLIMIT_FSIZE, (hard, hard))
+    keeper.wait()
+    assert [end["code"] for end in results(ward)] == [9]
+
+
+@pytest.mark.slow
 def test_p5_what_is_killed_with_the_keeper_did_not_end_by_itself(ward: Ward) -> None:
     """Then it counts as lost, and as nobody's failure; what had ended before is known."""
     keeper = Client.start(ward)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from drqueue.master.core import cancelling, depends
 from drqueue.master.core.attempt import Attempt, History
 from drqueue.master.core.attempts import RERUN, ask_stop, supersede
+from drqueue.master.core.dates import DAY_S
 from drqueue.master.core.effects import MailFinished
 from drqueue.master.core.layer import ROWS_MOST, Layer, Resting
 from drqueue.master.core.records import FramesForget, JobForget, JobRecord, MetaRecord
@@ -172,12 +173,12 @@ def old(turn: Turn, keep_s: float) -> list[Job]:
     """Jobs that finished more than `keep_s` seconds ago, by the date that is believed.
 
     A clock in the past may have stamped a job: it is no older than its submission, which is no earlier than
-    that of those before it.
+    that of those before it. After a start the date may lag behind their stamps a little.
     """
     today = turn.state.dates.today(turn.now)
     found, since = [], 0.0
     for job in turn.state.jobs.values():
-        if job.submitted_at <= today:
+        if job.submitted_at <= today + DAY_S:
             since = max(since, job.submitted_at)
         if job.finished and not job.deleted and 0 < max(job.finished_at, since) < today - keep_s:
             found.append(job)

@@ -5,10 +5,10 @@ Rows are checked as they are read (`rows`), and `errors` turns what does not fit
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import AbstractContextManager
 
-from drqueue.master.core.records import DoneFrames, FrameRecord, Saved
+from drqueue.master.core.records import AttemptRecord, DoneFrames, FrameRecord, Saved
 from drqueue.master.storage.rows import (
     ATTEMPT_COLUMNS,
     read_account,
@@ -32,10 +32,8 @@ Errors = Callable[[str], AbstractContextManager[None]]
 #: Frames read at once.
 _FRAMES_AT_ONCE = 10_000
 
-_LIVE = (
-    f"SELECT {ATTEMPT_COLUMNS} FROM attempt INDEXED BY attempt_live "
-    "WHERE outcome = '' AND job IN (SELECT id FROM job) ORDER BY job, layer, number, attempt"
-)
+_OF_LIVE = "FROM attempt INDEXED BY attempt_live WHERE outcome = ''"
+_LIVE = f"SELECT {ATTEMPT_COLUMNS} {_OF_LIVE} ORDER BY job, layer, number, attempt"
 
 _IS_WHOLE = "is_whole('frame', job, layer, frame, state, attempt, requeued, avoid, returned, crc)"
 
@@ -59,7 +57,7 @@ def load(connection: sqlite3.Connection, errors: Errors) -> Saved:
             layers=[read_layer(row) for row in layers],
             frames=_frames(connection, errors, [job.id for job in jobs]),
             done=_done(connection, errors, [job.id for job in jobs]),
-            live=[read_attempt(row) for row in query(_LIVE)],
+            live=_live(connection, {job.id for job in jobs}),
             totals=[read_totals(row) for row in totals],
             slaves=[read_slave(row) for row in query("SELECT * FROM slave ORDER BY id")],
             accounts=[read_account(row) for row in query("SELECT * FROM account ORDER BY id")],
@@ -75,6 +73,15 @@ def load_meta(connection: sqlite3.Connection) -> dict[str, str]:
     """The named values."""
     rows = map(read_meta, connection.execute("SELECT * FROM meta ORDER BY name"))
     return {row.name: row.value for row in rows}
+
+
+def _live(connection: sqlite3.Connection, jobs: Container[int]) -> list[AttemptRecord]:
+    """Attempts that live: all that their index names, though a large file's history was not checked."""
+    live = [read_attempt(row) for row in connection.execute(_LIVE)]
+    (named,) = connection.execute(f"SELECT count(*) {_OF_LIVE}").fetchone()
+    if len(live) != named:
+        raise ValueError(f"of {named} attempts that live {len(live)} are found")
+    return [attempt for attempt in live if attempt.job in jobs]
 
 
 def _frames(connection: sqlite3.Connection, errors: Errors, jobs: Iterable[int]) -> Iterator[FrameRecord]:
