@@ -6,6 +6,7 @@ whole hosts that sleep, are simulated (tests/sim).
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -93,7 +94,7 @@ async def test_f8_wrong_wall_clocks(tmp_path: Path) -> None:
     """I1-I5, I9, I11: no job, attempt or log is too old, no limit misfires, and nothing waits for a date."""
     rng = levels.rng("F8")
     jumps = levels.count("F8", ci=20, nightly=500, release=2_000)
-    async with a_farm_at_work(tmp_path, rng) as (farm, client, _):
+    async with a_farm_at_work(tmp_path, rng, slaves=1, cores=3) as (farm, client, _):
         oracle = Limited(tmp_path / "limited", client, rng, 1.0)
         clocks = [Clock(daemon, tmp_path) for daemon in farm.daemons]
         for clock in clocks:
@@ -105,7 +106,7 @@ async def test_f8_wrong_wall_clocks(tmp_path: Path) -> None:
         layer = LayerSpec(argv=("sleep", "86400"), timeout_s=LIMIT_S, cwd="/", retries=0)
         endless, began = await client.submit(JobSpec(name="endless", layers=(layer,))), time.monotonic()
         async with trio.open_nursery() as feeding:
-            feeding.start_soon(oracle.feed)
+            feeding.start_soon(partial(oracle.feed, live=6))
             async with trio.open_nursery() as jumping:
                 jumping.start_soon(ends_in_time, client, endless, began)
                 jumping.start_soon(jump, clocks, jumps, rng)
@@ -118,4 +119,4 @@ async def test_f8_wrong_wall_clocks(tmp_path: Path) -> None:
         assert await oracle.violations(logs=30) == []
         for job in oracle.told.jobs:
             for frame in await client.frames(job):
-                assert len(await client.attempts(job, frame.number)) == 1, frame
+                assert len(await client.attempts(job, frame.number)) == frame.attempt, frame

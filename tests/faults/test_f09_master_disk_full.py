@@ -61,7 +61,7 @@ class Refused(Oracle):
     async def feed_until(self, over: trio.Event) -> None:
         """Feed, and leave no request unanswered."""
         while not over.is_set():
-            if len(await self.client.jobs()) < 15:
+            if len(await self.client.jobs()) < 9:
                 await self.submit(1 + self._rng.randrange(6))
             await self.paper_work()
             await trio.sleep(0.02 + 0.08 * self._rng.random())
@@ -204,7 +204,7 @@ async def test_f9_master_disk_fails(tmp_path: Path) -> None:
     failures = levels.count("F9-eio", ci=2, nightly=50, release=200)
     async with a_farm_at_work(tmp_path, rng) as (farm, _client, oracle):
         async with trio.open_nursery() as feeding:
-            feeding.start_soon(oracle.feed)
+            feeding.start_soon(partial(oracle.feed, live=6))
             for _ in range(failures):
                 await trio.sleep(rng.uniform(0, 0.5))
                 await kill(farm.master)

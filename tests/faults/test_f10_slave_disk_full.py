@@ -54,7 +54,7 @@ async def test_f10_full_spool(tmp_path: Path) -> None:
             oracle = Heavy(tmp_path / "heavy", client, rng)
             daemon = farm.slaves[0]
             async with trio.open_nursery() as feeding:
-                feeding.start_soon(oracle.feed)
+                feeding.start_soon(partial(oracle.feed, live=6))
                 # None can be started on a full disk.
                 await until("a keeper", partial(has_keeper, daemon))
                 for nth in range(fills):

@@ -5,6 +5,7 @@ cgroup v1, which needs root; where frames have cgroups v2 with a limit of their 
 """
 
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ async def test_f12_out_of_memory(tmp_path: Path) -> None:
             await confine(slave, group)
             await linked(client, 1)
             async with trio.open_nursery() as feeding:
-                feeding.start_soon(oracle.feed)
+                feeding.start_soon(partial(oracle.feed, live=6))
                 # Told apart: nothing has been killed for want of memory yet.
                 frame = await the_frame(client, "/bin/sh", "-c", "kill -KILL $$")
                 assert (frame.state, frame.signal, frame.reason) == ("FAILED", signal.SIGKILL, "")

@@ -5,6 +5,7 @@ import resource
 import secrets
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,7 @@ async def test_f13_no_descriptors(tmp_path: Path) -> None:
         for daemon in farm.daemons:
             await with_few(daemon)
         async with trio.open_nursery() as feeding:
-            feeding.start_soon(oracle.feed)
+            feeding.start_soon(partial(oracle.feed, live=6))
             pids = [daemon.pid for daemon in farm.daemons] + await keepers_of(farm)
             victims: list[int] = []
             for _ in range(times):
@@ -154,7 +155,7 @@ async def test_f13_no_processes(tmp_path: Path) -> None:
             for daemon, group in zip(farm.daemons, groups, strict=True):
                 (group / "cgroup.procs").write_text(str(daemon.pid))
             async with trio.open_nursery() as feeding:
-                feeding.start_soon(oracle.feed)
+                feeding.start_soon(partial(oracle.feed, live=6))
                 feeding.start_soon(ask_much, client, oracle.told.jobs)
                 pids = [daemon.pid for daemon in farm.daemons] + await keepers_of(farm)
                 for nth in range(times):
