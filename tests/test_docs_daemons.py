@@ -5,6 +5,7 @@ import shlex
 
 import msgspec
 
+from drqueue.master import backup_command
 from drqueue.master import cli as master_cli
 from drqueue.settings import MasterSettings, SlaveSettings
 from drqueue.slave import cli as slave_cli
@@ -31,6 +32,8 @@ def test_commands_of_daemons_shown_are_understood() -> None:
             join_command._parser().parse_args(words[2:])
         elif words[0] == "drqueue-slave":
             slave_cli._parser().parse_args(words[1:])
+        elif words[1] in ("backup", "restore"):
+            backup_command._parser(words[1]).parse_args(words[2:])
         else:
             master_cli.main([*words[1:], "--print-settings"])
 
