@@ -334,7 +334,7 @@ def test_f11_flips_in_a_database_too_large_to_be_checked_whole(
     def flip() -> tuple[str, int]:
         return DATABASE, (rng.choice(pages) - 1) * size * 8 + rng.randrange(size * 8)
 
-    count = levels.count("F11 large", ci=20, nightly=500, release=2000)
+    count = levels.count("F11 large", ci=20, nightly=1000, release=2000)
     found = tried(count, flip, lambda name, bit: outcome(stopped, work, name, bit))
     assert found["refused when read"] > count // 3
 

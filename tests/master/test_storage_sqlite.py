@@ -63,8 +63,8 @@ def storage(path: Path) -> Iterator[SqliteStorage]:
 
 def test_the_packed_row_has_every_field_of_an_attempt() -> None:
     """A new field must be added at the end of both, and have a default; rows are cut out of the record's."""
-    columns = ATTEMPT_COLUMNS.split(", ")
-    assert tuple(n for n in AttemptRecord.__struct_fields__ if n not in columns) == REST_FIELDS
+    fields = [name for name in AttemptRecord.__struct_fields__ if name not in ATTEMPT_COLUMNS.split(", ")]
+    assert tuple(fields) == REST_FIELDS
 
 
 def test_its_files_are_private_whatever_they_were(path: Path, storage: SqliteStorage) -> None:
@@ -251,7 +251,7 @@ def test_an_index_that_misses_rows_is_refused(path: Path, storage: SqliteStorage
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA writable_schema = ON")
         other.execute(
-            "UPDATE sqlite_master SET sql = replace(sql, '''''', '''done''') WHERE name = 'attempt_live'"
+            "UPDATE sqlite_master SET sql = replace(sql, 'live = 1', 'live = 0') WHERE name = 'attempt_live'"
         )
         other.commit()
     with pytest.raises(StorageCorrupt, match="attempt_live"):
@@ -293,7 +293,6 @@ def test_damage_names_the_newest_backup(path: Path, storage: SqliteStorage) -> N
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(path: Path, storage: SqliteStorage, statement: str) -> None:
-    """Whatever its sum."""
     storage.commit(some_rows())
     assert storage._connection.execute(statement).rowcount == 1
     sum_up(storage)

@@ -144,6 +144,9 @@ def purge_all(storage: SqliteStorage) -> None:
         pass
 
 
+#: What an attempt says that still runs.
+RUNS = "(SELECT rest FROM attempt WHERE number = 9)"
+
 READERS: dict[str, tuple[str, Callable[[SqliteStorage], Any]]] = {
     "meta": ("UPDATE meta SET value = '5'", lambda s: s.meta()),
     "job": ("UPDATE job SET stopped = 1 WHERE id = 1", load),
@@ -155,14 +158,16 @@ READERS: dict[str, tuple[str, Callable[[SqliteStorage], Any]]] = {
     "limit": ("UPDATE limits SET amount = 4", load),
     "share": ("UPDATE share SET weight = 2.5", load),
     "pool": ("UPDATE pool SET name = 'y'", load),
-    "live": ("UPDATE attempt SET started_at = 1.0 WHERE number = 9", load),
+    "live": ("UPDATE attempt SET rest = CAST(rest || x'00' AS BLOB) WHERE number = 9", load),
+    "alive no longer": ("UPDATE attempt SET live = 0 WHERE number = 9", lambda s: s.attempts(1, 0, 9)),
+    "alive again": ("UPDATE attempt SET live = 1 WHERE number = 2 AND attempt = 2", load),
     "the last audited": ("UPDATE audit SET id = 69 WHERE id = 5", load),
     "frame": ("UPDATE frame SET requeued = 1 WHERE frame = 7", load),
     "done": ("UPDATE frame SET attempt = 2 WHERE frame = 2", load),
     "done, another": ("UPDATE frame SET frame = 9 WHERE frame = 2", load),
     "done, of another job": ("UPDATE frame SET job = 2 WHERE frame = 2", load),
     "frames in other places": ("UPDATE frame SET frame = 100 + frame WHERE frame IN (1, 5)", load),
-    "attempts": ("UPDATE attempt SET cpu_s = 1.0 WHERE number = 2", lambda s: s.attempts(1, 0, 2)),
+    "attempts": (f"UPDATE attempt SET rest = {RUNS} WHERE number = 2", lambda s: s.attempts(1, 0, 2)),
     "of another": ("UPDATE attempt SET number = 20 WHERE number = 2", lambda s: s.attempts(1, 0, 20)),
     "the latest": (
         "UPDATE attempt SET attempt = 9 WHERE number = 2 AND attempt = 2",
@@ -178,7 +183,11 @@ READERS: dict[str, tuple[str, Callable[[SqliteStorage], Any]]] = {
     "old audit": ("UPDATE audit SET at = 1.0 WHERE id = 4", lambda s: s.purge_audit(1.5, 10)),
     "forgotten": ("UPDATE forgotten SET job = 2", purge_all),
     "a forgotten job's": ("UPDATE frame SET job = 3 WHERE frame = 2", purge_all),
-    "old attempts": ("UPDATE attempt SET ended_at = 1.0 WHERE number = 2", lambda s: s.purge(200.0, 100)),
+    "old attempts": (f"UPDATE attempt SET rest = {RUNS} WHERE number = 2", lambda s: s.purge(200.0, 100)),
+    "another's, with its sum": (
+        "UPDATE attempt SET (rest, crc) = (SELECT rest, crc FROM attempt WHERE number = 3) WHERE number = 2",
+        lambda s: s.attempts(1, 0, 2),
+    ),
     "a later attempt": (
         "UPDATE attempt SET number = 3, attempt = 3 WHERE number = 4 AND attempt = 1",
         lambda s: s.purge(200.0, 100),
@@ -210,13 +219,13 @@ def test_who_reads_a_row_that_changed_meanwhile_is_told_and_nothing_goes(
 
 
 def test_a_row_of_one_table_is_none_of_another() -> None:
-    assert len({row_sum(table, (1, 2)) for table in TABLES}) == len(TABLES)
+    assert len({row_sum(table, (1, 2, 3, 4, b"5", 0)) for table in TABLES}) == len(TABLES)
 
 
 def test_the_history_of_a_large_file_is_proven_by_who_reads_it_and_by_its_backup(
     path: Path, storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage._connection.execute("UPDATE attempt SET cpu_s = 1.0 WHERE number = 2")
+    storage._connection.execute(f"UPDATE attempt SET rest = {RUNS} WHERE number = 2")
     storage.close()
     start = partial(check_start, whole_bytes=0)
     monkeypatch.setattr("drqueue.master.storage.sqlite.check_start", start)

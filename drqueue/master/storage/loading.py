@@ -32,7 +32,7 @@ Errors = Callable[[str], AbstractContextManager[None]]
 #: Frames read at once.
 _FRAMES_AT_ONCE = 10_000
 
-_OF_LIVE = "FROM attempt INDEXED BY attempt_live WHERE outcome = ''"
+_OF_LIVE = "FROM attempt INDEXED BY attempt_live WHERE live = 1"
 _LIVE = f"SELECT {ATTEMPT_COLUMNS} {_OF_LIVE} ORDER BY job, layer, number, attempt"
 
 _IS_WHOLE = "is_whole('frame', job, layer, frame, state, attempt, requeued, avoid, returned, crc)"

@@ -145,7 +145,7 @@ _VERSION_6 = (
         GROUP BY job, layer""",
 )
 
-#: What `attempt.rest` held up to version 6: also what stands in columns, and the same, or nothing there.
+#: What `attempt.rest` held up to version 6; what stood in columns, too, was the same or nothing there.
 REST_6 = (
     *("job", "layer", "frame", "attempt", "number", "slave", "slave_name", "assigned_at", "cores"),
     *("memory_mb", "lease_s", "on_unreachable", "stop", "again", "orphan", "started_at", "ended_at"),
@@ -154,36 +154,38 @@ REST_6 = (
 )
 _COLUMNS_6 = ("job", "layer", "number", "attempt", "outcome", "started_at", "ended_at", "cpu_s")
 _AT_6 = tuple(REST_6.index(name) for name in _COLUMNS_6)
-_KEPT_6 = tuple(n for n, name in enumerate(REST_6) if name not in _COLUMNS_6)
+_KEYS_6 = frozenset(_AT_6[:4])
 
 
-def _shorten_attempts(connection: sqlite3.Connection) -> None:
-    """What stands in columns goes from `rest`, and makes room for the sum."""
+def _say_once(connection: sqlite3.Connection) -> None:
+    """Keys stand in columns alone, and all else in `rest`."""
     trouble: list[ValueError | msgspec.MsgspecError] = []
 
-    def shorten(*row: Any) -> bytes:
+    def say_once(*row: Any) -> bytes:
         try:
-            return _short_rest(row[:8], row[8])
+            return _rest_of(row[:-1], row[-1])
         except (ValueError, msgspec.MsgspecError) as error:
             trouble.append(error)
             raise
 
-    connection.create_function("shorten", 9, shorten, deterministic=True)
+    connection.create_function("say_once", 9, say_once, deterministic=True)
     try:
-        connection.execute(f"UPDATE attempt SET rest = shorten({', '.join(_COLUMNS_6)}, rest)")
+        connection.execute(f"UPDATE attempt SET rest = say_once({', '.join(_COLUMNS_6)}, rest)")
     except sqlite3.OperationalError:
         if trouble:
             raise trouble[0] from None
         raise
 
 
-def _short_rest(columns: tuple[Any, ...], rest: bytes) -> bytes:
+def _rest_of(columns: tuple[Any, ...], rest: bytes) -> bytes:
     values = msgspec.msgpack.decode(rest)
-    if not isinstance(values, list):
-        raise ValueError("an attempt is no row")
-    if any(at < len(values) and values[at] not in (None, v) for at, v in zip(_AT_6, columns, strict=True)):
-        raise ValueError(f"attempt {columns[:4]} stands in the row of another")
-    return msgspec.msgpack.encode([values[at] for at in _KEPT_6 if at < len(values)])
+    if not isinstance(values, list) or len(values) <= max(_AT_6):
+        raise ValueError(f"attempt {columns[:4]} is no row")
+    for at, value in zip(_AT_6, columns, strict=True):
+        if values[at] not in (None, value):
+            raise ValueError(f"attempt {columns[:4]} stands in the row of another")
+        values[at] = value
+    return msgspec.msgpack.encode([value for at, value in enumerate(values) if at not in _KEYS_6])
 
 
 _SUMMED_7 = (
@@ -199,12 +201,17 @@ def _sum_up(connection: sqlite3.Connection) -> None:
         connection.execute(f"UPDATE {table} SET crc = row_sum('{table}', {', '.join(columns)})")
 
 
-#: Each row has its sum: what is read is what was written, or refused. An index with the outcome can be
+#: Each row has its sum: what is read is what was written, or refused. The index of attempts that live can be
 #: counted without a look at the rows, which may be lost.
 _VERSION_7: Migration = (
+    _say_once,
     "DROP INDEX attempt_live",
-    "CREATE INDEX attempt_live ON attempt (job, outcome) WHERE outcome = ''",
-    _shorten_attempts,
+    "ALTER TABLE attempt RENAME COLUMN rest TO rest_6",
+    "ALTER TABLE attempt ADD COLUMN live INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE attempt ADD COLUMN rest BLOB NOT NULL DEFAULT x''",
+    "UPDATE attempt SET live = (outcome = ''), rest = rest_6",
+    *(f"ALTER TABLE attempt DROP COLUMN {name}" for name in (*_COLUMNS_6[4:], "rest_6")),
+    "CREATE INDEX attempt_live ON attempt (job, live) WHERE live = 1",
     *(f"ALTER TABLE {table} ADD COLUMN crc INTEGER NOT NULL DEFAULT 0" for table in _SUMMED_7),
     _sum_up,
 )

@@ -55,6 +55,7 @@ from drqueue.master.storage.rows import (
     meta_statement,
     read_attempt,
     read_audit,
+    read_end,
     read_forgotten,
     read_log,
 )
@@ -302,10 +303,10 @@ class SqliteStorage:
                 "AND (layer, number, attempt) > (?, ?, ?) ORDER BY layer, number, attempt LIMIT ?",
                 (job, *after, limit - done + 1),
             ).fetchall()
-            for row, later in pairwise(rows):
-                outcome, ended_at = row[4], row[6]
-                if outcome != "" and ended_at < before_wall and later[1:3] == row[1:3]:
-                    read_attempt(later)  # is it really a later one?
+            # All of them first: is what comes later really a later one?
+            ends = [read_end(row) for row in rows]
+            for (row, later), ended_at in zip(pairwise(rows), ends, strict=False):
+                if ended_at is not None and ended_at < before_wall and later[1:3] == row[1:3]:
                     self._drop_attempt(read_attempt(row))
             if len(rows) > limit - done:
                 done = limit

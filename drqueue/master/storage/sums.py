@@ -20,12 +20,12 @@ TABLES: Final = (
     *("limits", "share", "pool", "totals"),
 )
 
+Row = tuple[Any, ...]
+
 _pack = msgspec.msgpack.Encoder().encode
 _SEEDS: Final = {name: crc32(name.encode()) for name in TABLES}
 #: What of a row is no part of its sum: a log's number is given to it by the table.
 _NUMBERED: Final = frozenset({"log"})
-
-Row = tuple[Any, ...]
 
 
 def row_sum(table: str, row: Row) -> int:
